@@ -1,0 +1,59 @@
+"""The only file that imports `torch.ao.quantization`, which upstream deprecates but still ships.
+
+Its entry points warn on every call ("will be removed in 2.10"; they are present through 2.15). The
+wrappers here silence exactly that, so that `repq_fx` functions do not pass it on to users.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.ao.quantization import QConfig as QConfig
+from torch.ao.quantization import QConfigMapping as QConfigMapping
+from torch.ao.quantization import fuse_conv_bn as fuse_conv_bn
+from torch.ao.quantization.backend_config import BackendConfig as BackendConfig
+from torch.ao.quantization.backend_config import BackendPatternConfig as BackendPatternConfig
+from torch.ao.quantization.backend_config import DTypeConfig as DTypeConfig
+from torch.ao.quantization.backend_config import ObservationType as ObservationType
+from torch.ao.quantization.observer import ObserverBase as ObserverBase
+from torch.ao.quantization.quantize_fx import _convert_to_reference_decomposed_fx, prepare_fx
+from torch.fx import GraphModule
+from torch.nn import Module
+
+from .errors import PrecisionWarning
+
+
+@contextmanager
+def _without_deprecation_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch.ao")
+        warnings.filterwarnings("ignore", message=".*torch.ao.quantization is deprecated.*")
+        yield
+
+
+def prepare(
+    model: Module,
+    qconfig_mapping: QConfigMapping,
+    example_inputs: tuple[torch.Tensor, ...],
+    backend_config: BackendConfig,
+) -> GraphModule:
+    """`torch.ao.quantization.quantize_fx.prepare_fx`, which inserts the observers."""
+    with _without_deprecation_warnings():
+        return prepare_fx(model, qconfig_mapping, example_inputs, backend_config=backend_config)
+
+
+def convert_decomposed(prepared: GraphModule, backend_config: BackendConfig) -> GraphModule:
+    """Replace observers by `quantized_decomposed` ops and layers by their reference modules.
+
+    Unlike the `quint8` tensors of stock `convert_fx`, these ops keep the grid's own bounds, so
+    activations below 8 bits are exact and the warning about them is not needed.
+    """
+    with _without_deprecation_warnings():
+        warnings.filterwarnings("ignore", category=PrecisionWarning)
+        return _convert_to_reference_decomposed_fx(prepared, backend_config=backend_config)
+
+
+def is_prepared(model: Module) -> bool:
+    """Whether `model` came out of `prepare_fx` and was not converted yet."""
+    return isinstance(model, GraphModule) and "_observed_graph_module_attrs" in model.meta

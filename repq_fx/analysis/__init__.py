@@ -1,0 +1,6 @@
+"""Read-only measurements of models."""
+
+from .latency import LatencyStatistics as LatencyStatistics
+from .latency import measure_latency as measure_latency
+from .similarity import agreement as agreement
+from .similarity import sqnr_db as sqnr_db

@@ -1,0 +1,51 @@
+"""What a backend may quantize, as tables that `get_backend_config` reads."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+Target = type[nn.Module] | Callable[..., Any] | str
+
+# Fused behind a convolution or linear layer: nothing is quantized in between, and the observer
+# sits on the output of the activation function ("ReLU fusion" in the CFWS paper).
+ACTIVATION_FUNCTIONS: tuple[Target, ...] = (
+    nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_",
+    nn.ReLU6, F.relu6,
+    nn.Hardtanh, F.hardtanh,
+    nn.LeakyReLU, F.leaky_relu,
+    nn.SiLU, F.silu,
+    nn.Hardswish, F.hardswish,
+    nn.GELU, F.gelu,
+)  # fmt: skip
+
+# Their output has a range of its own.
+REQUANTIZED_OPS: tuple[Target, ...] = (
+    operator.add, operator.iadd, torch.add, "add", "add_",
+    operator.sub, torch.sub, "sub",
+    operator.mul, torch.mul, "mul",
+    nn.AvgPool2d, F.avg_pool2d,
+    nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d,
+    torch.mean, "mean",
+    nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid",
+    nn.Hardsigmoid, F.hardsigmoid,
+    *ACTIVATION_FUNCTIONS,
+)  # fmt: skip
+
+# They only move, select or repeat values, so input and output share one range.
+RANGE_PRESERVING_OPS: tuple[Target, ...] = (
+    nn.MaxPool2d, F.max_pool2d,
+    nn.Upsample, F.interpolate,
+    nn.PixelShuffle, F.pixel_shuffle,
+    nn.Flatten, torch.flatten, "flatten",
+    nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout,
+    torch.cat, torch.concat,
+    torch.chunk, "chunk", torch.split, "split",
+    torch.reshape, "reshape", "view", "contiguous",
+    torch.permute, "permute", torch.transpose, "transpose",
+    torch.squeeze, "squeeze", torch.unsqueeze, "unsqueeze",
+    "repeat",
+)  # fmt: skip

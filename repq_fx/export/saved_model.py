@@ -1,0 +1,135 @@
+"""`save` and `load`: a quantized graph as one safetensors file, with nothing to execute in it.
+
+The header holds the graph as JSON: nodes by name, functions by name out of a closed set (torch's
+own tensor functions, a few operators, our ops), and for each layer its type, out of `torch.nn` and
+our own layers, and its plain attributes. Loading looks names up; it never imports or evaluates.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+
+from ..errors import FileFormatError
+from .atomic_file import write_atomically
+from .json_values import decode, encode
+from .layer_state import layer_from_state, layer_state, layer_tensors
+from .targets import check_method, function_from_name, function_name
+
+_LOGGER = logging.getLogger(__name__)
+_FORMAT = "repq_fx"
+_VERSION = 1
+
+
+def save(quantized: GraphModule, path: str | os.PathLike[str]) -> None:
+    """Write a converted model; the file appears whole or not at all.
+
+    Raises:
+        FileFormatError: The graph holds a layer or function that the format does not know.
+        OSError: `path` is not writable.
+
+    Example:
+        >>> repq_fx.save(int8_model, "model.repq")  # doctest: +SKIP
+    """
+    if not isinstance(quantized, GraphModule):
+        raise FileFormatError(
+            f"save: expected a converted GraphModule, got {type(quantized).__name__}."
+        )
+    tensors: dict[str, Tensor] = {}
+    layers: dict[str, Any] = {}
+    nodes = []
+    for node in quantized.graph.nodes:
+        nodes.append(_encode_node(node))
+        if node.op == "call_module" and node.target not in layers:
+            layer = quantized.get_submodule(node.target)
+            layers[node.target] = layer_state(layer, node.target)
+            tensors |= layer_tensors(layer, node.target)
+        elif node.op == "get_attr":
+            tensors[node.target] = _tensor_attribute(quantized, node.target)
+    header = {"nodes": nodes, "layers": layers}
+    metadata = {"format": _FORMAT, "version": str(_VERSION), "model": json.dumps(header)}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, safetensors_bytes(contiguous, metadata))
+
+
+def load(path: str | os.PathLike[str]) -> GraphModule:
+    """Read a model that `save` wrote, onto the CPU and in evaluation mode.
+
+    Raises:
+        FileFormatError: The file is missing, truncated, not ours, of a newer version, or refers to
+            something that is not in the closed set.
+    """
+    if not Path(path).is_file():
+        raise FileFormatError(f"load: there is no file {str(path)!r}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise FileFormatError(
+            f"load: {str(path)!r} is truncated or not a safetensors file: {error}"
+        ) from error
+    if metadata.get("format") != _FORMAT or not metadata.get("version", "").isdigit():
+        raise FileFormatError(f"load: {str(path)!r} was not written by repq_fx.save.")
+    if int(metadata["version"]) > _VERSION:
+        raise FileFormatError(
+            f"load: {str(path)!r} has format version {metadata['version']}, newer than "
+            f"{_VERSION}; update repq_fx."
+        )
+    try:
+        return _build(json.loads(metadata["model"]), tensors)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise FileFormatError(f"load: {str(path)!r} is damaged: {error}") from error
+
+
+def _tensor_attribute(module: GraphModule, target: str) -> Tensor:
+    owner, _, name = target.rpartition(".")
+    value = getattr(module.get_submodule(owner), name)
+    if not isinstance(value, Tensor):
+        raise FileFormatError(f"save: attribute {target!r} is not a tensor.")
+    return value
+
+
+def _encode_node(node: Node) -> dict[str, Any]:
+    target = node.target
+    if node.op == "call_function":
+        target = function_name(node.target)
+    elif node.op == "call_method":
+        check_method(str(target))
+    return {
+        "op": node.op,
+        "name": node.name,
+        "target": target,
+        "args": encode(node.args),
+        "kwargs": encode(node.kwargs),
+    }
+
+
+def _build(header: dict[str, Any], tensors: dict[str, Tensor]) -> GraphModule:
+    attributes: dict[str, Any] = {
+        name: layer_from_state(state, name, tensors) for name, state in header["layers"].items()
+    }
+    graph = Graph()
+    nodes: dict[str, Node] = {}
+    for entry in header["nodes"]:
+        operation, target = entry["op"], entry["target"]
+        if operation == "call_function":
+            target = function_from_name(target)
+        elif operation == "call_method":
+            check_method(target)
+        elif operation == "get_attr":
+            attributes[target] = tensors[target]
+        args, kwargs = decode(entry["args"], nodes), decode(entry["kwargs"], nodes)
+        if operation == "output":
+            graph.output(args[0])
+        else:
+            created = graph.create_node(operation, target, args, kwargs, entry["name"])
+            nodes[entry["name"]] = created
+    graph.lint()
+    return GraphModule(attributes, graph).eval()

@@ -1,0 +1,3 @@
+"""Training-form building blocks."""
+
+from .repvgg_block import RepVGGBlock as RepVGGBlock

@@ -1,0 +1,141 @@
+"""Running calibration data through a prepared model."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..errors import CalibrationError
+from .observers import ActivationObserver
+
+_LOGGER = logging.getLogger(__name__)
+_BATCH_SIZE = 32
+
+Batch = Tensor | Sequence[Any]
+
+
+def calibrate(
+    prepared: nn.Module, data: Tensor | Iterable[Batch], *, steps: int | None, progress: bool
+) -> None:
+    """Show every batch to the observers of `prepared`; see `repq_fx.calibrate`."""
+    if steps is not None and steps < 1:
+        raise ValueError(f"calibrate: steps must be at least 1, got {steps}.")
+    observers = [m for m in prepared.modules() if isinstance(m, ActivationObserver)]
+    if not observers:
+        raise CalibrationError(
+            "calibrate: the model has no repq_fx observers; prepare it first with prepare_fx and "
+            "repq_fx.get_qconfig_mapping(scheme)."
+        )
+    input_count = sum(node.op == "placeholder" for node in prepared.graph.nodes)  # type: ignore[union-attr]
+    device = next((p.device for p in prepared.parameters()), torch.device("cpu"))
+    lowest, highest, seen = float("inf"), float("-inf"), 0
+    batches = tqdm(
+        islice(batches_of(data), steps),
+        total=steps if steps is not None else _length_of(data),
+        desc="calibrate",
+        unit="batch",
+        disable=not progress,
+    )
+    for index, batch in enumerate(batches):
+        inputs = model_inputs(batch, input_count, f"calibration batch {index}")
+        _run(prepared, tuple(value.to(device) for value in inputs), index)
+        lowest = min(lowest, *(value.min().item() for value in inputs))
+        highest = max(highest, *(value.max().item() for value in inputs))
+        seen += 1
+    if seen == 0:
+        raise CalibrationError("calibrate: the calibration data is empty.")
+    if steps is not None and seen < steps:
+        raise CalibrationError(
+            f"calibrate: the calibration data ended after {seen} of {steps} batches."
+        )
+    if lowest == highest:
+        raise CalibrationError(
+            f"calibrate: every value of the calibration data is {lowest:g}; nothing to learn."
+        )
+    _report_constant_tensors(prepared)
+
+
+def batches_of(data: Tensor | Iterable[Batch]) -> Iterator[Batch]:
+    """The batches of a loader, or of a tensor cut into batches of 32.
+
+    Raises:
+        CalibrationError: `data` cannot be iterated.
+    """
+    if isinstance(data, Tensor):
+        return iter(data.split(_BATCH_SIZE) if data.dim() and len(data) else ())
+    if not isinstance(data, Iterable):
+        raise CalibrationError(
+            "the calibration data must be a tensor or an iterable of batches, "
+            f"got {type(data).__name__}."
+        )
+    return iter(data)
+
+
+def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
+    """The first `count` tensors of a batch such as ``images`` or ``(images, labels)``.
+
+    Raises:
+        CalibrationError: The batch holds fewer, or one is empty, not floating-point or not finite;
+            the message begins with `label`.
+    """
+    values = (batch,) if isinstance(batch, Tensor) else batch
+    if not isinstance(values, Sequence) or len(values) < count:
+        raise CalibrationError(
+            f"{label} must be a tensor or a sequence that begins with the model's {count} "
+            f"input(s), got {type(batch).__name__}."
+        )
+    inputs = tuple(values[:count])
+    for value in inputs:
+        if not isinstance(value, Tensor):
+            raise CalibrationError(f"{label} holds a {type(value).__name__}, expected a tensor.")
+        if not value.is_floating_point():
+            raise CalibrationError(
+                f"{label} has dtype {value.dtype}, expected a floating-point tensor."
+            )
+        if value.numel() == 0:
+            raise CalibrationError(f"{label} is empty: shape {tuple(value.shape)}.")
+        if not torch.isfinite(value).all():
+            raise CalibrationError(f"{label} holds NaN or infinite values.")
+    return inputs
+
+
+@torch.no_grad()
+def _run(prepared: nn.Module, inputs: tuple[Tensor, ...], index: int) -> None:
+    try:
+        prepared(*inputs)
+    except CalibrationError as error:
+        raise CalibrationError(f"calibration batch {index}: inside the model, {error}") from error
+    except (RuntimeError, ValueError, TypeError) as error:
+        shapes = ", ".join(f"{tuple(value.shape)} {value.dtype}" for value in inputs)
+        reason = str(error).partition("\n")[0]
+        raise CalibrationError(
+            f"calibration batch {index} ({shapes}) does not fit the model: {reason}"
+        ) from error
+
+
+def _length_of(data: Any) -> int | None:
+    if isinstance(data, Tensor):
+        return -(-len(data) // _BATCH_SIZE)
+    try:
+        return len(data)
+    except TypeError:
+        return None
+
+
+def _report_constant_tensors(prepared: nn.Module) -> None:
+    for node in prepared.graph.nodes:  # type: ignore[union-attr]
+        if node.op != "call_module":
+            continue
+        observer = prepared.get_submodule(node.target)
+        if isinstance(observer, ActivationObserver):
+            histogram = observer.histogram
+            if histogram.lowest == histogram.highest:
+                _LOGGER.warning(
+                    "the output of %r was %g for all calibration data",
+                    str(node.args[0]),
+                    histogram.lowest,
+                )

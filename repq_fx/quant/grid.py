@@ -1,0 +1,68 @@
+"""Integer grids and the affine parameters that map real ranges onto them."""
+
+from dataclasses import dataclass
+
+import torch
+
+# Keeps a scale, its reciprocal and the product of two scales normal float32 numbers, also for the
+# dead channels of real checkpoints (weights near 1e-24 in MobileOne-S0).
+SMALLEST_SCALE = 2.0**-60
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The integers a quantized tensor may hold, both ends included."""
+
+    quant_min: int
+    quant_max: int
+
+    @staticmethod
+    def unsigned(bits: int) -> "Grid":
+        """``0 .. 2**bits - 1``, the grid of activations."""
+        return Grid(0, 2**bits - 1)
+
+    @staticmethod
+    def symmetric(bits: int) -> "Grid":
+        """``-(2**(bits-1) - 1) .. 2**(bits-1) - 1``, the zero-point-free grid of weights."""
+        largest = 2 ** (bits - 1) - 1
+        return Grid(-largest, largest)
+
+
+@dataclass(frozen=True)
+class AffineParameters:
+    """``real = scale * (integer - zero_point)``; `scale` is exactly representable in float32."""
+
+    scale: float
+    zero_point: int
+
+    def real_range(self, grid: Grid) -> tuple[float, float]:
+        """The smallest and largest real number that `grid` represents."""
+        return (
+            self.scale * (grid.quant_min - self.zero_point),
+            self.scale * (grid.quant_max - self.zero_point),
+        )
+
+
+def affine_parameters(
+    lowest: float, highest: float, grid: Grid, *, symmetric: bool
+) -> AffineParameters:
+    """Cover ``[lowest, highest]``, widened to contain 0 so that 0 is exact.
+
+    With `symmetric` a two-sided range gets its zero point in the middle of the grid; a one-sided
+    range uses the whole grid either way. A range of width 0 gets scale 1.
+    """
+    lowest, highest = min(lowest, 0.0), max(highest, 0.0)
+    if lowest == highest:
+        return AffineParameters(1.0, grid.quant_min)
+    if symmetric and lowest < 0.0 < highest:
+        zero_point = (grid.quant_min + grid.quant_max + 1) // 2
+        scale = max(-lowest, highest) / (grid.quant_max - zero_point)
+        return AffineParameters(_as_float32(scale), zero_point)
+    # Halved before the subtraction, or a range of the whole float64 line would overflow.
+    scale = _as_float32((highest / 2 - lowest / 2) * 2 / (grid.quant_max - grid.quant_min))
+    zero_point = grid.quant_min + round(-lowest / scale)
+    return AffineParameters(scale, min(max(zero_point, grid.quant_min), grid.quant_max))
+
+
+def _as_float32(scale: float) -> float:
+    return torch.tensor(max(scale, SMALLEST_SCALE), dtype=torch.float32).item()

@@ -1,0 +1,104 @@
+"""The thin `torch.ao` shells: what `prepare_fx` inserts and `convert_fx` asks for parameters."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from .._torch_ao import ObserverBase
+from ..errors import CalibrationError, PrecisionWarning
+from .grid import AffineParameters, Grid
+from .histogram import TensorHistogram
+from .range_rules import RangeRule, choose_parameters
+from .weights import QuantizedWeight, WeightQuantizer
+
+
+class ActivationObserver(ObserverBase):
+    """Counts every value it sees and lets a range rule choose scale and zero point from that.
+
+    `prepare_fx` puts it behind a fused activation function, so the histogram is that of the tensor
+    which is really quantized ("ReLU fusion" in the CFWS paper).
+
+    Args:
+        rule: Chooses the range from the histogram.
+        bits: Width of the unsigned grid, 2..8.
+        symmetric: Put the zero point of two-sided tensors in the middle of the grid.
+    """
+
+    def __init__(self, rule: RangeRule, bits: int, *, symmetric: bool) -> None:
+        super().__init__(dtype=torch.quint8)
+        self.rule = rule
+        self.symmetric = symmetric
+        self.grid = Grid.unsigned(bits)
+        self.histogram = TensorHistogram()
+        # The names that torch.ao reads.
+        self.qscheme = torch.per_tensor_affine
+        self.quant_min, self.quant_max = self.grid.quant_min, self.grid.quant_max
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Count `values` of any shape and return them unchanged."""
+        self.histogram.update(values.detach())
+        return values
+
+    def parameters_of_range(self) -> AffineParameters:
+        """Scale and zero point of the range that the rule chooses.
+
+        Raises:
+            CalibrationError: Nothing was observed yet.
+        """
+        if self.histogram.is_empty:
+            raise CalibrationError(
+                "an activation observer has seen no data: "
+                "run repq_fx.calibrate(prepared, data) before converting."
+            )
+        return choose_parameters(self.rule, self.histogram, self.grid, symmetric=self.symmetric)
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """`parameters_of_range` as float32 and int64 tensors ``[1]``, for `torch.ao`."""
+        if self.quant_max < 255:
+            warnings.warn(
+                f"stock convert_fx stores activations as quint8, which ignores the bound "
+                f"{self.quant_max} of this scheme's grid; repq_fx.convert keeps it.",
+                PrecisionWarning,
+                stacklevel=2,
+            )
+        parameters = self.parameters_of_range()
+        return torch.tensor([parameters.scale]), torch.tensor([parameters.zero_point])
+
+    def extra_repr(self) -> str:
+        """Rule and grid."""
+        return f"rule={self.rule}, grid={self.grid}"
+
+
+class WeightObserver(ObserverBase):
+    """Carries a weight quantizer through `torch.ao` to our reference modules.
+
+    `torch.ao` hands a module one scale only, which cannot describe a coarse and a fine part, so
+    the reference modules call `quantize` themselves.
+
+    Args:
+        quantizer: Turns the weight into integers.
+        bits: Width of the signed grid, 2..8 or 16.
+    """
+
+    def __init__(self, quantizer: WeightQuantizer, bits: int) -> None:
+        super().__init__(dtype=torch.qint8 if bits <= 8 else torch.int16)
+        self.quantizer = quantizer
+        self.bits = bits
+        # The names that torch.ao reads.
+        grid = Grid.symmetric(bits)
+        self.qscheme = torch.per_channel_symmetric
+        self.ch_axis = 0
+        self.quant_min, self.quant_max = grid.quant_min, grid.quant_max
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return `weight` unchanged; a weight needs no statistics over batches."""
+        return weight
+
+    def quantize(self, weight: Tensor) -> QuantizedWeight:
+        """Quantize the weight of one layer, ``[out, in/groups, *kernel]``."""
+        return self.quantizer.quantize(weight, self.bits)
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """A placeholder that `torch.ao` passes on and our reference modules do not read."""
+        return torch.ones(1), torch.zeros(1, dtype=torch.int64)

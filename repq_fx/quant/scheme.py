@@ -1,0 +1,126 @@
+"""`Scheme`: one frozen description of how a model is to be quantized."""
+
+import re
+from dataclasses import dataclass, field, fields, replace
+
+from torch import nn
+
+from .range_rules import MAE, MinMax, RangeRule
+from .weights import CoarseFine, PerTensor, WeightQuantizer
+
+
+@dataclass(frozen=True)
+class Override:
+    """Another scheme for some modules, or none at all.
+
+    Attributes:
+        target: A module type, an exact qualified name in the merged model, or a compiled regular
+            expression that the qualified name must match from its start.
+        scheme: What applies there; None leaves the modules in float.
+    """
+
+    target: str | re.Pattern[str] | type[nn.Module]
+    scheme: "Scheme | None"
+
+    def __post_init__(self) -> None:
+        is_module_type = isinstance(self.target, type) and issubclass(self.target, nn.Module)
+        if not (is_module_type or isinstance(self.target, str | re.Pattern)):
+            raise TypeError(
+                "Override: target must be a module name, a compiled regular expression or an "
+                f"nn.Module type, got {self.target!r}."
+            )
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Bits, weight quantizer and activation range rule of a whole model.
+
+    The default is the combination that measures best over the benchmark models
+    (`benchmarks/results/`). Activations use all levels of their width; nothing is reduced to 7
+    bits as in torch's "x86" default.
+
+    Attributes:
+        weight_bits: 2..8, or 16.
+        activation_bits: 2..8.
+        weight: `PerTensor()`, `PerChannel()` or `CoarseFine()`.
+        activation: `MinMax()`, `KL()`, `MAE()` or `MSE()`.
+        symmetric: Put the zero point of two-sided activations in the middle of the grid.
+        overrides: Other schemes for single modules; a later entry wins.
+    """
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    weight: WeightQuantizer = field(default_factory=CoarseFine)
+    activation: RangeRule = field(default_factory=MAE)
+    symmetric: bool = False
+    overrides: tuple[Override, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_bits("weight_bits", self.weight_bits, (*range(2, 9), 16))
+        _require_bits("activation_bits", self.activation_bits, tuple(range(2, 9)))
+        if isinstance(self.weight, type) or not isinstance(self.weight, WeightQuantizer):
+            raise TypeError(
+                "Scheme: weight must be PerTensor(), PerChannel() or CoarseFine(), "
+                f"got {self.weight!r}."
+            )
+        if isinstance(self.activation, type) or not isinstance(self.activation, RangeRule):
+            raise TypeError(
+                "Scheme: activation must be a range rule such as MinMax(), KL(), MAE() or MSE(), "
+                f"got {self.activation!r}."
+            )
+
+    @staticmethod
+    def w8a8() -> "Scheme":
+        """8-bit weights and activations."""
+        return Scheme()
+
+    @staticmethod
+    def w6a6() -> "Scheme":
+        """6-bit weights and activations."""
+        return Scheme(weight_bits=6, activation_bits=6)
+
+    @staticmethod
+    def w4a8() -> "Scheme":
+        """4-bit weights, 8-bit activations."""
+        return Scheme(weight_bits=4)
+
+    @staticmethod
+    def w4a4() -> "Scheme":
+        """4-bit weights and activations."""
+        return Scheme(weight_bits=4, activation_bits=4)
+
+    @staticmethod
+    def vanilla(weight_bits: int = 8, activation_bits: int = 8) -> "Scheme":
+        """The baseline: per-tensor min-max for weights and activations."""
+        return Scheme(weight_bits, activation_bits, PerTensor(MinMax()), MinMax())
+
+    @staticmethod
+    def from_name(name: str) -> "Scheme":
+        """The preset called `name`, such as ``"w8a8"``, or any ``"w<bits>a<bits>"``.
+
+        Raises:
+            ValueError: There is no such scheme.
+        """
+        if name == "vanilla":
+            return Scheme.vanilla()
+        match = re.fullmatch(r"w(\d+)a(\d+)", name)
+        if match is None:
+            raise ValueError(
+                f"unknown scheme {name!r}: use w8a8, w6a6, w4a8, w4a4, another w<bits>a<bits>, "
+                "or vanilla."
+            )
+        weight_bits, activation_bits = map(int, match.groups())
+        return Scheme(weight_bits=weight_bits, activation_bits=activation_bits)
+
+    def describe(self) -> dict[str, str]:
+        """Every field as text, for reports."""
+        return {entry.name: str(getattr(self, entry.name)) for entry in fields(self)}
+
+    def with_overrides(self, *overrides: Override) -> "Scheme":
+        """This scheme with `overrides` added after its own."""
+        return replace(self, overrides=(*self.overrides, *overrides))
+
+
+def _require_bits(name: str, value: int, allowed: tuple[int, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"Scheme: {name} must be one of {allowed}, got {value!r}.")
