@@ -1,0 +1,32 @@
+"""INT8 post-training quantization of re-parameterized networks, as a torch.fx backend extension."""
+
+from . import analysis as analysis
+from . import models as models
+from . import nn as nn
+from . import ops as ops
+from .api import calibrate as calibrate
+from .api import convert as convert
+from .api import quantize as quantize
+from .backend import get_backend_config as get_backend_config
+from .backend import get_qconfig_mapping as get_qconfig_mapping
+from .errors import CalibrationError as CalibrationError
+from .errors import ConversionError as ConversionError
+from .errors import FileFormatError as FileFormatError
+from .errors import PrecisionWarning as PrecisionWarning
+from .errors import RepqError as RepqError
+from .errors import TraceError as TraceError
+from .export import load as load
+from .export import save as save
+from .passes import Region as Region
+from .passes import find_regions as find_regions
+from .passes import reparameterize as reparameterize
+from .passes import trace as trace
+from .quant import KL as KL
+from .quant import MAE as MAE
+from .quant import MSE as MSE
+from .quant import CoarseFine as CoarseFine
+from .quant import MinMax as MinMax
+from .quant import Override as Override
+from .quant import PerChannel as PerChannel
+from .quant import PerTensor as PerTensor
+from .quant import Scheme as Scheme

@@ -5,19 +5,24 @@ wrappers here silence exactly that, so that `repq_fx` functions do not pass it o
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch.ao.quantization import QConfig as QConfig
 from torch.ao.quantization import QConfigMapping as QConfigMapping
 from torch.ao.quantization import fuse_conv_bn as fuse_conv_bn
+from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.backend_config import BackendConfig as BackendConfig
 from torch.ao.quantization.backend_config import BackendPatternConfig as BackendPatternConfig
 from torch.ao.quantization.backend_config import DTypeConfig as DTypeConfig
 from torch.ao.quantization.backend_config import ObservationType as ObservationType
 from torch.ao.quantization.observer import ObserverBase as ObserverBase
-from torch.ao.quantization.quantize_fx import _convert_to_reference_decomposed_fx, prepare_fx
+from torch.ao.quantization.quantize_fx import (
+    _convert_to_reference_decomposed_fx,
+    convert_fx,
+    prepare_fx,
+)
 from torch.fx import GraphModule
 from torch.nn import Module
 
@@ -57,3 +62,14 @@ def convert_decomposed(prepared: GraphModule, backend_config: BackendConfig) -> 
 def is_prepared(model: Module) -> bool:
     """Whether `model` came out of `prepare_fx` and was not converted yet."""
     return isinstance(model, GraphModule) and "_observed_graph_module_attrs" in model.meta
+
+
+def quantize_with_torch_defaults(model: Module, batches: Iterable[torch.Tensor]) -> GraphModule:
+    """What torch does out of the box for x86, as a baseline to measure against."""
+    batches = list(batches)
+    mapping = get_default_qconfig_mapping("x86")
+    with _without_deprecation_warnings(), torch.no_grad():
+        prepared = prepare_fx(model, mapping, (batches[0],))
+        for batch in batches:
+            prepared(batch)
+        return convert_fx(prepared)

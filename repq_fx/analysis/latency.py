@@ -34,8 +34,10 @@ def measure_latency(
     Taking turns lets all models share the machine's noise; two untimed rounds come first.
 
     Raises:
-        ValueError: `repeats` is below 2.
+        ValueError: `repeats` is below 2 or `threads` below 1.
     """
+    if threads < 1:
+        raise ValueError(f"measure_latency: threads must be at least 1, got {threads}.")
     if repeats < 2:
         raise ValueError(f"measure_latency: repeats must be at least 2, got {repeats}.")
     times: dict[str, list[float]] = {name: [] for name in models}

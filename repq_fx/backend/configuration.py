@@ -93,6 +93,10 @@ def _qconfig(scheme: Scheme) -> QConfig:
     activation = partial(
         ActivationObserver, scheme.activation, scheme.activation_bits, symmetric=scheme.symmetric
     )
-    return QConfig(
-        activation=activation, weight=partial(WeightObserver, scheme.weight, scheme.weight_bits)
+    weight = partial(
+        WeightObserver,
+        scheme.weight,
+        scheme.weight_bits,
+        corrects_bias=scheme.bias_correction,
     )
+    return QConfig(activation=activation, weight=weight)

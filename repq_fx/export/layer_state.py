@@ -10,6 +10,7 @@ from .json_values import decode, encode
 
 # What nn.Module keeps about itself; `training` is the one entry that is plain data.
 _MODULE_INTERNALS = frozenset(nn.Module().__dict__) - {"training"}
+_CACHES = {"_packed"}  # Of our integer layers: rebuilt on the machine that loads them.
 
 
 def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
@@ -26,7 +27,9 @@ def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
             "be stored in a model file."
         )
     plain = {
-        key: encode(value) for key, value in layer.__dict__.items() if key not in _MODULE_INTERNALS
+        key: encode(value)
+        for key, value in layer.__dict__.items()
+        if key not in _MODULE_INTERNALS | _CACHES
     }
     return {
         "type": type_name,

@@ -15,6 +15,10 @@ from .observers import ActivationObserver
 _LOGGER = logging.getLogger(__name__)
 _BATCH_SIZE = 32
 
+# Where `calibrate` leaves inputs in a prepared model's `meta` for steps that need data again.
+KEPT_INPUTS = "repq_fx_calibration_inputs"
+_KEPT_IMAGES = 32
+
 Batch = Tensor | Sequence[Any]
 
 
@@ -33,6 +37,7 @@ def calibrate(
     input_count = sum(node.op == "placeholder" for node in prepared.graph.nodes)  # type: ignore[union-attr]
     device = next((p.device for p in prepared.parameters()), torch.device("cpu"))
     lowest, highest, seen = float("inf"), float("-inf"), 0
+    kept: list[tuple[Tensor, ...]] = []
     batches = tqdm(
         islice(batches_of(data), steps),
         total=steps if steps is not None else _length_of(data),
@@ -42,7 +47,9 @@ def calibrate(
     )
     for index, batch in enumerate(batches):
         inputs = model_inputs(batch, input_count, f"calibration batch {index}")
-        _run(prepared, tuple(value.to(device) for value in inputs), index)
+        inputs = tuple(value.to(device) for value in inputs)
+        _run(prepared, inputs, index)
+        _keep(kept, inputs)
         lowest = min(lowest, *(value.min().item() for value in inputs))
         highest = max(highest, *(value.max().item() for value in inputs))
         seen += 1
@@ -56,7 +63,16 @@ def calibrate(
         raise CalibrationError(
             f"calibrate: every value of the calibration data is {lowest:g}; nothing to learn."
         )
+    prepared.meta[KEPT_INPUTS] = tuple(torch.cat(parts) for parts in zip(*kept, strict=True))  # type: ignore[operator, union-attr]
     _report_constant_tensors(prepared)
+
+
+def _keep(kept: list[tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> None:
+    """Add to `kept` until it holds enough images; batches of another size are passed over."""
+    room = _KEPT_IMAGES - sum(len(values[0]) for values in kept)
+    fits = not kept or all(a.shape[1:] == b.shape[1:] for a, b in zip(kept[0], inputs, strict=True))
+    if room > 0 and fits:
+        kept.append(tuple(value[:room] for value in inputs))
 
 
 def batches_of(data: Tensor | Iterable[Batch]) -> Iterator[Batch]:

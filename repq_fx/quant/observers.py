@@ -79,12 +79,14 @@ class WeightObserver(ObserverBase):
     Args:
         quantizer: Turns the weight into integers.
         bits: Width of the signed grid, 2..8 or 16.
+        corrects_bias: Let `repq_fx.convert` correct the layer's bias; stock `convert_fx` does not.
     """
 
-    def __init__(self, quantizer: WeightQuantizer, bits: int) -> None:
+    def __init__(self, quantizer: WeightQuantizer, bits: int, *, corrects_bias: bool) -> None:
         super().__init__(dtype=torch.qint8 if bits <= 8 else torch.int16)
         self.quantizer = quantizer
         self.bits = bits
+        self.corrects_bias = corrects_bias
         # The names that torch.ao reads.
         grid = Grid.symmetric(bits)
         self.qscheme = torch.per_channel_symmetric

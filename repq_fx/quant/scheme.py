@@ -45,6 +45,8 @@ class Scheme:
         weight: `PerTensor()`, `PerChannel()` or `CoarseFine()`.
         activation: `MinMax()`, `KL()`, `MAE()` or `MSE()`.
         symmetric: Put the zero point of two-sided activations in the middle of the grid.
+        bias_correction: Take the mean effect of quantization out of every bias, on the first
+            calibration images.
         overrides: Other schemes for single modules; a later entry wins.
     """
 
@@ -53,6 +55,7 @@ class Scheme:
     weight: WeightQuantizer = field(default_factory=CoarseFine)
     activation: RangeRule = field(default_factory=MAE)
     symmetric: bool = False
+    bias_correction: bool = True
     overrides: tuple[Override, ...] = ()
 
     def __post_init__(self) -> None:
@@ -91,8 +94,10 @@ class Scheme:
 
     @staticmethod
     def vanilla(weight_bits: int = 8, activation_bits: int = 8) -> "Scheme":
-        """The baseline: per-tensor min-max for weights and activations."""
-        return Scheme(weight_bits, activation_bits, PerTensor(MinMax()), MinMax())
+        """The baseline: per-tensor min-max for weights and activations, nothing else."""
+        return Scheme(
+            weight_bits, activation_bits, PerTensor(MinMax()), MinMax(), bias_correction=False
+        )
 
     @staticmethod
     def from_name(name: str) -> "Scheme":

@@ -1,0 +1,91 @@
+"""What every accuracy benchmark does: the same schemes on the same images, one table, one JSON."""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from repq_fx import KL, MAE, MSE, CoarseFine, MinMax, PerChannel, PerTensor, Scheme, analysis, api
+from repq_fx import reparameterize
+from repq_fx.cli.measurements import accuracy_fields, similarity_fields
+from repq_fx.cli.report import Row, print_table, write_json
+
+RESULTS = Path(__file__).parents[1] / "results"
+_WIDTHS = ((8, 8), (6, 6), (4, 8))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A float model, its calibration images and its test set."""
+
+    name: str
+    model: nn.Module
+    calibration: Tensor
+    images: Tensor
+    labels: Tensor
+    protocol: str
+
+
+def headline_schemes() -> dict[str, Scheme]:
+    """Per-tensor min-max beside the default, at each width."""
+    return {
+        f"{label} W{weight}A{activation}": make(weight, activation)
+        for weight, activation in _WIDTHS
+        for label, make in (("per-tensor min-max", Scheme.vanilla), ("repq_fx", Scheme))
+    }
+
+
+def ablation_schemes() -> dict[str, Scheme]:
+    """Every weight quantizer with every range rule, at each width."""
+    weights = (PerTensor(), PerChannel(MinMax()), PerChannel(), CoarseFine(PerTensor()),
+               CoarseFine(PerChannel(MinMax())), CoarseFine())  # fmt: skip
+    rules = (MinMax(), KL(), MSE(), MAE())
+    return {
+        f"W{weight_bits}A{activation_bits} {weight} {rule}": Scheme(
+            weight_bits, activation_bits, weight, rule
+        )
+        for weight_bits, activation_bits in _WIDTHS
+        for weight in weights
+        for rule in rules
+    }
+
+
+def data_argument(description: str) -> argparse.Namespace:
+    """The command line of every benchmark."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="see README")
+    parser.add_argument("--ablation", action="store_true", help="all quantizers and rules")
+    parser.add_argument("--backend", default="x86", choices=("x86", "reference"))
+    arguments = parser.parse_args()
+    if not arguments.data.is_dir():
+        parser.error(f"there is no folder {str(arguments.data)!r}; see benchmarks/README.md")
+    return arguments
+
+
+def run(task: Task, *, ablation: bool, backend: str) -> None:
+    """Quantize and evaluate every scheme, print the table and write it to `RESULTS`."""
+    torch.set_num_threads(2)
+    schemes = ablation_schemes() if ablation else headline_schemes()
+    merged = reparameterize(task.model, task.images[:2])
+    reference = _scores(merged, task.images)
+    rows = [Row("FP32, merged", **accuracy_fields(reference, task.labels))]
+    for name, scheme in tqdm(schemes.items(), unit="scheme"):
+        start = time.perf_counter()
+        quantized = api.quantize(
+            merged, task.calibration, scheme=scheme, backend=backend, progress=False
+        )
+        seconds = time.perf_counter() - start
+        scores = _scores(quantized, task.images)
+        fields = accuracy_fields(scores, task.labels) | similarity_fields(reference, scores)
+        rows.append(Row(name, **fields, seconds=seconds))
+    print_table(f"{task.name} ({task.protocol}; {backend})", rows)
+    path = RESULTS / f"{task.name}{'_ablation' if ablation else ''}.json"
+    write_json(path, rows, protocol=task.protocol, backend=backend)
+
+
+def _scores(model: nn.Module, images: Tensor) -> Tensor:
+    return analysis.predict(model, images.split(50), progress=False)

@@ -1,0 +1,132 @@
+"""The public functions that compose the steps; no algorithms here."""
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from . import _torch_ao, passes
+from .backend import get_backend_config, get_qconfig_mapping, lower_to_x86, to_reference
+from .errors import CalibrationError
+from .quant import Scheme
+from .quant.calibration import Batch, batches_of, model_inputs
+from .quant.calibration import calibrate as _calibrate
+
+ExampleInputs = Tensor | tuple[Tensor, ...]
+_DEFAULT_SCHEME = Scheme()
+
+
+class Backend(str, Enum):
+    """What a converted model runs on."""
+
+    REFERENCE = "reference"
+    X86 = "x86"
+
+
+_LOWERINGS: dict[Backend, Callable[[GraphModule], GraphModule]] = {
+    Backend.REFERENCE: lambda reference: reference,
+    Backend.X86: lower_to_x86,
+}
+
+
+def calibrate(
+    prepared: nn.Module,
+    data: Tensor | Iterable[Batch],
+    *,
+    steps: int | None = None,
+    progress: bool = True,
+) -> None:
+    """Show calibration data to the observers that `prepare_fx` inserted.
+
+    Statistics add up over calls and do not depend on the order or size of the batches. The first
+    32 images are kept in ``prepared.meta`` for the bias correction of `convert`.
+
+    Args:
+        prepared: The result of `prepare_fx` with `get_qconfig_mapping(scheme)`.
+        data: A float tensor ``[N, ...]``, or an iterable of batches: tensors, or sequences that
+            begin with the model's inputs, such as ``(images, labels)``.
+        steps: Use this many batches; all by default.
+        progress: Show a progress bar.
+
+    Raises:
+        CalibrationError: No observers; the data is empty, ends before `steps`, or is constant; a
+            batch (named by its index) has the wrong type, dtype or shape, or holds NaN or infinity.
+    """
+    _calibrate(prepared, data, steps=steps, progress=progress)
+
+
+def convert(prepared: GraphModule, backend: str | Backend = Backend.X86) -> GraphModule:
+    """Turn a calibrated model into a quantized one; `prepared` is not changed.
+
+    Args:
+        prepared: A model from `prepare_fx`, calibrated. Biases are corrected only if `calibrate`
+            ran, not after a loop of your own.
+        backend: ``"reference"`` for integer weights with float32 arithmetic, which runs anywhere
+            and defines the result, or ``"x86"`` for integer kernels.
+
+    Returns:
+        A graph that maps float inputs to float outputs. What no quantized layer reads, above all
+        the network's output, stays in float.
+
+    Raises:
+        ValueError: The backend is unknown.
+        ConversionError: `prepared` did not come from `prepare_fx`.
+        CalibrationError: `prepared` was not calibrated.
+    """
+    known = [entry.value for entry in Backend]
+    if backend not in known:
+        raise ValueError(f"convert: backend must be one of {known}, got {backend!r}.")
+    return _LOWERINGS[Backend(backend)](to_reference(prepared))
+
+
+def quantize(
+    model: nn.Module,
+    data: Tensor | Iterable[Batch],
+    example_inputs: ExampleInputs | None = None,
+    *,
+    scheme: Scheme = _DEFAULT_SCHEME,
+    backend: str | Backend = Backend.X86,
+    progress: bool = True,
+) -> GraphModule:
+    """Merge, prepare, calibrate and convert in one call; `model` is not changed.
+
+    Args:
+        model: Any traceable model in evaluation mode, in training or deploy form.
+        data: Calibration data, as for `calibrate`.
+        example_inputs: The model's inputs; by default taken from the first batch of `data`.
+        scheme: Bits, weight quantizer and range rule.
+        backend: As for `convert`.
+        progress: Show a progress bar.
+
+    Raises:
+        RepqError: As the single steps do.
+
+    Example:
+        >>> import torch, repq_fx
+        >>> from repq_fx.models import fashion_repvgg
+        >>> images = torch.randn(64, 1, 28, 28)
+        >>> int8 = repq_fx.quantize(fashion_repvgg().eval(), images, progress=False)
+        >>> int8(images[:2]).shape
+        torch.Size([2, 10])
+    """
+    if example_inputs is None:
+        batches = batches_of(data)
+        first = next(batches, None)
+        if first is None:
+            raise CalibrationError("quantize: the calibration data is empty.")
+        example_inputs = model_inputs(first, 1, "calibration batch 0")
+        data = data if isinstance(data, Tensor) else chain([first], batches)
+    merged = passes.reparameterize(model, example_inputs)
+    prepared = prepare(merged, example_inputs, scheme)
+    calibrate(prepared, data, progress=progress)
+    return convert(prepared, backend)
+
+
+def prepare(model: nn.Module, example_inputs: ExampleInputs, scheme: Scheme) -> GraphModule:
+    """Insert the observers of `scheme`: `prepare_fx` with our tables, without its warnings."""
+    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
+    with torch.no_grad():
+        return _torch_ao.prepare(model, get_qconfig_mapping(scheme), inputs, get_backend_config())

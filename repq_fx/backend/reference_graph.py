@@ -1,0 +1,65 @@
+"""From a prepared and calibrated graph to the reference quantized graph."""
+
+import copy
+
+import torch
+from torch.fx import GraphModule, Node
+
+from .._torch_ao import convert_decomposed, is_prepared
+from ..errors import CalibrationError, ConversionError
+from ..quant import ActivationObserver
+from ..quant.calibration import KEPT_INPUTS
+from .bias_correction import correct_biases
+from .configuration import get_backend_config
+from .reference import ReferenceLayer
+
+QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
+DEQUANTIZE = torch.ops.quantized_decomposed.dequantize_per_tensor.default
+
+
+def to_reference(prepared: GraphModule) -> GraphModule:
+    """A new graph of reference layers between quantize and dequantize ops; see `repq_fx.convert`.
+
+    Raises:
+        ConversionError: `prepared` did not come from `prepare_fx`.
+        CalibrationError: An observer has seen no data; the message names the tensor.
+    """
+    if not is_prepared(prepared):
+        raise ConversionError(
+            f"convert: expected a model prepared by prepare_fx, got {type(prepared).__name__}."
+        )
+    _require_calibrated(prepared)
+    reference = convert_decomposed(copy.deepcopy(prepared), get_backend_config())
+    for module in reference.modules():
+        module.__dict__.pop("qconfig", None)
+    _drop_unread_quantization(reference)
+    inputs = prepared.meta.get(KEPT_INPUTS)
+    if inputs is not None:
+        correct_biases(reference, prepared, inputs)
+    return reference.eval()
+
+
+def _require_calibrated(prepared: GraphModule) -> None:
+    for node in prepared.graph.nodes:
+        if node.op != "call_module":
+            continue
+        observer = prepared.get_submodule(str(node.target))
+        if isinstance(observer, ActivationObserver) and observer.histogram.is_empty:
+            raise CalibrationError(
+                f"convert: the observer of {str(node.args[0])!r} has seen no data: run "
+                "repq_fx.calibrate(prepared, data) first."
+            )
+
+
+def _drop_unread_quantization(reference: GraphModule) -> None:
+    """Leave in float what no quantized layer reads: the network's output and the ops before it."""
+    read: dict[Node, bool] = {}
+    for node in reversed(reference.graph.nodes):
+        read[node] = any(read[user] for user in node.users) or (
+            node.op == "call_module"
+            and isinstance(reference.get_submodule(str(node.target)), ReferenceLayer)
+        )
+        if node.target is DEQUANTIZE and not read[node]:
+            node.replace_all_uses_with(node.all_input_nodes[0].all_input_nodes[0])
+    reference.graph.eliminate_dead_code()
+    reference.recompile()

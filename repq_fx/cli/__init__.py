@@ -1,0 +1,3 @@
+"""The `repq` command."""
+
+from .app import main as main

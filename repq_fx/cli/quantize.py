@@ -1,0 +1,95 @@
+"""`repq quantize`: measure FP32 against INT8 on the user's images and write the INT8 model."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from .. import analysis, api, export, passes
+from ..errors import RepqError
+from ..quant import Scheme
+from .image_data import open_images
+from .measurements import accuracy_fields, float_size, similarity_fields
+from .model_source import build_model, load_weights
+from .report import Row, print_table, write_json
+
+
+def quantize(  # noqa: PLR0913  (one argument for each option of the command)
+    model: Annotated[str, typer.Argument(help="package.module:factory or timm:NAME")],
+    data: Annotated[Path, typer.Option(help="Folder of images (subfolders = classes) or .npz")],
+    out: Annotated[Path, typer.Option(help="Where the INT8 model goes; the report gets .json")],
+    weights: Annotated[Path | None, typer.Option(help="State dict, .safetensors or .pt")] = None,
+    scheme: Annotated[str, typer.Option(help="w8a8, w6a6, w4a8, ..., or vanilla")] = "w8a8",
+    backend: Annotated[str, typer.Option(help="x86 or reference")] = "x86",
+    calibration_images: Annotated[int, typer.Option(help="The first N images calibrate")] = 32,
+    image_size: Annotated[int | None, typer.Option(help="Side of the input in pixels")] = None,
+    mean: Annotated[str | None, typer.Option(help="Per channel, as 0.485,0.456,0.406")] = None,
+    std: Annotated[str | None, typer.Option(help="Per channel, as 0.229,0.224,0.225")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images per forward pass")] = 32,
+    threads: Annotated[int, typer.Option(help="Threads for the latency measurement")] = 1,
+) -> None:
+    """Quantize MODEL with images of its own domain and compare it with FP32."""
+    chosen = Scheme.from_name(scheme)
+    if calibration_images < 1 or batch_size < 1:
+        raise RepqError(
+            f"--calibration-images must be at least 1 and --batch-size too, got "
+            f"{calibration_images} and {batch_size}."
+        )
+    if not out.parent.is_dir():
+        raise RepqError(f"--out: there is no folder {str(out.parent)!r}.")
+    network, preprocessing = build_model(model)
+    if weights is not None:
+        load_weights(network, weights)
+    changes = {"size": image_size, "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std")}
+    given = {name: value for name, value in changes.items() if value is not None}
+    images = open_images(data, replace(preprocessing, **given))
+
+    start = time.perf_counter()
+    example = next(images.batches(1))
+    calibration = list(images.batches(calibration_images, size=batch_size))
+    int8 = api.quantize(network, calibration, example, scheme=chosen, backend=backend)
+    seconds = time.perf_counter() - start
+    export.save(int8, out)
+
+    merged = passes.reparameterize(network, example).to(memory_format=torch.channels_last)
+    latency = analysis.measure_latency({"FP32": merged, "INT8": int8}, (example,), threads=threads)
+    float_scores, int8_scores = (
+        analysis.predict(candidate, images.batches(size=batch_size), label=label)
+        for label, candidate in (("FP32", merged), ("INT8", int8))
+    )
+    rows = [
+        Row(
+            "FP32, merged",
+            **accuracy_fields(float_scores, images.labels),
+            size_bytes=float_size(merged),
+            latency=latency["FP32"],
+        ),
+        Row(
+            f"INT8 {scheme}",
+            **accuracy_fields(int8_scores, images.labels),
+            **similarity_fields(float_scores, int8_scores),
+            size_bytes=out.stat().st_size,
+            latency=latency["INT8"],
+            seconds=seconds,
+        ),
+    ]
+    protocol = (
+        f"{images.count} images, the first {min(calibration_images, images.count)} calibrated; "
+        f"latency: batch 1, {threads} thread(s)"
+    )
+    report = out.with_name(out.name + ".json")
+    print_table(f"{model} on {data.name} ({protocol})", rows)
+    write_json(report, rows, model=model, protocol=protocol, scheme=chosen.describe())
+    typer.echo(f"wrote {out} and {report}")
+
+
+def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise RepqError(f"{option} must be numbers separated by commas, got {text!r}.") from error

@@ -1,0 +1,1 @@
+"""Thin adapters to other packages, each imported only when it is used."""

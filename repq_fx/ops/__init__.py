@@ -1,0 +1,9 @@
+"""Custom operators: schema, reference, fake kernel and gradient here, compiled kernels in csrc/."""
+
+from ._extension import has_extension as has_extension
+from .fake_quantize import fake_quantize as fake_quantize
+from .fake_quantize import fake_quantize_reference as fake_quantize_reference
+from .histogram import histogram as histogram
+from .histogram import histogram_reference as histogram_reference
+from .quantize import quantize as quantize
+from .quantize import quantize_reference as quantize_reference

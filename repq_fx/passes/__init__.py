@@ -1,0 +1,7 @@
+"""Graph rewrites: tracing a model, finding its linear regions and merging them."""
+
+from .example import ExampleInputs as ExampleInputs
+from .pipeline import find_regions as find_regions
+from .pipeline import reparameterize as reparameterize
+from .region import Region as Region
+from .trace import trace as trace

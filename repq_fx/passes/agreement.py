@@ -1,0 +1,74 @@
+"""Whether two outputs of a model agree: nested containers, dtypes, shapes and values."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+_TOLERANCES: Mapping[torch.dtype, float] = {
+    torch.float64: 1e-9,
+    torch.complex128: 1e-9,
+    torch.float32: 1e-4,
+    torch.complex64: 1e-4,
+    torch.float16: 1e-2,
+    torch.bfloat16: 5e-2,
+}
+"""Largest difference relative to the largest magnitude; dtypes that are absent must be equal."""
+
+
+def difference(expected: object, actual: object) -> str | None:
+    """Where `actual` departs from `expected`, as the end of a sentence; None if they agree.
+
+    Tensors agree when shape and dtype are equal and no element differs by more than 1e-4 (float32)
+    of the largest magnitude; NaN agrees with NaN. Tuples, lists and mappings are compared entry by
+    entry, anything else with ``==``.
+    """
+    return next(_differences("output", expected, actual), None)
+
+
+def relative_error(expected: Tensor, actual: Tensor) -> float:
+    """Largest difference over the largest magnitude; infinite where only one is not finite."""
+    if expected.numel() == 0:
+        return 0.0
+    finite = expected.isfinite()
+    if not torch.equal(finite, actual.isfinite()):
+        return float("inf")
+    if not torch.equal(expected[~finite].nan_to_num(), actual[~finite].nan_to_num()):
+        return float("inf")
+    # Half precision would overflow or vanish in the quotient.
+    wide = torch.complex128 if expected.is_complex() else torch.float64
+    known, found = (tensor.detach()[finite].cpu().to(wide) for tensor in (expected, actual))
+    if known.numel() == 0:
+        return 0.0
+    error, scale = float((known - found).abs().max()), float(known.abs().max())
+    return error / scale if scale > 0 else error
+
+
+def _differences(path: str, expected: object, actual: object) -> Iterator[str]:
+    if isinstance(expected, Tensor) and isinstance(actual, Tensor):
+        yield from _tensor_differences(path, expected, actual)
+    elif isinstance(expected, Mapping) and isinstance(actual, Mapping):
+        if list(expected) != list(actual):
+            yield f"{path} has keys {list(actual)} instead of {list(expected)}"
+        else:
+            for key in expected:
+                yield from _differences(f"{path}[{key!r}]", expected[key], actual[key])
+    elif isinstance(expected, tuple | list) and isinstance(actual, tuple | list):
+        if len(expected) != len(actual):
+            yield f"{path} has {len(actual)} entries instead of {len(expected)}"
+        else:
+            for index, (known, found) in enumerate(zip(expected, actual, strict=True)):
+                yield from _differences(f"{path}[{index}]", known, found)
+    elif type(expected) is not type(actual) or expected != actual:
+        yield f"{path} is a {type(actual).__name__} unlike the {type(expected).__name__} before"
+
+
+def _tensor_differences(path: str, expected: Tensor, actual: Tensor) -> Iterator[str]:
+    before, after = ((tuple(t.shape), t.dtype) for t in (expected, actual))
+    if before != after:
+        yield f"{path} is {after[1]} {list(after[0])} instead of {before[1]} {list(before[0])}"
+        return
+    tolerance = _TOLERANCES.get(expected.dtype, 0.0)
+    error = relative_error(expected, actual)
+    if error > tolerance:
+        yield f"{path} differs by {error:.1e} relative, more than {tolerance:.0e}"

@@ -1,0 +1,79 @@
+"""The example that a model is traced and compared with."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from operator import attrgetter
+
+import torch
+from torch import Tensor
+
+ExampleInputs = Tensor | tuple[Tensor, ...]
+
+_FP32_SETTINGS = attrgetter("cudnn.conv", "cuda.matmul", "mkldnn.conv", "mkldnn.matmul")(
+    torch.backends
+)
+
+
+def as_inputs(example_inputs: ExampleInputs) -> tuple[Tensor, ...]:
+    """The positional arguments that `example_inputs` stands for.
+
+    Raises:
+        TypeError: Not a tensor and not a tuple of tensors.
+        ValueError: An empty tuple, or a tensor without data.
+    """
+    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
+    if not isinstance(inputs, tuple) or not all(isinstance(entry, Tensor) for entry in inputs):
+        given = _describe(example_inputs)
+        raise TypeError(f"example_inputs must be a tensor or a tuple of tensors, got {given}.")
+    if not inputs:
+        raise ValueError("example_inputs is empty; give one tensor for every input of the model.")
+    if any(entry.is_meta or entry.numel() == 0 for entry in inputs):
+        raise ValueError("example_inputs must hold data; a tensor is empty or on the meta device.")
+    return inputs
+
+
+def random_like(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Random inputs of the same shapes and dtypes; the same ones on every call.
+
+    Integers and booleans stay within the range of the example, since they usually are indices. The
+    global random number generator is not touched.
+    """
+    generator = torch.Generator().manual_seed(0)
+    return tuple(_random_tensor(entry, generator) for entry in inputs)
+
+
+def run(function: Callable[..., object], inputs: tuple[Tensor, ...]) -> object:
+    """Call `function` without gradients in full precision, on copies, which it may overwrite."""
+    with torch.no_grad(), _full_precision():
+        return function(*(entry.clone() for entry in inputs))
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Forbid TF32 and bfloat16 inside float32 operators.
+
+    Torch convolves in TF32 on a GPU by default. Its 10 bits of mantissa differ from one order of
+    summation to another by more than any tolerance that would notice a wrong rewrite.
+    """
+    before = [setting.fp32_precision for setting in _FP32_SETTINGS]
+    try:
+        for setting in _FP32_SETTINGS:
+            setting.fp32_precision = "ieee"
+        yield
+    finally:
+        for setting, precision in zip(_FP32_SETTINGS, before, strict=True):
+            setting.fp32_precision = precision
+
+
+def _random_tensor(like: Tensor, generator: torch.Generator) -> Tensor:
+    if like.is_floating_point() or like.is_complex():
+        return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+    low, high = int(like.min()), int(like.max())
+    values = torch.randint(low, high + 1, like.shape, generator=generator)
+    return values.to(like.dtype).to(like.device)
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"a tuple of {', '.join(type(entry).__name__ for entry in value)}"
+    return type(value).__name__

@@ -1,0 +1,128 @@
+"""Tracing: a `GraphModule` that is checked to compute what the model computes."""
+
+import copy
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.nn.parameter import is_lazy
+
+from ..errors import TraceError
+from .agreement import difference
+from .example import ExampleInputs, as_inputs, random_like, run
+from .symbolic import symbolic_trace
+
+Tracing = Callable[[nn.Module, tuple[Tensor, ...]], GraphModule]
+
+_TRACINGS: tuple[Tracing, ...] = (symbolic_trace,)
+"""Tried in this order; the first faithful result wins."""
+
+
+def trace(model: nn.Module, example_inputs: ExampleInputs) -> GraphModule:
+    """Record `model` as a graph of layers and operators.
+
+    The model and the graph are compared on the example and on a random input, because some models
+    trace without an error to a graph that computes something else.
+
+    Args:
+        model: A float model in evaluation mode. It is copied, never changed.
+        example_inputs: Its positional inputs; later arguments of ``forward`` keep their defaults.
+
+    Returns:
+        A graph module in evaluation mode that shares nothing with `model`.
+
+    Raises:
+        TypeError: `model` is not a module, or the inputs are no tensors.
+        ValueError: The inputs are empty, or `model` fails on them.
+        TraceError: The model is in training mode, quantized or without data, cannot be traced (the
+            message names the submodule and the line), or its graph computes something else.
+
+    Example:
+        >>> import torch
+        >>> from repq_fx.models import fashion_repvgg
+        >>> traced = trace(fashion_repvgg().eval(), torch.randn(1, 1, 28, 28))
+        >>> traced.get_submodule("stem.dense.0")
+        Conv2d(1, 16, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
+    """
+    inputs = as_inputs(example_inputs)
+    _require_traceable(model)
+    samples = [inputs, random_like(inputs)]
+    expected = _outputs(model, samples)
+    failures: list[TraceError] = []
+    for tracing in _TRACINGS:
+        try:
+            traced = tracing(_copy(model), inputs)
+            _require_faithful(traced, samples, expected)
+        except TraceError as error:
+            failures.append(error)
+        else:
+            return traced
+    raise failures[0]
+
+
+def _require_traceable(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"Cannot trace a {type(model).__name__}; give a torch.nn.Module.")
+    # A plain nn.Module is a container without a forward; torch.fx leaves them in training mode.
+    training = [
+        f"'{name}' ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if module.training and type(module) is not nn.Module
+    ]
+    if training:
+        more = f" and {len(training) - 3} more" if len(training) > 3 else ""
+        raise TraceError(
+            f"Cannot trace a model in training mode: {', '.join(training[:3])}{more}. "
+            f"Call model.eval() first."
+        )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        problem = _problem(tensor)
+        if problem is not None:
+            raise TraceError(f"Cannot trace a model whose '{name}' {problem}.")
+
+
+def _problem(tensor: Tensor) -> str | None:
+    if is_lazy(tensor):
+        return "is not initialized; run the model once first"
+    if tensor.is_meta:
+        return "is on the meta device and holds no values"
+    if tensor.is_quantized:
+        return "is already quantized; give the float model"
+    return None
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise TraceError(
+            f"Cannot copy the model ({type(model).__name__}) to trace it: {error}"
+        ) from error
+
+
+def _outputs(model: nn.Module, samples: list[tuple[Tensor, ...]]) -> list[object]:
+    # Some models rewrite their own parameters in forward, so even running one takes a copy.
+    reference = _copy(model)
+    try:
+        return [run(reference, sample) for sample in samples]
+    except Exception as error:
+        raise ValueError(f"The model itself fails on inputs like the example: {error}") from error
+
+
+def _require_faithful(
+    traced: GraphModule, samples: list[tuple[Tensor, ...]], expected: list[object]
+) -> None:
+    sources = ("the example", "a random input")
+    for sample, known, source in zip(samples, expected, sources, strict=True):
+        try:
+            found = run(traced, sample)
+        except Exception as error:
+            raise TraceError(
+                f"The trace is not faithful to the model: on {source} it fails with: {error}"
+            ) from error
+        departure = difference(known, found)
+        if departure is not None:
+            raise TraceError(
+                f"The trace is not faithful to the model: on {source}, {departure}. A forward that "
+                f"is random, or that changes the model's own state, has this effect."
+            )

@@ -1,0 +1,135 @@
+"""The sum of two affine maps of one input: common groups, aligned taps, one kernel."""
+
+from dataclasses import dataclass, replace
+from math import gcd
+
+import torch
+from torch import Tensor
+
+from .conv_map import ConvMap, MapError, PaddingMode, Pair
+
+
+def add(first: ConvMap, second: ConvMap) -> ConvMap:
+    """The map ``x -> first(x) + second(x)``.
+
+    Kernels are aligned where their taps read, not at their centres: a kernel with less padding
+    starts ``padding_big - padding_small`` positions later. The result has the largest number of
+    groups that both maps can be written with, and the largest dilation whose grid holds all taps.
+
+    Raises:
+        MapError: Strides, channels, padding modes or output sizes differ.
+    """
+    _require_same_outputs(first, second)
+    groups = gcd(first.groups, second.groups)
+    rows, columns = (_common_axis(first, second, axis) for axis in (0, 1))
+    kernel = _on_grid(regroup(first, groups), rows, columns) + _on_grid(
+        regroup(second, groups), rows, columns
+    )
+    return ConvMap(
+        kernel=kernel,
+        bias=_add_biases(first.bias, second.bias),
+        stride=first.stride,
+        padding=(rows.padding, columns.padding),
+        dilation=(rows.dilation, columns.dilation),
+        groups=groups,
+        padding_mode=_common_padding_mode(first, second),
+    )
+
+
+def regroup(conv_map: ConvMap, groups: int) -> ConvMap:
+    """The same map with fewer groups: blocks of zeros join channels that did not interact.
+
+    Args:
+        conv_map: The map to write with wider groups.
+        groups: A divisor of its groups.
+
+    Raises:
+        MapError: `groups` does not divide the groups of `conv_map`.
+    """
+    if conv_map.groups % groups:
+        raise MapError(f"{conv_map.groups} groups cannot be joined into {groups}")
+    joined = conv_map.groups // groups
+    if joined == 1:
+        return conv_map
+    outputs, inputs, height, width = conv_map.kernel.shape
+    blocks = conv_map.kernel.reshape(
+        groups, joined, outputs // conv_map.groups, 1, inputs, height, width
+    )
+    diagonal = torch.eye(joined, dtype=blocks.dtype, device=blocks.device)
+    kernel = (blocks * diagonal.reshape(1, joined, 1, joined, 1, 1, 1)).reshape(
+        outputs, joined * inputs, height, width
+    )
+    return replace(conv_map, kernel=kernel, groups=groups)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """The grid of taps along one spatial axis."""
+
+    taps: int
+    dilation: int
+    padding: Pair
+
+
+def _common_axis(first: ConvMap, second: ConvMap, axis: int) -> _Axis:
+    maps = (first, second)
+    before = [m.padding[axis][0] for m in maps]
+    steps = [m.dilation[axis] for m in maps if m.kernel_size[axis] > 1]
+    step = gcd(*steps, before[0] - before[1]) or 1
+    last = max(_last_tap(m, axis) for m in maps)
+    taps = (max(before) + last) // step + 1
+    # How far the last tap may reach past the last output's anchor; equal slack is what makes the
+    # output sizes equal for every input size, not only for the one at hand.
+    slack = _last_tap(first, axis) - first.padding[axis][1]
+    return _Axis(taps, step if taps > 1 else 1, (max(before), last - slack))
+
+
+def _on_grid(conv_map: ConvMap, rows: _Axis, columns: _Axis) -> Tensor:
+    """The kernel of `conv_map` spread over a grid that contains its taps."""
+    kernel = conv_map.kernel
+    row_slice, column_slice = (
+        _taps_on(conv_map, axis, grid) for axis, grid in ((0, rows), (1, columns))
+    )
+    if kernel.shape[2:] == (rows.taps, columns.taps):
+        return kernel
+    spread = kernel.new_zeros(*kernel.shape[:2], rows.taps, columns.taps)
+    spread[:, :, row_slice, column_slice] = kernel
+    return spread
+
+
+def _taps_on(conv_map: ConvMap, axis: int, grid: _Axis) -> slice:
+    start = (grid.padding[0] - conv_map.padding[axis][0]) // grid.dilation
+    step = max(1, conv_map.dilation[axis] // grid.dilation)
+    return slice(start, start + (conv_map.kernel_size[axis] - 1) * step + 1, step)
+
+
+def _last_tap(conv_map: ConvMap, axis: int) -> int:
+    """Where the last tap of output position 0 reads."""
+    extent = (conv_map.kernel_size[axis] - 1) * conv_map.dilation[axis]
+    return extent - conv_map.padding[axis][0]
+
+
+def _require_same_outputs(first: ConvMap, second: ConvMap) -> None:
+    if first.stride != second.stride:
+        raise MapError(f"its branches have strides {first.stride} and {second.stride}")
+    for name in ("in_channels", "out_channels"):
+        counts = getattr(first, name), getattr(second, name)
+        if counts[0] != counts[1]:
+            raise MapError(f"its branches have {counts[0]} and {counts[1]} {name}")
+    for axis, name in enumerate(("heights", "widths")):
+        slacks = [_last_tap(m, axis) - m.padding[axis][1] for m in (first, second)]
+        if slacks[0] != slacks[1]:
+            raise MapError(f"its branches have outputs of different {name}")
+
+
+def _common_padding_mode(first: ConvMap, second: ConvMap) -> PaddingMode:
+    modes = {m.padding_mode for m in (first, second) if any(map(any, m.padding))}
+    if len(modes) > 1:
+        raise MapError(f"its branches pad with {' and '.join(sorted(modes))}")
+    return modes.pop() if modes else "zeros"
+
+
+def _add_biases(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    if first is None or second is None:
+        return first if second is None else second
+    return first + second

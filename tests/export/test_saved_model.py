@@ -1,0 +1,159 @@
+"""Files of quantized models: exact round trip, nothing to execute, clear refusals."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import repq_fx
+from repq_fx import FileFormatError
+from repq_fx.models import fashion_repvgg
+
+IMAGES = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module", params=["reference", "x86"])
+def quantized(request):
+    torch.manual_seed(0)
+    model = fashion_repvgg().eval()
+    return repq_fx.quantize(model, IMAGES, backend=request.param, progress=False)
+
+
+@pytest.fixture
+def file(quantized, tmp_path):
+    path = tmp_path / "model.repq"
+    repq_fx.save(quantized, path)
+    return path
+
+
+def edited(path, change):
+    """Rewrite the header of a model file; `change` edits it in place."""
+    with safe_open(path, "pt") as opened:
+        metadata = opened.metadata()
+    header = json.loads(metadata["model"])
+    change(header, metadata)
+    metadata["model"] = json.dumps(header)
+    save_file(load_file(path), path, metadata)
+
+
+def test_round_trip_is_exact(quantized, file):
+    loaded = repq_fx.load(file)
+    assert torch.equal(loaded(IMAGES), quantized(IMAGES))
+    assert not loaded.training
+    assert {name for name, _ in loaded.named_modules()} == {
+        name for name, _ in quantized.named_modules()
+    }
+
+
+def test_a_loaded_model_can_be_saved_again(file, tmp_path):
+    again = tmp_path / "again.repq"
+    repq_fx.save(repq_fx.load(file), again)
+    assert again.read_bytes() == file.read_bytes()
+
+
+def test_weights_are_stored_as_eight_bit_integers(file):
+    float_bytes = sum(p.numel() for p in fashion_repvgg().parameters()) * 4
+    assert file.stat().st_size < 0.4 * float_bytes
+
+
+def test_nothing_in_the_file_is_pickled(file):
+    assert b"torch._utils" not in file.read_bytes()
+    assert not file.read_bytes().startswith(b"PK")
+
+
+def call(target):
+    def change(header, _):
+        node = next(n for n in header["nodes"] if n["op"] == "call_function")
+        node["target"] = target
+
+    return change
+
+
+def reach_globals(header, _):
+    node = next(n for n in header["nodes"] if n["op"] == "call_function")
+    node.update(op="call_method", target="__reduce__")
+
+
+def unknown_layer(header, _):
+    next(iter(header["layers"].values()))["type"] = "Popen"
+
+
+def replaced_internal(header, _):
+    next(iter(header["layers"].values()))["attributes"]["_forward_hooks"] = 1
+
+
+def newer(_, metadata):
+    metadata["version"] = "999"
+
+
+def foreign(_, metadata):
+    metadata["format"] = "pt"
+
+
+def no_nodes(header, _):
+    del header["nodes"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (call("os.system"), "calls 'os.system', which is not allowed"),
+        (call("torch.load"), "calls 'torch.load', which is not allowed"),
+        (call("torch.from_file"), "calls 'torch.from_file', which is not allowed"),
+        (call("builtins.eval"), "not allowed"),
+        (call("aten.add.Tensor"), "not allowed"),
+        (reach_globals, "method '__reduce__', which is not allowed"),
+        (unknown_layer, "unknown type 'Popen'"),
+        (replaced_internal, "reserved attribute '_forward_hooks'"),
+        (newer, "format version 999, newer than 1"),
+        (foreign, "was not written by repq_fx.save"),
+        (no_nodes, "is damaged"),
+    ],
+    ids=["os", "load", "file", "eval", "aten", "method", "layer", "internal", "newer", "foreign",
+         "nodes"],
+)  # fmt: skip
+def test_tampered_files_are_refused(change, message, file):
+    edited(file, change)
+    with pytest.raises(FileFormatError, match=message):
+        repq_fx.load(file)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1], ids=["empty", "length", "header", "last-byte"])
+def test_truncated_files_are_refused(kept, file):
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(FileFormatError, match="truncated or not a safetensors file"):
+        repq_fx.load(file)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(FileFormatError, match=r"there is no file '.*missing\.repq'"):
+        repq_fx.load(tmp_path / "missing.repq")
+
+
+def test_an_unwritable_path_is_refused_and_leaves_nothing(quantized, tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        repq_fx.save(quantized, tmp_path / "nowhere" / "model.repq")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Custom(nn.Module):
+    def forward(self, image):
+        return image
+
+
+def test_layers_of_other_packages_are_refused_by_name(tmp_path):
+    tracer = torch.fx.Tracer()
+    tracer.is_leaf_module = lambda *_: True
+    model = nn.Sequential(Custom())
+    graph_module = torch.fx.GraphModule(model, tracer.trace(model))
+    with pytest.raises(FileFormatError, match="layer '0' is a Custom"):
+        repq_fx.save(graph_module, tmp_path / "model.repq")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_is_no_graph_is_refused(tmp_path):
+    with pytest.raises(FileFormatError, match="expected a converted GraphModule, got Linear"):
+        repq_fx.save(nn.Linear(1, 1), tmp_path / "model.repq")

@@ -1,0 +1,182 @@
+import operator
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from repq_fx.passes.affine_views import affine_values, evaluate, feature_shapes
+from repq_fx.reparam import to_conv2d
+
+
+class Net(nn.Module):
+    """Applies a function to an image and its conv-bn."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.function = function
+
+    def forward(self, x):
+        return self.function(Values(x, self.norm(self.conv(x)), self.norm))
+
+
+class Values(NamedTuple):
+    """What the functions below compute with: an image, its conv-bn, and the norm of that."""
+
+    x: Tensor
+    y: Tensor
+    norm: nn.BatchNorm2d
+
+
+def in_place(function, mutated, operand):
+    """Call an in-place operator; torch.fx would record ``y += x`` as an ordinary sum."""
+    if isinstance(mutated, fx.Proxy):
+        return mutated.tracer.create_proxy("call_function", function, (mutated, operand), {})
+    return function(mutated, operand)
+
+
+AFFINE = {
+    "add": lambda v: v.y + v.x,
+    "iadd": lambda v: in_place(operator.iadd, v.y, v.x),
+    "torch_add": lambda v: torch.add(v.y, v.x, alpha=3),
+    "method_add": lambda v: v.y.add(v.x),
+    "method_add_": lambda v: v.y.add_(v.x, alpha=0.5),
+    "add_zero": lambda v: 0 + v.y,
+    "add_zero_float": lambda v: v.y + 0.0,
+    "add_number": lambda v: v.y + 1.5,
+    "sub": lambda v: v.y - v.x,
+    "isub": lambda v: in_place(operator.isub, v.y, v.x),
+    "sub_number": lambda v: v.y - 2,
+    "number_sub": lambda v: 2 - v.y,
+    "torch_sub": lambda v: torch.sub(v.x, v.y, alpha=2),
+    "method_sub": lambda v: v.x.sub(v.y),
+    "method_sub_": lambda v: v.y.sub_(v.x),
+    "mul": lambda v: v.y * 0.25,
+    "number_mul": lambda v: -2 * v.y,
+    "imul": lambda v: in_place(operator.imul, v.y, 2),
+    "torch_mul": lambda v: torch.mul(v.y, 2),
+    "method_mul": lambda v: v.y.mul(2),
+    "method_mul_": lambda v: v.y.mul_(2),
+    "neg": lambda v: -v.y,
+    "torch_neg": lambda v: torch.neg(v.y),
+    "method_neg": lambda v: v.y.neg(),
+    "method_neg_": lambda v: v.y.neg_(),
+    "twice": lambda v: v.y + v.y,
+    "dropout_function": lambda v: F.dropout(v.y, 0.5, False),
+    "batch_norm_function": lambda v: F.batch_norm(
+        v.y, v.norm.running_mean, v.norm.running_var, bias=v.norm.bias, eps=1e-3
+    ),
+    "nested": lambda v: v.norm(v.y + v.x) - 0.5 * v.x,
+}
+OPAQUE = {
+    "relu": lambda v: v.y.relu(),
+    "product": lambda v: v.y * v.x,
+    "power": lambda v: v.y**2,
+    "broadcast": lambda v: v.y + v.x.mean((2, 3), keepdim=True),
+    "own_source": lambda v: in_place(operator.iadd, v.x, v.y),
+    "batch_statistics": lambda v: F.batch_norm(v.y, None, None, training=True),
+    "computed_statistics": lambda v: F.batch_norm(
+        v.y, v.norm.running_mean, v.norm.running_var, v.norm.weight * 2
+    ),
+    "computed_factor": lambda v: torch.add(v.y, v.x, alpha=v.x.ndim),
+    "active_dropout": lambda v: F.dropout(v.y, 0.0),
+    "output_argument": lambda v: torch.add(v.y, v.x, out=torch.empty_like(v.y)),
+}
+MODULES = {
+    "identity": nn.Identity(),
+    "dropout": nn.Dropout(),
+    "dropout2d": nn.Dropout2d(inplace=True),
+    "alpha_dropout": nn.AlphaDropout(),
+    "feature_alpha_dropout": nn.FeatureAlphaDropout(),
+    "batch_norm": nn.BatchNorm2d(4),
+    "sync_batch_norm": nn.SyncBatchNorm(4),
+    "no_affine": nn.BatchNorm2d(4, affine=False),
+}
+
+
+def views_of_result(model, image):
+    """What is known about a traced model's result, and its only placeholder."""
+    traced = fx.symbolic_trace(model.eval())
+    shapes = feature_shapes(traced, (image,))
+    result = traced.graph.output_node().args[0]
+    source = next(iter(traced.graph.nodes))
+    return traced, shapes, source, result, affine_values(traced, shapes)[result]
+
+
+def computed_by_one_conv(model, image):
+    traced, shapes, source, result, value = views_of_result(model, image)
+    assert value.views[source].kernel.is_meta
+    nodes = list(traced.graph.nodes)[1:-1]
+    conv_map = evaluate(traced, shapes, source, nodes)
+    assert nodes[-1] is result
+    return to_conv2d(conv_map, like=image, requires_grad=False)(image)
+
+
+@pytest.mark.parametrize("function", AFFINE.values(), ids=AFFINE.keys())
+def test_affine_operators(function, randomize_batch_norm):
+    model = randomize_batch_norm(Net(function)).double().eval()
+    image = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    with torch.no_grad():
+        expected = model(image.clone())
+        torch.testing.assert_close(computed_by_one_conv(model, image), expected)
+
+
+@pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
+def test_affine_modules(module, randomize_batch_norm):
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), module).double().eval()
+    randomize_batch_norm(model)
+    image = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(computed_by_one_conv(model, image), model(image))
+
+
+@pytest.mark.parametrize("function", OPAQUE.values(), ids=OPAQUE.keys())
+def test_other_operators_end_a_region(function):
+    *_, source, result, value = views_of_result(Net(function), torch.randn(2, 4, 5, 6))
+    assert source not in value.views
+    assert set(value.views) <= {result}
+
+
+def hooked(layer):
+    layer.register_forward_hook(lambda *call: call[-1] * 2)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        hooked(nn.Conv2d(4, 4, 1)),
+        hooked(nn.BatchNorm2d(4)),
+        nn.BatchNorm2d(4, track_running_stats=False),
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)),
+        nn.ConvTranspose2d(4, 4, 1),
+        nn.PReLU(),
+    ],
+    ids=["hooked_conv", "hooked_norm", "batch_statistics", "parametrized", "transposed", "prelu"],
+)
+def test_other_modules_end_a_region(layer):
+    *_, source, _, value = views_of_result(nn.Sequential(layer), torch.randn(2, 4, 5, 6))
+    assert source not in value.views
+
+
+def test_convolution_of_a_convolution_is_not_composed():
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
+    *_, source, _, value = views_of_result(model, torch.randn(1, 4, 5, 6))
+    assert source not in value.views
+
+
+def test_refusal_of_a_sum_names_the_reason():
+    class Strides(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide = nn.Conv2d(2, 2, 1, stride=2)
+            self.narrow = nn.Conv2d(2, 2, 2, padding=1, stride=3)
+
+        def forward(self, x):
+            return self.wide(x) + self.narrow(x)
+
+    *_, source, _, value = views_of_result(Strides(), torch.randn(1, 2, 3, 3))
+    assert value.refusals == {source: "its branches have strides (2, 2) and (3, 3)"}

@@ -1,0 +1,30 @@
+"""Affine parameters of real ranges."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from repq_fx.quant.grid import Grid, affine_parameters
+
+FINITE = st.floats(-1e30, 1e30)
+
+
+@given(FINITE, FINITE, st.integers(2, 8), st.booleans())
+@settings(deadline=None)
+def test_zero_is_exact_and_the_range_is_covered(a, b, bits, symmetric):
+    grid = Grid.unsigned(bits)
+    lowest, highest = min(a, b, 0.0), max(a, b, 0.0)
+    parameters = affine_parameters(a, b, grid, symmetric=symmetric) if a <= b else (
+        affine_parameters(b, a, grid, symmetric=symmetric)
+    )  # fmt: skip
+    assert grid.quant_min <= parameters.zero_point <= grid.quant_max
+    assert torch.tensor(parameters.scale).item() == parameters.scale  # exact in float32
+    covered = parameters.real_range(grid)
+    slack = 0.501 * parameters.scale
+    assert covered[0] <= lowest + slack
+    assert covered[1] >= highest - slack
+
+
+def test_symmetric_weight_grid_has_no_extra_negative_level():
+    assert Grid.symmetric(8) == Grid(-127, 127)
+    assert Grid.symmetric(2) == Grid(-1, 1)

@@ -1,0 +1,65 @@
+"""Schemes: presets and refusals."""
+
+import re
+
+import pytest
+from torch import nn
+
+from repq_fx.quant import KL, CoarseFine, MinMax, Override, PerTensor, Scheme
+
+
+def test_presets_have_the_bits_of_their_names():
+    for scheme, bits in (
+        (Scheme.w8a8(), (8, 8)),
+        (Scheme.w6a6(), (6, 6)),
+        (Scheme.w4a8(), (4, 8)),
+        (Scheme.w4a4(), (4, 4)),
+    ):
+        assert (scheme.weight_bits, scheme.activation_bits) == bits
+        assert Scheme.from_name(f"w{bits[0]}a{bits[1]}") == scheme
+
+
+def test_vanilla_is_per_tensor_min_max():
+    assert Scheme.vanilla() == Scheme(
+        weight=PerTensor(MinMax()), activation=MinMax(), bias_correction=False
+    )
+    assert Scheme.from_name("vanilla") == Scheme.vanilla()
+
+
+@pytest.mark.parametrize("name", ["int8", "w8", "W8A8", "w8a8x", ""])
+def test_unknown_names_are_refused(name):
+    with pytest.raises(ValueError, match="unknown scheme"):
+        Scheme.from_name(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weight_bits": 1}, "weight_bits must be one of .* got 1"),
+        ({"weight_bits": 9}, "weight_bits"),
+        ({"activation_bits": 16}, "activation_bits must be one of .* got 16"),
+    ],
+    ids=["one", "nine", "sixteen"],
+)
+def test_bits_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Scheme(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"activation": "kl"}, {"activation": KL}, {"weight": "cfws"}, {"weight": CoarseFine}],
+    ids=["rule-name", "rule-class", "quantizer-name", "quantizer-class"],
+)
+def test_unknown_observers_are_refused(arguments):
+    with pytest.raises(TypeError, match="Scheme: .* must be"):
+        Scheme(**arguments)
+
+
+def test_override_targets():
+    scheme = Scheme().with_overrides(
+        Override("stem", None), Override(re.compile("stages"), Scheme.w4a8()), Override(nn.Linear, None)
+    )
+    assert len(scheme.overrides) == 3
+    with pytest.raises(TypeError, match="target must be"):
+        Override(3, None)

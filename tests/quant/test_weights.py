@@ -1,0 +1,128 @@
+"""Weight quantizers: formulas of the CFWS paper, bounds, and when a layer is split."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from repq_fx.quant import MSE, CoarseFine, MinMax, PerChannel, PerTensor
+from repq_fx.quant.scheme import Scheme
+
+QUANTIZERS = [PerTensor(), PerChannel(), PerChannel(MinMax()), CoarseFine(),
+              CoarseFine(PerTensor())]  # fmt: skip
+
+
+def rep_like_weight(channels: int = 16, kernel: int = 3) -> torch.Tensor:
+    """A merged kernel: small everywhere, with a large diagonal at the centre."""
+    generator = torch.Generator().manual_seed(0)
+    weight = 0.02 * torch.randn(channels, channels, kernel, kernel, generator=generator)
+    weight[:, :, kernel // 2, kernel // 2] += 2.0 * torch.eye(channels)
+    return weight
+
+
+def squared_error(quantizer, weight, bits=8) -> float:
+    return (quantizer.quantize(weight, bits).dequantize() - weight).square().mean().item()
+
+
+def test_split_follows_the_paper_step_by_step():
+    weight = rep_like_weight()
+    split = CoarseFine(PerChannel(MinMax())).quantize(weight, 8)
+    centre = weight[:, :, 1, 1]
+    coarse_scale = centre.abs().amax(1, keepdim=True) / 127
+    coarse = coarse_scale * torch.round(centre / coarse_scale)
+    union = weight.clone()
+    union[:, :, 1, 1] = centre - coarse
+    fine_scale = union.abs().amax((1, 2, 3)) / 127
+    torch.testing.assert_close(split.coarse_scale, coarse_scale[:, 0])
+    torch.testing.assert_close(split.scale, fine_scale)
+    expected = torch.round(union / fine_scale.reshape(-1, 1, 1, 1))
+    assert (split.values - expected).abs().max() <= 1  # One level where 1/scale rounds a tie.
+    assert (split.values != expected).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_split_is_much_closer_than_one_grid(kernel):
+    weight = rep_like_weight(kernel=kernel)
+    assert squared_error(CoarseFine(), weight) < squared_error(PerChannel(), weight) / 20
+    assert squared_error(CoarseFine(PerTensor()), weight) < squared_error(PerTensor(), weight) / 20
+
+
+@pytest.mark.parametrize("groups", [1, 4, 16], ids=["dense", "grouped", "depthwise"])
+def test_grouped_weights_are_split_too(groups):
+    weight = rep_like_weight()[:, : 16 // groups].contiguous()
+    weight[:, 0, 1, 1] += 2.0
+    assert CoarseFine(threshold=1.0).quantize(weight, 8).coarse_values is not None
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [torch.randn(8, 8, 1, 1), torch.randn(8, 8, 2, 2), torch.randn(8, 8, 1, 3), torch.randn(8, 9)],
+    ids=["pointwise", "even", "row", "linear"],
+)
+def test_kernels_without_a_surround_are_left_whole(weight):
+    assert CoarseFine(threshold=0.0).quantize(weight, 8).coarse_values is None
+
+
+def test_a_layer_that_gains_little_is_left_whole():
+    generator = torch.Generator().manual_seed(0)
+    uniform = torch.rand(8, 8, 3, 3, generator=generator) - 0.5
+    assert CoarseFine().quantize(uniform, 8).coarse_values is None
+    assert CoarseFine().quantize(rep_like_weight(), 8).coarse_values is not None
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS, ids=str)
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_integers_stay_inside_their_grid(quantizer, bits):
+    quantized = quantizer.quantize(rep_like_weight(), bits)
+    largest = 2 ** (bits - 1) - 1
+    for values in (quantized.values, quantized.coarse_values):
+        if values is not None:
+            assert values.dtype == (torch.int8 if bits <= 8 else torch.int16)
+            assert values.abs().max() <= largest
+    assert quantized.scale.dtype == torch.float32
+
+
+@given(st.integers(2, 8), st.floats(1e-24, 1e4), st.integers(0, 2**31))
+@settings(deadline=None, max_examples=50)
+def test_error_is_at_most_half_a_step_without_clipping(bits, magnitude, seed):
+    generator = torch.Generator().manual_seed(seed)
+    weight = magnitude * torch.randn(4, 3, 3, 3, generator=generator)
+    quantized = PerChannel(MinMax()).quantize(weight, bits)
+    error = (quantized.dequantize() - weight).abs().amax((1, 2, 3))
+    assert (error <= 0.5001 * quantized.scale).all()
+
+
+def test_searched_scale_is_never_worse_than_min_max():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(8, 8, 3, 3, generator=generator).pow(3)
+    for bits in (4, 8):
+        assert squared_error(PerChannel(MSE()), weight, bits) <= squared_error(
+            PerChannel(MinMax()), weight, bits
+        )
+
+
+def test_dead_channels_stay_finite():
+    weight = rep_like_weight()
+    weight[0] = 0.0
+    weight[1] = 1e-24
+    for quantizer in QUANTIZERS:
+        quantized = quantizer.quantize(weight, 8)
+        assert torch.isfinite(quantized.dequantize()).all()
+        assert (quantized.scale > 0).all()
+        assert (quantized.dequantize()[0] == 0).all()
+
+
+def test_quantizing_does_not_change_the_weight():
+    weight = rep_like_weight()
+    before = weight.clone()
+    CoarseFine().quantize(weight, 4)
+    assert torch.equal(weight, before)
+
+
+def test_negative_threshold_is_refused():
+    with pytest.raises(ValueError, match="threshold must not be negative, got -1"):
+        CoarseFine(threshold=-1)
+
+
+def test_default_scheme_splits():
+    assert isinstance(Scheme().weight, CoarseFine)

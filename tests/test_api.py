@@ -1,0 +1,164 @@
+"""The composed steps on a whole model, and what they refuse."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import repq_fx
+from repq_fx import CalibrationError, TraceError, api
+from repq_fx.models import fashion_repvgg
+
+
+@pytest.fixture
+def model(randomize_batch_norm):
+    return randomize_batch_norm(fashion_repvgg().eval())
+
+
+@pytest.fixture
+def images():
+    return torch.randn(16, 1, 28, 28)
+
+
+def sqnr(model, other, images):
+    with torch.no_grad():
+        return repq_fx.analysis.sqnr_db(model(images), other(images))
+
+
+@pytest.mark.parametrize("backend", ["reference", "x86"])
+def test_one_call_quantizes_a_training_form_model(backend, model, images):
+    int8 = repq_fx.quantize(model, images, backend=backend, progress=False)
+    assert sqnr(model, int8, images) > 20
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in int8.modules())
+
+
+def test_the_one_call_is_the_steps_in_order(model, images):
+    merged = repq_fx.reparameterize(model, images[:2])
+    prepared = api.prepare(merged, images[:2], repq_fx.Scheme())
+    repq_fx.calibrate(prepared, images, progress=False)
+    by_hand = repq_fx.convert(prepared)
+    in_one = repq_fx.quantize(model, images, images[:2], progress=False)
+    assert torch.equal(by_hand(images), in_one(images))
+
+
+def test_lowered_and_reference_agree(model, images):
+    prepared = api.prepare(repq_fx.reparameterize(model, images), images, repq_fx.Scheme())
+    repq_fx.calibrate(prepared, images, progress=False)
+    reference, lowered = (repq_fx.convert(prepared, backend=b) for b in ("reference", "x86"))
+    assert sqnr(reference, lowered, images) >= 40
+
+
+def test_the_users_model_is_not_changed(model, images):
+    before, text = copy.deepcopy(model.state_dict()), str(model)
+    repq_fx.quantize(model, images, progress=False)
+    assert str(model) == text
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_order_and_size_of_batches_do_not_matter(model, images):
+    results = [
+        repq_fx.quantize(model, data, images[:1], progress=False)(images)
+        for data in (images, images.split(3), images.flip(0).split(16))
+    ]
+    # Means are summed in another order, which may move a bias in its last bits.
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(results[0], results[2], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda x: [(b, torch.zeros(len(b))) for b in x.split(4)],
+        lambda x: (b for b in x.split(4)),
+        lambda x: torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=4),
+    ],
+    ids=["pairs", "generator", "loader"],
+)
+def test_kinds_of_data(wrap, model, images):
+    int8 = repq_fx.quantize(model, wrap(images), progress=False)
+    assert torch.equal(int8(images), repq_fx.quantize(model, images, progress=False)(images))
+
+
+def test_batch_and_image_size_may_change(model, images):
+    int8 = repq_fx.quantize(model, images, progress=False)
+    for shape in ((1, 1, 28, 28), (5, 1, 20, 33)):
+        other = torch.randn(shape)
+        assert sqnr(model, int8, other) > 15
+
+
+def prepared_of(model, images):
+    return api.prepare(repq_fx.reparameterize(model, images), images, repq_fx.Scheme())
+
+
+NAN = torch.zeros(2, 1, 28, 28).index_fill(0, torch.tensor(1), float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "data is empty"),
+        (torch.empty(0, 1, 28, 28), "data is empty"),
+        ([torch.randn(2, 1, 28, 28), NAN], "batch 1 holds NaN or infinite"),
+        ([torch.randn(2, 3, 28, 28)], r"batch 0 \(\(2, 3, 28, 28\) torch.float32\) does not fit"),
+        ([torch.zeros(2, 1, 28, 28, dtype=torch.uint8)], "batch 0 has dtype torch.uint8"),
+        ([{"image": torch.randn(2, 1, 28, 28)}], "batch 0 must be a tensor .* got dict"),
+        ([["path.jpg"]], "batch 0 holds a str, expected a tensor"),
+        ([torch.empty(0, 1, 28, 28)], "batch 0 is empty"),
+        (torch.full((4, 1, 28, 28), 0.5), "every value of the calibration data is 0.5"),
+        (3, "must be a tensor or an iterable of batches, got int"),
+    ],
+    ids=["none", "no-rows", "nan", "shape", "dtype", "dict", "text", "empty", "constant", "int"],
+)
+def test_bad_calibration_data_is_named(data, message, model, images):
+    with pytest.raises(CalibrationError, match=message):
+        repq_fx.calibrate(prepared_of(model, images), data, progress=False)
+
+
+def test_data_that_ends_before_steps_is_named(model, images):
+    with pytest.raises(CalibrationError, match="ended after 4 of 5 batches"):
+        repq_fx.calibrate(prepared_of(model, images), images.split(4), steps=5, progress=False)
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        repq_fx.calibrate(prepared_of(model, images), images, steps=0, progress=False)
+
+
+def test_steps_limit_the_data(model, images):
+    bad = torch.full((4, 1, 28, 28), float("nan"))
+    repq_fx.calibrate(prepared_of(model, images), [images, bad], steps=1, progress=False)
+
+
+def test_calibrating_a_model_without_observers_is_refused(model, images):
+    with pytest.raises(CalibrationError, match="has no repq_fx observers"):
+        repq_fx.calibrate(model, images)
+
+
+def test_an_internal_tensor_that_is_always_zero_is_reported_and_finite(model, images, caplog):
+    with torch.no_grad():
+        merged = repq_fx.reparameterize(model, images)
+        merged.get_submodule("stem.reparam_conv").weight.zero_()
+        merged.get_submodule("stem.reparam_conv").bias.fill_(-1.0)
+    prepared = api.prepare(merged, images, repq_fx.Scheme())
+    repq_fx.calibrate(prepared, images, progress=False)
+    assert "was 0 for all calibration data" in caplog.text
+    assert torch.isfinite(repq_fx.convert(prepared)(images)).all()
+
+
+def test_training_mode_is_refused(images):
+    with pytest.raises((ValueError, TraceError), match="training mode"):
+        repq_fx.quantize(fashion_repvgg().train(), images, progress=False)
+
+
+class DataDependent(nn.Module):
+    def forward(self, image):
+        return image if image.sum() > 0 else -image
+
+
+def test_a_model_that_cannot_be_traced_is_named(images):
+    with pytest.raises(TraceError, match=r"test_api\.py:\d+"):
+        repq_fx.quantize(nn.Sequential(DataDependent()).eval(), images, progress=False)
+
+
+def test_unknown_backend_is_refused(model, images):
+    with pytest.raises(ValueError, match=r"backend must be one of \['reference', 'x86'\], got 'a"):
+        repq_fx.convert(prepared_of(model, images), backend="arm")

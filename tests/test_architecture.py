@@ -1,0 +1,109 @@
+"""The import rule of the package: a layer imports only itself and the layers to its left."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "repq_fx"
+LAYERS = ("errors", "_torch_ao", "_C", "ops", "reparam", "quant", "passes", "backend",
+          "reconstruct", "analysis", "export", "api", "integrations", "cli", "__init__",
+          "__main__")  # fmt: skip
+# The training side stands beside the chain: it may import the algebra only.
+TRAINING_SIDE = {"nn": {"errors", "reparam", "nn"}, "models": {"errors", "reparam", "nn", "models"}}
+MAY_IMPORT_TRAINING_SIDE = {"api", "integrations", "cli", "__init__"}
+CONFINED = {
+    "torch.ao": {"_torch_ao"},
+    "torch.fx": {"_torch_ao", *LAYERS[LAYERS.index("passes") :]},
+    "repq_fx._C": {"ops"},
+}
+OPTIONAL = {"torchvision", "ultralytics", "timm", "onnx", "onnxruntime", "matplotlib"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_modules(path: Path, nodes: list[ast.AST]) -> set[str]:
+    """Absolute dotted names of everything that `nodes` of the file at `path` import."""
+    package = ("repq_fx", *path.relative_to(PACKAGE).parts[:-1])
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = ".".join((*base, *filter(None, [node.module])))
+            names |= {f"{stem}.{alias.name}" for alias in node.names}
+    return names
+
+
+def violations(path: Path, source: str) -> list[str]:
+    layer = layer_of(path)
+    tree = ast.parse(source)
+    found = []
+    for name in imported_modules(path, list(ast.walk(tree))):
+        if name.startswith("repq_fx."):
+            target = name.split(".")[1]
+            if layer in TRAINING_SIDE:
+                allowed = target in TRAINING_SIDE[layer]
+            elif target in TRAINING_SIDE:
+                allowed = layer in MAY_IMPORT_TRAINING_SIDE
+            else:
+                allowed = LAYERS.index(target) <= LAYERS.index(layer)
+            if not allowed:
+                found.append(f"{layer} may not import {name}")
+        for prefix, layers in CONFINED.items():
+            if (name == prefix or name.startswith(prefix + ".")) and layer not in layers:
+                found.append(f"{prefix} belongs in {sorted(layers)}, not in {layer}")
+    top_level = imported_modules(path, [n for n in tree.body])
+    found += [f"{n} is imported at the top" for n in top_level if n.split(".")[0] in OPTIONAL]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_left(path):
+    assert violations(path, path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("quant/grid.py", "from ..passes import trace"),
+        ("ops/histogram.py", "import torch.ao.quantization"),
+        ("reparam/conv_map.py", "from torch.fx import Graph"),
+        ("api.py", "from . import _C"),
+        ("nn/repvgg_block.py", "from ..quant import Scheme"),
+        ("cli/demo.py", "import timm"),
+    ],
+    ids=["leftward", "torch-ao", "torch-fx", "extension", "training-side", "optional"],
+)
+def test_planted_violations_are_found(file, source):
+    assert violations(PACKAGE / file, source)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_hold_one_idea(path):
+    assert len(path.read_text().splitlines()) <= 250
+    if path.name == "__init__.py":
+        assert len(path.read_text().splitlines()) <= 45
+        tree = ast.parse(path.read_text())
+        assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
+
+
+def test_every_kernel_has_its_op_test_and_benchmark():
+    for kernel in [*ROOT.glob("csrc/cpu/*.cpp"), *ROOT.glob("csrc/cuda/*.cu")]:
+        assert (PACKAGE / "ops" / f"{kernel.stem}.py").is_file()
+        assert (ROOT / "tests" / "ops" / f"test_{kernel.stem}.py").is_file()
+        assert (ROOT / "benchmarks" / "kernels" / f"bench_{kernel.stem}.py").is_file()
+
+
+def test_tests_mirror_the_package():
+    for test in (ROOT / "tests").rglob("test_*.py"):
+        folder = test.relative_to(ROOT / "tests").parent
+        if folder == Path():
+            continue
+        mirrored = PACKAGE / folder / f"{test.stem.removeprefix('test_')}.py"
+        assert mirrored.is_file(), f"{test} mirrors no {mirrored}"
