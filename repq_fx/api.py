@@ -76,10 +76,20 @@ def convert(prepared: GraphModule, backend: str | Backend = Backend.X86) -> Grap
         ConversionError: `prepared` did not come from `prepare_fx`.
         CalibrationError: `prepared` was not calibrated.
     """
+    lower = _LOWERINGS[as_backend(backend)]
+    return lower(to_reference(prepared))
+
+
+def as_backend(name: str | Backend) -> Backend:
+    """The backend called `name`.
+
+    Raises:
+        ValueError: There is none.
+    """
     known = [entry.value for entry in Backend]
-    if backend not in known:
-        raise ValueError(f"convert: backend must be one of {known}, got {backend!r}.")
-    return _LOWERINGS[Backend(backend)](to_reference(prepared))
+    if name not in known:
+        raise ValueError(f"backend must be one of {known}, got {name!r}.")
+    return Backend(name)
 
 
 def quantize(
@@ -112,6 +122,7 @@ def quantize(
         >>> int8(images[:2]).shape
         torch.Size([2, 10])
     """
+    backend = as_backend(backend)
     if example_inputs is None:
         batches = batches_of(data)
         first = next(batches, None)

@@ -63,7 +63,7 @@ def lower_to_x86(reference: GraphModule) -> GraphModule:
     graph.lint()
     reference.delete_all_unused_submodules()
     reference.recompile()
-    return reference
+    return reference.eval()
 
 
 def _lower_layer(reference: GraphModule, node: Node, layer: ReferenceLayer) -> None:

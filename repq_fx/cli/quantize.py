@@ -32,12 +32,15 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     threads: Annotated[int, typer.Option(help="Threads for the latency measurement")] = 1,
 ) -> None:
     """Quantize MODEL with images of its own domain and compare it with FP32."""
-    chosen = Scheme.from_name(scheme)
-    if calibration_images < 1 or batch_size < 1:
-        raise RepqError(
-            f"--calibration-images must be at least 1 and --batch-size too, got "
-            f"{calibration_images} and {batch_size}."
-        )
+    chosen, target = Scheme.from_name(scheme), api.as_backend(backend)
+    counts = {
+        "--calibration-images": calibration_images,
+        "--batch-size": batch_size,
+        "--threads": threads,
+    }
+    for option, count in counts.items():
+        if count < 1:
+            raise RepqError(f"{option} must be at least 1, got {count}.")
     if not out.parent.is_dir():
         raise RepqError(f"--out: there is no folder {str(out.parent)!r}.")
     network, preprocessing = build_model(model)
@@ -50,7 +53,7 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     start = time.perf_counter()
     example = next(images.batches(1))
     calibration = list(images.batches(calibration_images, size=batch_size))
-    int8 = api.quantize(network, calibration, example, scheme=chosen, backend=backend)
+    int8 = api.quantize(network, calibration, example, scheme=chosen, backend=target)
     seconds = time.perf_counter() - start
     export.save(int8, out)
 

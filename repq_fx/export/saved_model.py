@@ -23,7 +23,7 @@ from .layer_state import layer_from_state, layer_state, layer_tensors
 from .targets import check_method, function_from_name, function_name
 
 _LOGGER = logging.getLogger(__name__)
-_FORMAT = "repq_fx"
+_METADATA_KEY = "repq_fx"  # The only one: safetensors writes several in random order.
 _VERSION = 1
 
 
@@ -52,10 +52,9 @@ def save(quantized: GraphModule, path: str | os.PathLike[str]) -> None:
             tensors |= layer_tensors(layer, node.target)
         elif node.op == "get_attr":
             tensors[node.target] = _tensor_attribute(quantized, node.target)
-    header = {"nodes": nodes, "layers": layers}
-    metadata = {"format": _FORMAT, "version": str(_VERSION), "model": json.dumps(header)}
+    header = {"version": _VERSION, "nodes": nodes, "layers": layers}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, safetensors_bytes(contiguous, metadata))
+    write_atomically(path, safetensors_bytes(contiguous, {_METADATA_KEY: json.dumps(header)}))
 
 
 def load(path: str | os.PathLike[str]) -> GraphModule:
@@ -75,15 +74,16 @@ def load(path: str | os.PathLike[str]) -> GraphModule:
         raise FileFormatError(
             f"load: {str(path)!r} is truncated or not a safetensors file: {error}"
         ) from error
-    if metadata.get("format") != _FORMAT or not metadata.get("version", "").isdigit():
+    if _METADATA_KEY not in metadata:
         raise FileFormatError(f"load: {str(path)!r} was not written by repq_fx.save.")
-    if int(metadata["version"]) > _VERSION:
-        raise FileFormatError(
-            f"load: {str(path)!r} has format version {metadata['version']}, newer than "
-            f"{_VERSION}; update repq_fx."
-        )
     try:
-        return _build(json.loads(metadata["model"]), tensors)
+        header = json.loads(metadata[_METADATA_KEY])
+        if header["version"] > _VERSION:
+            raise FileFormatError(
+                f"load: {str(path)!r} has format version {header['version']}, newer than "
+                f"{_VERSION}; update repq_fx."
+            )
+        return _build(header, tensors)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise FileFormatError(f"load: {str(path)!r} is damaged: {error}") from error
 

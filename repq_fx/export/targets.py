@@ -14,8 +14,6 @@ from ..errors import FileFormatError
 _OPERATORS = ("add", "iadd", "sub", "isub", "mul", "imul", "truediv", "floordiv", "neg", "getitem",
               "matmul", "pow")  # fmt: skip
 _OP_NAMESPACES = ("quantized_decomposed", "repq_fx")
-# Reads from the file system, though torch lists it among the tensor functions.
-_EXCLUDED = ("torch.from_file",)
 
 
 @cache
@@ -26,7 +24,7 @@ def _functions() -> dict[str, Callable[..., Any]]:
     }
     for function in get_testing_overrides():
         name = resolve_name(function)
-        if name and not name.startswith("torch.Tensor.") and name not in _EXCLUDED:
+        if name and not name.startswith("torch.Tensor."):
             functions[name] = function
     return functions
 
