@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import quantize
+from ..ops import cfws_conv2d, has_extension, pack_coarse, pack_fine, quantize
 
+CACHES = frozenset({"_packed", "_packed_coarse"})
 _NO_ZERO_POINT = torch.zeros(1, dtype=torch.int64)
 
 
@@ -44,7 +45,8 @@ class Int8Layer(nn.Module):
     weight_int: Tensor
     weight_scale: Tensor
     bias: Tensor | None
-    # Packed for this machine on first use; neither saved nor copied.
+    # Packed for this machine on first use; neither saved nor copied. Two threads may both pack,
+    # and either result serves.
     _packed: Tensor | None = None
 
     def __init__(
@@ -62,7 +64,7 @@ class Int8Layer(nn.Module):
         self.output_max = grids["output_max"]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
+        return {name: value for name, value in self.__dict__.items() if name not in CACHES}
 
     @property
     def _requantization(self) -> tuple[float, int, torch.dtype, str, list[float]]:
@@ -140,11 +142,10 @@ class Int8Conv2d(Int8Layer):
         return output
 
     def _pack(self, weight: Tensor) -> Tensor:
-        packed: Tensor = torch.ops.onednn.qconv_prepack(
+        return pack_fine(
             weight, self.weight_scale, self.input_scale, self.input_zero_point,
-            self.stride, self.padding, self.dilation, self.groups, None,
+            self.stride, self.padding, self.dilation, self.groups,
         )  # fmt: skip
-        return packed
 
 
 class Int8Linear(Int8Layer):
@@ -165,22 +166,35 @@ class Int8Linear(Int8Layer):
 
 
 class CfwsConv2d(Int8Conv2d):
-    """Convolution with a fine weight and a coarse one at its centre."""
+    """Convolution with a fine integer weight and a coarse one at its centre.
+
+    Args:
+        coarse_int: int8 ``[out, in/groups, 1, 1]``.
+        coarse_scale: float32 ``[out]``.
+        weight_int: The fine weight; this and everything else as for `Int8Conv2d`.
+    """
 
     coarse_int: Tensor
     coarse_scale: Tensor
+    _packed_coarse: Tensor | None = None
 
-    def __init__(self, weight_int: Tensor, weight_scale: Tensor, coarse_int: Tensor, coarse_scale: Tensor, bias: Tensor | None, **kw) -> None:
-        super().__init__(weight_int, weight_scale, bias, **kw)
+    def __init__(
+        self, *weights: Tensor | None, coarse_int: Tensor, coarse_scale: Tensor, **options: Any
+    ) -> None:
+        super().__init__(*weights, **options)
         self.register_buffer("coarse_int", coarse_int)
         self.register_buffer("coarse_scale", coarse_scale)
 
     def forward(self, input: Tensor) -> Tensor:
-        shifted = input.float() - self.input_zero_point
-        s = self.weight_scale.reshape(-1, 1, 1, 1) * self.weight_int
-        k = [n // 2 for n in s.shape[2:]]
-        s[:, :, k[0], k[1]] += (self.coarse_scale.reshape(-1, 1, 1, 1) * self.coarse_int)[:, :, 0, 0]
-        y = F.conv2d(shifted, s * self.input_scale, self.bias, self.stride, self.padding, self.dilation, self.groups)
-        if self.output_scale is None:
-            return y
-        return quantize(y, self.output_scale, self.output_zero_point, self.output_min, self.output_max)
+        """As `Int8Conv2d`; the exact reference runs where the compiled kernel cannot."""
+        fine, coarse = self.weight_int, self.coarse_int
+        if has_extension() and runs_on_onednn() and input.numel() > 0:
+            if self._packed is None or self._packed_coarse is None:
+                self._packed_coarse = pack_coarse(self.coarse_int, self.groups)
+                self._packed = self._pack(self.weight_int)
+            fine, coarse = self._packed, self._packed_coarse
+        return cfws_conv2d(
+            input, self.input_scale, self.input_zero_point, fine, self.weight_scale, coarse,
+            self.coarse_scale, self.bias, self.stride, self.padding, self.dilation, self.groups,
+            self.output_scale, self.output_zero_point, self.output_min, self.output_max,
+        )  # fmt: skip

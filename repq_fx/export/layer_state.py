@@ -4,13 +4,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..backend import SAVED_LAYERS
+from ..backend import CACHES, SAVED_LAYERS
 from ..errors import FileFormatError
 from .json_values import decode, encode
 
 # What nn.Module keeps about itself; `training` is the one entry that is plain data.
 _MODULE_INTERNALS = frozenset(nn.Module().__dict__) - {"training"}
-_CACHES = {"_packed"}  # Of our integer layers: rebuilt on the machine that loads them.
 
 
 def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
     plain = {
         key: encode(value)
         for key, value in layer.__dict__.items()
-        if key not in _MODULE_INTERNALS | _CACHES
+        if key not in _MODULE_INTERNALS | CACHES
     }
     return {
         "type": type_name,

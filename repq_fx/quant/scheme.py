@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, fields, replace
 
 from torch import nn
 
-from .range_rules import MAE, MinMax, RangeRule
+from .kl_divergence import KL
+from .range_rules import MinMax, RangeRule
 from .weights import CoarseFine, PerTensor, WeightQuantizer
 
 
@@ -53,7 +54,7 @@ class Scheme:
     weight_bits: int = 8
     activation_bits: int = 8
     weight: WeightQuantizer = field(default_factory=CoarseFine)
-    activation: RangeRule = field(default_factory=MAE)
+    activation: RangeRule = field(default_factory=KL)
     symmetric: bool = False
     bias_correction: bool = True
     overrides: tuple[Override, ...] = ()
