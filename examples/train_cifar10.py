@@ -8,6 +8,7 @@ Writes `benchmarks/accuracy/cifar_repvgg.safetensors` (`--out` to change). Both 
 
 import argparse
 import io
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def load_pack(path: Path) -> tuple[Tensor, Tensor]:
     """Images ``[N, 3, 32, 32]`` in [-1, 1] and labels ``[N]`` (int64)."""
     pack = np.load(path)
     raw, offset = pack["jpeg"].tobytes(), pack["offset"]
-    pairs = zip(offset[:-1], offset[1:], strict=True)
+    pairs = itertools.pairwise(offset)
     images = np.stack([np.asarray(Image.open(io.BytesIO(raw[a:b]))) for a, b in pairs])
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
     return pixels, torch.from_numpy(pack["label"]).long()

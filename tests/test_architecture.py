@@ -58,7 +58,7 @@ def violations(path: Path, source: str) -> list[str]:
         for prefix, layers in CONFINED.items():
             if (name == prefix or name.startswith(prefix + ".")) and layer not in layers:
                 found.append(f"{prefix} belongs in {sorted(layers)}, not in {layer}")
-    top_level = imported_modules(path, [n for n in tree.body])
+    top_level = imported_modules(path, list(tree.body))
     found += [f"{n} is imported at the top" for n in top_level if n.split(".")[0] in OPTIONAL]
     return found
 

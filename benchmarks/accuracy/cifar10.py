@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import torch
-from benchmarks.accuracy.protocol import Task, data_argument, run
 
+from benchmarks.accuracy.protocol import Task, data_argument, run
 from repq_fx.cli.image_data import Preprocessing, open_images
 from repq_fx.cli.model_source import load_weights
 from repq_fx.models import cifar_repvgg

@@ -1,9 +1,9 @@
 """MobileOne-S0 on 500 ImageNet images: `python -m benchmarks.accuracy.mobileone [--ablation]`."""
 
 import torch
+
 from benchmarks.accuracy.mobileone_s0 import MobileOneS0
 from benchmarks.accuracy.protocol import Task, data_argument, run
-
 from repq_fx.cli.image_data import Preprocessing, open_images
 from repq_fx.cli.model_source import load_weights
 

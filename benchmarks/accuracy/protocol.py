@@ -9,8 +9,19 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from repq_fx import KL, MAE, MSE, CoarseFine, MinMax, PerChannel, PerTensor, Scheme, analysis, api
-from repq_fx import reparameterize
+from repq_fx import (
+    KL,
+    MAE,
+    MSE,
+    CoarseFine,
+    MinMax,
+    PerChannel,
+    PerTensor,
+    Scheme,
+    analysis,
+    api,
+    reparameterize,
+)
 from repq_fx.cli.measurements import accuracy_fields, similarity_fields
 from repq_fx.cli.report import Row, print_table, write_json
 

@@ -1,0 +1,1 @@
+"""Latency of quantized models."""

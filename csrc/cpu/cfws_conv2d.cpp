@@ -41,7 +41,14 @@ at::Tensor fine_conv2d(const at::Tensor& input, double input_scale, int64_t inpu
 
 // The input pixels that the kernel's centre meets: `stride * i + offset` for output position i.
 struct CentreTap {
-  CentreTap(const at::Tensor& input, const at::Tensor& output, int64_t zp): height(input.size(2)), width(input.size(3)), channels(input.size(1)), out_height(output.size(2)), out_width(output.size(3)), data(input.const_data_ptr<uint8_t>()), zero(channels, zp) {}
+  CentreTap(const at::Tensor& input, const at::Tensor& output, int64_t zp)
+      : height(input.size(2)),
+        width(input.size(3)),
+        channels(input.size(1)),
+        out_height(output.size(2)),
+        out_width(output.size(3)),
+        data(input.const_data_ptr<uint8_t>()),
+        zero(channels, zp) {}
   int64_t height, width, channels, out_height, out_width;
   const uint8_t* data;  // Channels last.
   std::array<int64_t, 2> stride, offset;
@@ -93,11 +100,14 @@ class GroupedCoarse {
         in_channels_(channels / groups_),
         out_channels_(scale.numel() / groups_) {
     // sum w (x - z) = sum w x - z sum w.
-    start_.resize(packed.size(0)*packed.size(1)*block_channels);
+    start_.resize(packed.size(0) * packed.size(1) * block_channels);
     if (zero_point == 0) return;
     const int8_t* w = packed.const_data_ptr<int8_t>();
     const int64_t quads = packed.size(2);
-    for (size_t b = 0; b < start_.size(); b += block_channels) for (int64_t q = 0; q < quads; ++q) for (int c = 0; c < block_channels; ++c) for (int i = 0; i < quad_size; ++i) start_[b + c] -= zero_point * *w++;
+    for (size_t b = 0; b < start_.size(); b += block_channels)
+      for (int64_t q = 0; q < quads; ++q)
+        for (int c = 0; c < block_channels; ++c)
+          for (int i = 0; i < quad_size; ++i) start_[b + c] -= zero_point * *w++;
   }
 
   void add(Tile tile, const OutputGrid& grid) const {

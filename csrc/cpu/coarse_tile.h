@@ -193,17 +193,18 @@ REPQ_FX_TARGET void add_blocks(const Tile& tile, const CoarseKernel& kernel, int
 #pragma GCC unroll 8
     for (int pixel = 0; pixel < tile_pixels; ++pixel) {
       if (pixel < tile.pixels) {
-      const int64_t offset = pixel * tile.stride + channel;
-      const __m512 fine = _mm512_maskz_loadu_ps(mask, tile.sums + offset);
-      const __m512 coarse = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[pixel][block]), scale);
-      store(tile, offset, mask, _mm512_add_ps(fine, coarse));
+        const int64_t offset = pixel * tile.stride + channel;
+        const __m512 fine = _mm512_maskz_loadu_ps(mask, tile.sums + offset);
+        const __m512 coarse = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[pixel][block]), scale);
+        store(tile, offset, mask, _mm512_add_ps(fine, coarse));
       }
     }
   }
 }
 
 template <typename Store>
-REPQ_FX_TARGET void add_all_blocks(const Tile& tile, const CoarseKernel& kernel, const Store& store) {
+REPQ_FX_TARGET void add_all_blocks(const Tile& tile, const CoarseKernel& kernel,
+                                   const Store& store) {
   for (int64_t first = 0; first < kernel.channels; first += 3 * block_channels) {
     const int64_t remaining = kernel.channels - first;
     if (remaining > 2 * block_channels) {
@@ -215,14 +216,17 @@ REPQ_FX_TARGET void add_all_blocks(const Tile& tile, const CoarseKernel& kernel,
     }
   }
 }
-REPQ_FX_TARGET inline void add_coarse(const Tile& tile, const CoarseKernel& kernel, const OutputGrid& grid) {
-  if (tile.levels == nullptr) add_all_blocks(tile, kernel, StoreSums{});
-  else add_all_blocks(tile, kernel, StoreLevels(grid));
+REPQ_FX_TARGET inline void add_coarse(const Tile& tile, const CoarseKernel& kernel,
+                                      const OutputGrid& grid) {
+  if (tile.levels == nullptr)
+    add_all_blocks(tile, kernel, StoreSums{});
+  else
+    add_all_blocks(tile, kernel, StoreLevels(grid));
 }
 
 template <typename Store>
 REPQ_FX_TARGET inline void add_depthwise_channels(const Tile& tile, const DepthwiseKernel& kernel,
-                                         const Store& store) {
+                                                  const Store& store) {
   const __m512 zero_point = _mm512_set1_ps(kernel.input_zero_point);
   for (int64_t channel = 0; channel < kernel.channels; channel += block_channels) {
     const __mmask16 mask = channel_mask(kernel.channels - channel);
@@ -230,8 +234,10 @@ REPQ_FX_TARGET inline void add_depthwise_channels(const Tile& tile, const Depthw
     const __m512 scale = _mm512_maskz_loadu_ps(mask, kernel.scale + channel);
     for (int64_t pixel = 0; pixel < tile.pixels; ++pixel) {
       __m128i bytes = _mm_setzero_si128();
-      if (mask == full_mask) bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(tile.inputs[pixel] + channel));
-      else __builtin_memcpy(&bytes, tile.inputs[pixel] + channel, kernel.channels - channel);
+      if (mask == full_mask)
+        bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(tile.inputs[pixel] + channel));
+      else
+        __builtin_memcpy(&bytes, tile.inputs[pixel] + channel, kernel.channels - channel);
       const __m512 input = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
       const __m512 products = _mm512_mul_ps(_mm512_sub_ps(input, zero_point), weight);
       const int64_t offset = pixel * tile.stride + channel;
@@ -240,9 +246,12 @@ REPQ_FX_TARGET inline void add_depthwise_channels(const Tile& tile, const Depthw
     }
   }
 }
-REPQ_FX_TARGET inline void add_depthwise(const Tile& tile, const DepthwiseKernel& kernel, const OutputGrid& grid) {
-  if (tile.levels == nullptr) add_depthwise_channels(tile, kernel, StoreSums{});
-  else add_depthwise_channels(tile, kernel, StoreLevels(grid));
+REPQ_FX_TARGET inline void add_depthwise(const Tile& tile, const DepthwiseKernel& kernel,
+                                         const OutputGrid& grid) {
+  if (tile.levels == nullptr)
+    add_depthwise_channels(tile, kernel, StoreSums{});
+  else
+    add_depthwise_channels(tile, kernel, StoreLevels(grid));
 }
 
 }  // namespace avx512

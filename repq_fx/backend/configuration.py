@@ -39,7 +39,7 @@ def get_backend_config() -> BackendConfig:
     Example:
         >>> from torch.ao.quantization.quantize_fx import prepare_fx
         >>> import repq_fx
-        >>> backend = repq_fx.get_backend_config()  # pass as prepare_fx(..., backend_config=backend)
+        >>> backend = repq_fx.get_backend_config()  # prepare_fx(..., backend_config=backend)
     """
     separate = ObservationType.OUTPUT_USE_DIFFERENT_OBSERVER_AS_INPUT
     shared = ObservationType.OUTPUT_SHARE_OBSERVER_WITH_INPUT

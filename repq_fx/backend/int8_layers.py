@@ -45,9 +45,9 @@ class Int8Layer(nn.Module):
     weight_int: Tensor
     weight_scale: Tensor
     bias: Tensor | None
-    # Packed for this machine on first use; neither saved nor copied. Two threads may both pack,
-    # and either result serves.
-    _packed: Tensor | None = None
+    # An input size and the weight packed for it and this machine; neither saved nor copied. Two
+    # threads may both pack, and either result serves.
+    _packed: tuple[tuple[int, ...], Tensor] | None = None
 
     def __init__(
         self, weight_int: Tensor, weight_scale: Tensor, bias: Tensor | None, grids: Grids
@@ -131,21 +131,30 @@ class Int8Conv2d(Int8Layer):
             shifted = input.double() - self.input_zero_point
             geometry = (self.stride, self.padding, self.dilation, self.groups)
             return self._finish(F.conv2d(shifted, self.weight_int.double(), None, *geometry), 1)
-        if self._packed is None:
-            self._packed = self._pack(self.weight_int)
         output: Tensor = torch.ops.onednn.qconv2d_pointwise(
             input.contiguous(memory_format=torch.channels_last),
-            self.input_scale, self.input_zero_point, self._packed, self.weight_scale,
-            _NO_ZERO_POINT, self.bias, self.stride, self.padding, self.dilation, self.groups,
+            self.input_scale, self.input_zero_point, self._packed_for(input),
+            self.weight_scale, _NO_ZERO_POINT, self.bias,
+            self.stride, self.padding, self.dilation, self.groups,
             *self._requantization, "",
         )  # fmt: skip
         return output
 
-    def _pack(self, weight: Tensor) -> Tensor:
-        return pack_fine(
-            weight, self.weight_scale, self.input_scale, self.input_zero_point,
-            self.stride, self.padding, self.dilation, self.groups,
-        )  # fmt: skip
+    def _packed_for(self, input: Tensor) -> Tensor:
+        """The weight packed for this input's size.
+
+        Without the size oneDNN guesses one, and for some strided layers guesses a layout that
+        runs ten times slower.
+        """
+        size = tuple(input.shape)
+        packed = self._packed
+        if packed is None or packed[0] != size:
+            packed = size, pack_fine(
+                self.weight_int, self.weight_scale, self.input_scale, self.input_zero_point,
+                self.stride, self.padding, self.dilation, self.groups, size,
+            )  # fmt: skip
+            self._packed = packed
+        return packed[1]
 
 
 class Int8Linear(Int8Layer):
@@ -156,10 +165,12 @@ class Int8Linear(Int8Layer):
         if not runs_on_onednn() or input.numel() == 0:
             sums = F.linear(input.double() - self.input_zero_point, self.weight_int.double())
             return self._finish(sums, sums.dim() - 1)
-        if self._packed is None:
-            self._packed = torch.ops.onednn.qlinear_prepack(self.weight_int, None)
+        packed = self._packed
+        if packed is None:
+            packed = (), torch.ops.onednn.qlinear_prepack(self.weight_int, None)
+            self._packed = packed
         output: Tensor = torch.ops.onednn.qlinear_pointwise(
-            input.contiguous(), self.input_scale, self.input_zero_point, self._packed,
+            input.contiguous(), self.input_scale, self.input_zero_point, packed[1],
             self.weight_scale, _NO_ZERO_POINT, self.bias, *self._requantization, "",
         )  # fmt: skip
         return output
@@ -171,17 +182,15 @@ class CfwsConv2d(Int8Conv2d):
     Args:
         coarse_int: int8 ``[out, in/groups, 1, 1]``.
         coarse_scale: float32 ``[out]``.
-        weight_int: The fine weight; this and everything else as for `Int8Conv2d`.
+        options: As for `Int8Conv2d`, whose weight is the fine one.
     """
 
     coarse_int: Tensor
     coarse_scale: Tensor
     _packed_coarse: Tensor | None = None
 
-    def __init__(
-        self, *weights: Tensor | None, coarse_int: Tensor, coarse_scale: Tensor, **options: Any
-    ) -> None:
-        super().__init__(*weights, **options)
+    def __init__(self, *, coarse_int: Tensor, coarse_scale: Tensor, **options: Any) -> None:
+        super().__init__(**options)
         self.register_buffer("coarse_int", coarse_int)
         self.register_buffer("coarse_scale", coarse_scale)
 
@@ -189,10 +198,9 @@ class CfwsConv2d(Int8Conv2d):
         """As `Int8Conv2d`; the exact reference runs where the compiled kernel cannot."""
         fine, coarse = self.weight_int, self.coarse_int
         if has_extension() and runs_on_onednn() and input.numel() > 0:
-            if self._packed is None or self._packed_coarse is None:
+            if self._packed_coarse is None:
                 self._packed_coarse = pack_coarse(self.coarse_int, self.groups)
-                self._packed = self._pack(self.weight_int)
-            fine, coarse = self._packed, self._packed_coarse
+            fine, coarse = self._packed_for(input), self._packed_coarse
         return cfws_conv2d(
             input, self.input_scale, self.input_zero_point, fine, self.weight_scale, coarse,
             self.coarse_scale, self.bias, self.stride, self.padding, self.dilation, self.groups,

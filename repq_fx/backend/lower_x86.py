@@ -72,7 +72,7 @@ def _lower_layer(reference: GraphModule, node: Node, layer: ReferenceLayer) -> N
     if build is None or not isinstance(source, Node) or source.target is not DEQUANTIZE:
         _LOGGER.info("%s runs in float", node.target)
         return
-    quantized, input_scale, input_zero_point = source.args[:3]
+    quantized, input_scale, input_zero_point = _arguments(source)[:3]
     output = _following_quantize(reference, node)
     grids = Grids(
         input_scale=input_scale,
@@ -141,11 +141,16 @@ def _following_quantize(reference: GraphModule, node: Node) -> _Output | None:
         user = _only_user(user)
     if user is None or user.target is not QUANTIZE:
         return None
-    _, scale, zero_point, quant_min, quant_max = user.args[:5]
+    _, scale, zero_point, quant_min, quant_max = _arguments(user)[:5]
     inverse = torch.tensor(scale, dtype=torch.float32).reciprocal()
     levels = torch.round(torch.tensor(clip or _INFINITE) * inverse) + zero_point
     lowest, highest = levels.clamp(quant_min, quant_max).int().tolist()
     return _Output(user, scale, zero_point, lowest, highest)
+
+
+def _arguments(node: Node) -> tuple[Any, ...]:
+    """Positional arguments, whose types the op's schema guarantees."""
+    return node.args
 
 
 def _only_user(node: Node | None) -> Node | None:

@@ -56,14 +56,12 @@ class ReferenceConv2d(ReferenceLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map float ``[N, C, H, W]`` to float, as `nn.Conv2d` does."""
-        padding: str | tuple[int, ...] = self.padding
+        padded, padding = input, self.padding
         if self.padding_mode != "zeros":
-            input = F.pad(input, self._padding_per_side, mode=self.padding_mode)
+            padded = F.pad(input, self._padding_per_side, mode=self.padding_mode)
             padding = (0, 0)
         weight = self.quantized_weight.dequantize()
-        return F.conv2d(
-            input, weight, self.bias, self.stride, padding, self.dilation, self.groups
-        )
+        return F.conv2d(padded, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     @classmethod
     def from_float(cls, conv: nn.Conv2d, weight_qparams: Mapping[str, Any]) -> "ReferenceConv2d":

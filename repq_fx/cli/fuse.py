@@ -13,7 +13,6 @@ from .. import analysis, export, passes
 from ..errors import RepqError
 from .measurements import float_size
 from .model_source import build_model, load_weights
-from .report import environment
 
 
 def fuse(
@@ -26,6 +25,7 @@ def fuse(
     network, preprocessing = build_model(model)
     if weights is not None:
         load_weights(network, weights)
+    shape: tuple[int, ...]
     if input_shape is None:
         shape = (1, len(preprocessing.mean), preprocessing.size, preprocessing.size)
     else:

@@ -142,7 +142,5 @@ def _labels(values: np.ndarray | None, count: int, path: Path) -> Tensor | None:
     if values is None:
         return None
     if values.shape != (count,):
-        raise RepqError(
-            f"{str(path)!r} holds {count} images but labels of shape {values.shape}."
-        )
+        raise RepqError(f"{str(path)!r} holds {count} images but labels of shape {values.shape}.")
     return torch.from_numpy(values.astype(np.int64))

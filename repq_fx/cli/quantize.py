@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -46,7 +46,11 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     network, preprocessing = build_model(model)
     if weights is not None:
         load_weights(network, weights)
-    changes = {"size": image_size, "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std")}
+    changes: dict[str, Any] = {
+        "size": image_size,
+        "mean": _numbers(mean, "--mean"),
+        "std": _numbers(std, "--std"),
+    }
     given = {name: value for name, value in changes.items() if value is not None}
     images = open_images(data, replace(preprocessing, **given))
 

@@ -22,7 +22,9 @@ def create_model(name: str) -> tuple[nn.Module, dict[str, Any]]:
     except ModuleNotFoundError as error:
         raise RepqError("timm models need the timm package: pip install timm.") from error
     if not timm.is_model(name):
-        similar = ", ".join(timm.list_models(f"{name.split('_')[0]}*")[:5]) or "none similar"
+        similar = (
+            ", ".join(timm.list_models(f"{name.split('_', maxsplit=1)[0]}*")[:5]) or "none similar"
+        )
         raise RepqError(f"timm has no model {name!r} (it has: {similar}).")
     model: nn.Module = timm.create_model(name, pretrained=False).eval()
     return model, resolve_model_data_config(model)

@@ -56,7 +56,9 @@ class RepVGG(nn.Module):
 
 def _stage(in_channels: int, out_channels: int, depth: int) -> nn.Sequential:
     first = RepVGGBlock(in_channels, out_channels, stride=2)
-    return nn.Sequential(first, *(RepVGGBlock(out_channels, out_channels) for _ in range(depth - 1)))
+    return nn.Sequential(
+        first, *(RepVGGBlock(out_channels, out_channels) for _ in range(depth - 1))
+    )
 
 
 def repvgg_a0(classes: int = 1000) -> RepVGG:

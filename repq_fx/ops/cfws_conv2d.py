@@ -102,7 +102,7 @@ def cfws_conv2d_reference(
     quant_min: int,
     quant_max: int,
 ) -> Tensor:
-    """What every kernel of `cfws_conv2d` computes: integer sums in float64, where they are exact."""
+    """What every kernel of `cfws_conv2d` computes; float64 holds the integer sums exactly."""
     _check(input, fine)
     row, column = centre_index((fine.shape[2], fine.shape[3]))
     whole_coarse = torch.zeros_like(fine)
@@ -118,9 +118,7 @@ def cfws_conv2d_reference(
         output = output + bias.double().reshape(-1, 1, 1)
     if output_scale is None:
         return output.float()
-    return quantize_reference(
-        output.float(), output_scale, output_zero_point, quant_min, quant_max
-    )
+    return quantize_reference(output.float(), output_scale, output_zero_point, quant_min, quant_max)
 
 
 def pack_fine(
@@ -132,11 +130,12 @@ def pack_fine(
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
+    input_size: Sequence[int],
 ) -> Tensor:
-    """The fine weight in the layout that oneDNN wants on this machine, an opaque tensor."""
+    """The weight in the layout that oneDNN wants here for ``[N, C, H, W]``, an opaque tensor."""
     packed: Tensor = torch.ops.onednn.qconv_prepack(
         fine, fine_scale, input_scale, input_zero_point,
-        list(stride), list(padding), list(dilation), groups, None,
+        list(stride), list(padding), list(dilation), groups, list(input_size),
     )  # fmt: skip
     return packed
 
@@ -155,8 +154,8 @@ def pack_coarse(coarse: Tensor, groups: int) -> Tensor:
     grouped = coarse.reshape(groups, out_channels // groups, in_channels)
     pad_in, pad_out = -in_channels % QUAD_SIZE, -grouped.shape[1] % BLOCK_CHANNELS
     padded = F.pad(grouped, (0, pad_in, 0, pad_out))
-    blocks = padded.unflatten(1, (-1, BLOCK_CHANNELS)).unflatten(3, (-1, QUAD_SIZE))
-    return blocks.permute(0, 1, 3, 2, 4).contiguous()
+    shape = (groups, -1, BLOCK_CHANNELS, padded.shape[2] // QUAD_SIZE, QUAD_SIZE)
+    return padded.reshape(shape).permute(0, 1, 3, 2, 4).contiguous()
 
 
 def _check(input: Tensor, fine: Tensor) -> None:
@@ -188,7 +187,12 @@ def _fake(
 ) -> Tensor:
     _check(input, fine)
     size = [
-        (input.shape[2 + axis] + 2 * padding[axis] - dilation[axis] * (fine.shape[2 + axis] - 1) - 1)
+        (
+            input.shape[2 + axis]
+            + 2 * padding[axis]
+            - dilation[axis] * (fine.shape[2 + axis] - 1)
+            - 1
+        )
         // stride[axis]
         + 1
         for axis in (0, 1)

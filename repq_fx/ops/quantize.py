@@ -52,7 +52,7 @@ def quantize_reference(
     _check(input, scale, zero_point, quant_min, quant_max)
     inverse_scale = torch.tensor(scale, dtype=torch.float32).reciprocal()
     levels = (torch.round(input * inverse_scale) + zero_point).clamp(quant_min, quant_max)
-    levels = levels.masked_fill(input.isnan(), quant_min)
+    levels = torch.where(input.isnan(), quant_min, levels)
     return levels.to(_output_dtype(quant_min))
 
 

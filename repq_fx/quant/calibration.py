@@ -23,7 +23,7 @@ Batch = Tensor | Sequence[Any]
 
 
 def calibrate(
-    prepared: nn.Module, data: Tensor | Iterable[Batch], *, steps: int | None, progress: bool
+    prepared: Any, data: Tensor | Iterable[Batch], *, steps: int | None, progress: bool
 ) -> None:
     """Show every batch to the observers of `prepared`; see `repq_fx.calibrate`."""
     if steps is not None and steps < 1:
@@ -34,7 +34,7 @@ def calibrate(
             "calibrate: the model has no repq_fx observers; prepare it first with prepare_fx and "
             "repq_fx.get_qconfig_mapping(scheme)."
         )
-    input_count = sum(node.op == "placeholder" for node in prepared.graph.nodes)  # type: ignore[union-attr]
+    input_count = sum(node.op == "placeholder" for node in prepared.graph.nodes)
     device = next((p.device for p in prepared.parameters()), torch.device("cpu"))
     lowest, highest, seen = float("inf"), float("-inf"), 0
     kept: list[tuple[Tensor, ...]] = []
@@ -63,7 +63,8 @@ def calibrate(
         raise CalibrationError(
             f"calibrate: every value of the calibration data is {lowest:g}; nothing to learn."
         )
-    prepared.meta[KEPT_INPUTS] = tuple(torch.cat(parts) for parts in zip(*kept, strict=True))  # type: ignore[operator, union-attr]
+    parts = zip(*kept, strict=True)
+    prepared.meta[KEPT_INPUTS] = tuple(torch.cat(batches) for batches in parts)
     _report_constant_tensors(prepared)
 
 
@@ -142,8 +143,8 @@ def _length_of(data: Any) -> int | None:
         return None
 
 
-def _report_constant_tensors(prepared: nn.Module) -> None:
-    for node in prepared.graph.nodes:  # type: ignore[union-attr]
+def _report_constant_tensors(prepared: Any) -> None:
+    for node in prepared.graph.nodes:
         if node.op != "call_module":
             continue
         observer = prepared.get_submodule(node.target)

@@ -72,8 +72,9 @@ class TensorHistogram:
         self.lowest, self.highest = min(self.lowest, other.lowest), max(self.highest, other.highest)
 
     def occupied(self) -> tuple[Tensor, Tensor]:
-        """Edges, float64 ``[n + 1]``, and counts, float64 ``[n]``, from the first to the last
-        bin that is not empty.
+        """Edges ``[n + 1]`` and counts ``[n]`` from the first to the last bin that is not empty.
+
+        Both are float64.
 
         Raises:
             ValueError: The histogram is empty.

@@ -53,7 +53,7 @@ class ActivationObserver(ObserverBase):
             )
         return choose_parameters(self.rule, self.histogram, self.grid, symmetric=self.symmetric)
 
-    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """`parameters_of_range` as float32 and int64 tensors ``[1]``, for `torch.ao`."""
         if self.quant_max < 255:
             warnings.warn(
@@ -101,6 +101,6 @@ class WeightObserver(ObserverBase):
         """Quantize the weight of one layer, ``[out, in/groups, *kernel]``."""
         return self.quantizer.quantize(weight, self.bits)
 
-    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """A placeholder that `torch.ao` passes on and our reference modules do not read."""
         return torch.ones(1), torch.zeros(1, dtype=torch.int64)

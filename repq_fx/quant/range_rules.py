@@ -60,7 +60,7 @@ class MinMax:
 
 
 @dataclass(frozen=True)
-class LpError:
+class LpLoss:
     """Minimize the mean ``|x - dequantize(quantize(x))| ** power`` over candidate thresholds.
 
     The loss is the exact integral for data spread evenly within each bin, so it stays meaningful
@@ -87,14 +87,14 @@ class LpError:
 
 
 @dataclass(frozen=True)
-class MAE(LpError):
+class MAE(LpLoss):
     """Minimize the mean absolute error: outliers count linearly, so they are clipped sooner."""
 
     power: float = 1.0
 
 
 @dataclass(frozen=True)
-class MSE(LpError):
+class MSE(LpLoss):
     """Minimize the mean squared error (`power` 2; BRECQ and QDrop use 2.4)."""
 
     power: float = 2.0

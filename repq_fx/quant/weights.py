@@ -9,7 +9,7 @@ from torch import Tensor
 from ..ops import fake_quantize
 from ..reparam.coarse_fine import add_to_centre, centre_of
 from .grid import SMALLEST_SCALE, Grid
-from .range_rules import MSE, LpError, MinMax
+from .range_rules import MSE, LpLoss, MinMax
 
 # Joint shrink of the range in steps of one percent, as BRECQ searches it (80 candidates).
 _SHRINK_STEPS = 80
@@ -58,7 +58,7 @@ class PerTensor:
         range: `MinMax()`, or `MSE()` / `MAE()` to search the scale with the smallest error.
     """
 
-    range: MinMax | LpError = field(default_factory=MinMax)
+    range: MinMax | LpLoss = field(default_factory=MinMax)
 
     def scale_of(self, weight: Tensor, grid: Grid) -> Tensor:
         """Scale ``[1]``."""
@@ -77,7 +77,7 @@ class PerChannel:
         range: `MinMax()`, or `MSE()` / `MAE()` to search the scale with the smallest error.
     """
 
-    range: MinMax | LpError = field(default_factory=MSE)
+    range: MinMax | LpLoss = field(default_factory=MSE)
 
     def scale_of(self, weight: Tensor, grid: Grid) -> Tensor:
         """Scales ``[out]``."""
@@ -107,9 +107,7 @@ class CoarseFine:
 
     def __post_init__(self) -> None:
         if not self.threshold >= 0:
-            raise ValueError(
-                f"CoarseFine: threshold must not be negative, got {self.threshold}."
-            )
+            raise ValueError(f"CoarseFine: threshold must not be negative, got {self.threshold}.")
 
     def quantize(self, weight: Tensor, bits: int) -> QuantizedWeight:
         """See `WeightQuantizer`; the result is not split for 1x1, even or one-row kernels."""
@@ -142,7 +140,7 @@ def _quantize_whole(
     return QuantizedWeight(integers.clamp(grid.quant_min, grid.quant_max).to(dtype), scale)
 
 
-def _search_scale(rows: Tensor, grid: Grid, rule: MinMax | LpError) -> Tensor:
+def _search_scale(rows: Tensor, grid: Grid, rule: MinMax | LpLoss) -> Tensor:
     """The best scale of each row of ``[rows, n]``: float32 ``[rows]``."""
     widest = (rows.abs().amax(1) / grid.quant_max).clamp_min(SMALLEST_SCALE)
     if isinstance(rule, MinMax):

@@ -31,7 +31,8 @@ def layers_of(model, kind):
 
 
 def test_stock_functions_give_our_layers_and_our_result(small_net, images):
-    prepared = prepared_by_torch(small_net, images, repq_fx.Scheme())
+    scheme = repq_fx.Scheme(activation=repq_fx.MinMax())
+    prepared = prepared_by_torch(small_net, images, scheme)
     ours = repq_fx.convert(prepared, backend="reference")
     stock = convert_fx(prepared, backend_config=repq_fx.get_backend_config())
     assert layers_of(stock, ReferenceConv2d) == {"stem", "body", "depthwise", "point"}

@@ -65,6 +65,6 @@ def test_broken_files_are_named(tmp_path):
     (tmp_path / "1.png").write_bytes(b"PNG")
     with pytest.raises(RepqError, match=r"1\.png.* cannot be read"):
         list(open_images(tmp_path, PLAIN).batches())
+    (tmp_path / "empty").mkdir()
     with pytest.raises(RepqError, match="no images"):
-        (tmp_path / "empty").mkdir()
         open_images(tmp_path / "empty", PLAIN)

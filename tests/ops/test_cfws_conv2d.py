@@ -41,7 +41,7 @@ def arguments(
 
 def packed(args):
     image, scale, zero_point, fine, fine_scale, coarse, *rest = args
-    fine = pack_fine(fine, fine_scale, scale, zero_point, *rest[2:6])
+    fine = pack_fine(fine, fine_scale, scale, zero_point, *rest[2:6], image.shape)
     return [image, scale, zero_point, fine, fine_scale, pack_coarse(coarse, rest[5]), *rest]
 
 
@@ -152,9 +152,7 @@ def test_reference_is_the_formula():
     weight = fine.double() * fine_scale.double().reshape(-1, 1, 1, 1)
     weight[:, :, 1:2, 1:2] += coarse.double() * coarse_scale.double().reshape(-1, 1, 1, 1)
     expected = F.conv2d(scale * (image.double() - zero_point), weight, bias.double(), padding=1)
-    torch.testing.assert_close(
-        cfws_conv2d_reference(*args), expected.float(), rtol=1e-6, atol=1e-6
-    )
+    torch.testing.assert_close(cfws_conv2d_reference(*args), expected.float(), rtol=1e-6, atol=1e-6)
 
 
 def test_opcheck():

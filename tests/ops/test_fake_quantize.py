@@ -43,10 +43,16 @@ def parameters(input: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
 def straight_through(
     input: Tensor, scale: Tensor, zero: Tensor, quant_min: int, quant_max: int
 ) -> Tensor:
-    """The formula, with a rounding that autograd takes for the identity."""
+    """The formula, with a rounding that autograd takes for the identity.
+
+    Not with `clamp`: releases of torch differ in its gradient at the limits themselves.
+    """
     scaled = input / scale
-    rounded = scaled + (scaled.round() - scaled).detach()
-    return ((rounded + zero).clamp(quant_min, quant_max) - zero) * scale
+    rounded = scaled.round().detach() + (scaled - scaled.detach())
+    levels = rounded + zero
+    levels = torch.where(levels < quant_min, quant_min, levels)
+    levels = torch.where(levels > quant_max, quant_max, levels)
+    return (levels - zero) * scale
 
 
 def test_matches_reference_per_tensor(values: Tensor):

@@ -20,7 +20,7 @@ def divergence_of(counts: list[float], kept: int, levels: int) -> float:
         bins = [k for k in range(kept) if k * levels // kept == level and p[k] > 0]
         for k in bins:
             q[k] = sum(p[b] for b in bins) / len(bins)
-    p = p[:-1] + [p[-1] + sum(counts[kept:])]
+    p = [*p[:-1], p[-1] + sum(counts[kept:])]
     total_p, total_q = sum(p), sum(q)
     divergence = 0.0
     for p_k, q_k in zip(p, q, strict=True):

@@ -5,7 +5,7 @@ import torch
 
 from repq_fx.quant import MAE, MSE, MinMax, TensorHistogram
 from repq_fx.quant.grid import AffineParameters, Grid, affine_parameters
-from repq_fx.quant.range_rules import LpError, choose_parameters, quantization_losses
+from repq_fx.quant.range_rules import LpLoss, choose_parameters, quantization_losses
 
 UNSIGNED = Grid.unsigned(8)
 
@@ -59,9 +59,13 @@ def test_search_finds_the_best_threshold_of_a_dense_scan(rule):
     chosen = choose_parameters(rule, histogram_of(values), UNSIGNED, symmetric=False)
 
     def error_of(parameters: AffineParameters) -> float:
-        return (quantized(values.double(), parameters, UNSIGNED) - values).abs().pow(
-            rule.power
-        ).mean().item()
+        return (
+            (quantized(values.double(), parameters, UNSIGNED) - values)
+            .abs()
+            .pow(rule.power)
+            .mean()
+            .item()
+        )
 
     scan = [
         error_of(affine_parameters(0.0, 60.0 * step / 200, UNSIGNED, symmetric=False))
@@ -120,4 +124,4 @@ def test_symmetric_centres_the_zero_point_of_two_sided_data_only():
 
 def test_power_must_be_positive():
     with pytest.raises(ValueError, match="power must be positive, got 0"):
-        LpError(0)
+        LpLoss(0)

@@ -52,13 +52,15 @@ def test_bits_out_of_range_are_refused(arguments, message):
     ids=["rule-name", "rule-class", "quantizer-name", "quantizer-class"],
 )
 def test_unknown_observers_are_refused(arguments):
-    with pytest.raises(TypeError, match="Scheme: .* must be"):
+    with pytest.raises(TypeError, match=r"Scheme: .* must be"):
         Scheme(**arguments)
 
 
 def test_override_targets():
     scheme = Scheme().with_overrides(
-        Override("stem", None), Override(re.compile("stages"), Scheme.w4a8()), Override(nn.Linear, None)
+        Override("stem", None),
+        Override(re.compile("stages"), Scheme.w4a8()),
+        Override(nn.Linear, None),
     )
     assert len(scheme.overrides) == 3
     with pytest.raises(TypeError, match="target must be"):
