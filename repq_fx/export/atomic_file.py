@@ -12,7 +12,10 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         OSError: The folder is missing or not writable; an existing file is untouched.
     """
     target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write here: {error.strerror}", str(target)) from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -103,7 +103,7 @@ class CoarseFine:
     """
 
     granularity: PerChannel | PerTensor = field(default_factory=PerChannel)
-    threshold: float = 2.0
+    threshold: float = 1.25
 
     def __post_init__(self) -> None:
         if not self.threshold >= 0:
