@@ -46,7 +46,8 @@ def extension_options() -> dict:
     # No contraction to fused multiply-add: kernels must equal their references to the last bit.
     # No trapping math: it changes no value, and GCC vectorizes no selection between floats with it.
     exact = ["-ffp-contract=off", "-fno-trapping-math"]
-    compile_args = {"cxx": ["-O3", "-std=c++20", *exact, "-Wall"]}
+    # With OpenMP, because `at::parallel_for` is a header and silently serial without it.
+    compile_args = {"cxx": ["-O3", "-std=c++20", "-fopenmp", *exact, "-Wall"]}
     if with_cuda:
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
         compile_args["nvcc"] = ["-O3", "-std=c++20", "--fmad=false"]
@@ -55,6 +56,7 @@ def extension_options() -> dict:
         sources(".", "cpu", "cuda") if with_cuda else sources(".", "cpu"),
         include_dirs=[str(Path("csrc").resolve()), *(pip_cuda_includes() if with_cuda else [])],
         extra_compile_args=compile_args,
+        extra_link_args=["-fopenmp"],
         py_limited_api=True,
     )
     return {
