@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from torch import nn
 
-from .kl_divergence import KL
-from .range_rules import MinMax, RangeRule
+from .range_rules import MSE, MinMax, RangeRule
 from .weights import CoarseFine, PerTensor, WeightQuantizer
 
 
@@ -54,7 +53,7 @@ class Scheme:
     weight_bits: int = 8
     activation_bits: int = 8
     weight: WeightQuantizer = field(default_factory=CoarseFine)
-    activation: RangeRule = field(default_factory=KL)
+    activation: RangeRule = field(default_factory=MSE)
     symmetric: bool = False
     bias_correction: bool = True
     overrides: tuple[Override, ...] = ()
