@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..reparam.coarse_fine import centre_index
 from .quantize import quantize_reference
 
 NAME = "repq_fx::cfws_conv2d"
@@ -104,9 +103,8 @@ def cfws_conv2d_reference(
 ) -> Tensor:
     """What every kernel of `cfws_conv2d` computes; float64 holds the integer sums exactly."""
     _check(input, fine)
-    row, column = centre_index((fine.shape[2], fine.shape[3]))
     whole_coarse = torch.zeros_like(fine)
-    whole_coarse[:, :, row, column] = coarse[:, :, 0, 0]
+    whole_coarse[:, :, fine.shape[2] // 2, fine.shape[3] // 2] = coarse[:, :, 0, 0]
     x = input.double() - input_zero_point
     geometry = (list(stride), list(padding), list(dilation), groups)
     fine_sums, coarse_sums = (
