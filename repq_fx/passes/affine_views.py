@@ -1,72 +1,112 @@
 """Abstract interpretation of a graph: each feature map as a convolution of earlier ones."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.fx import GraphModule, Node
 
-from ..reparam import ConvMap, identity
+from ..reparam import MapError, identity
 from .affine_rules import apply_rule
-from .affine_value import AffineValue, Call
+from .affine_value import AffineValue, Call, Source, View
+from .constants import Constants
 from .example import run
 
-Shapes = Mapping[Node, torch.Size]
+
+@dataclass(frozen=True)
+class Features:
+    """A graph with what is known about its values from one run.
+
+    Attributes:
+        graph_module: The graph.
+        shapes: Shapes of all feature maps: computed floating-point tensors of 2 to 5 axes.
+        constants: The values that do not depend on inputs.
+    """
+
+    graph_module: GraphModule
+    shapes: Mapping[Node, torch.Size]
+    constants: Constants
 
 
-def feature_shapes(graph_module: GraphModule, inputs: tuple[Tensor, ...]) -> dict[Node, torch.Size]:
-    """Shapes of all 4-D floating-point values when the graph runs on `inputs`."""
-    recorder = _ShapeRecorder(graph_module)
+def features_of(graph_module: GraphModule, inputs: tuple[Tensor, ...]) -> Features:
+    """Run the graph on `inputs` and note the shapes."""
+    constants = Constants(graph_module)
+    recorder = _ShapeRecorder(graph_module, constants)
     run(recorder.run, inputs)
-    return recorder.shapes
+    return Features(graph_module, recorder.shapes, constants)
 
 
-def affine_values(graph_module: GraphModule, shapes: Shapes) -> dict[Node, AffineValue]:
+def affine_values(features: Features) -> dict[Node, AffineValue]:
     """How every node depends on earlier feature maps.
 
     A node is affine in the sources that all its operands are affine in, and every feature map also
-    is the identity of itself. Maps are computed on the meta device: which regions exist and what
-    they cost needs no numbers, and thousands of float64 kernels are never alive at once.
+    is the identity of itself, with its channels on the second or on the last axis. Maps are
+    computed on the meta device: which regions exist and what they cost needs no numbers, and
+    thousands of float64 kernels are never alive at once.
     """
     values: dict[Node, AffineValue] = {}
-    device = torch.device("meta")
-    for node in graph_module.graph.nodes:
-        value = apply_rule(Call(node, graph_module, shapes, values, device))
-        if node in shapes:
-            itself = {node: identity(shapes[node][1], device)}
+    for node in features.graph_module.graph.nodes:
+        if node in features.constants:
+            continue
+        value = _value(features, node, values, torch.device("meta"))
+        if node in features.shapes:
+            axes = {1, len(features.shapes[node]) - 1}
+            itself = {
+                source: _identity(features, source, torch.device("meta"))
+                for source in (Source(node, axis) for axis in sorted(axes))
+            }
             value = AffineValue({**value.views, **itself}, value.refusals)
         values[node] = value
     return values
 
 
-def evaluate(
-    graph_module: GraphModule, shapes: Shapes, source: Node, interior: Iterable[Node]
-) -> ConvMap:
-    """The map, with numbers, from `source` to the last node of `interior`.
+def evaluate(features: Features, source: Source, interior: Iterable[Node]) -> View:
+    """The view, with numbers, that the last node of `interior` has of `source`.
 
     Args:
-        graph_module: The owner of the nodes.
-        shapes: From `feature_shapes`.
-        source: A node of which the last interior node has a view in `affine_values`.
+        features: The owner of the nodes.
+        source: One of which the last interior node has a view in `affine_values`.
         interior: The nodes between `source`, exclusive, and the root, inclusive, in graph order.
+
+    Raises:
+        MapError: The numbers, which `affine_values` does not know, allow no view.
     """
     device = torch.device("cpu")
-    values = {source: AffineValue({source: identity(shapes[source][1], device)})}
-    root = source
+    values = {source.node: AffineValue({source: _identity(features, source, device)})}
+    root = source.node
     for root in interior:
-        values[root] = apply_rule(Call(root, graph_module, shapes, values, device))
-    return values[root].views[source]
+        values[root] = _value(features, root, values, device)
+    result = values[root]
+    if source not in result.views:
+        raise MapError(result.refusals.get(source, "its numbers are not those of one convolution"))
+    return result.views[source]
+
+
+def _value(
+    features: Features, node: Node, values: Mapping[Node, AffineValue], device: torch.device
+) -> AffineValue:
+    return apply_rule(
+        Call(node, features.graph_module, features.shapes, values, features.constants, device)
+    )
+
+
+def _identity(features: Features, source: Source, device: torch.device) -> View:
+    shape = features.shapes[source.node]
+    channels = shape[source.channel_axis]
+    return View(identity(channels, len(shape) - 2, device), source.channel_axis)
 
 
 class _ShapeRecorder(fx.Interpreter):
-    def __init__(self, graph_module: GraphModule) -> None:
+    def __init__(self, graph_module: GraphModule, constants: Constants) -> None:
         super().__init__(graph_module)
         self.shapes: dict[Node, torch.Size] = {}
+        self._constants = constants
 
     def run_node(self, n: Node) -> Any:
         result = super().run_node(n)
-        is_image = isinstance(result, Tensor) and result.ndim == 4 and result.is_floating_point()
-        if is_image and n.op not in ("get_attr", "output"):
+        is_feature = isinstance(result, Tensor) and 2 <= result.ndim <= 5
+        if is_feature and result.is_floating_point() and n not in self._constants:
             self.shapes[n] = result.shape
         return result

@@ -1,25 +1,27 @@
 """Replace every linear region of a graph by one convolution."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from operator import attrgetter
 
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from .affine_views import feature_shapes
+from .affine_value import Source
+from .affine_views import Features, features_of
 from .plan_regions import plan_regions
 from .region import Candidate, Region
-from .region_names import RegionNames, preferred_name, read_targets
+from .region_names import RegionNames, preferred_name
+from .replacement import Replacement
 from .verify_regions import verify_regions
 
 
 def merge_regions(graph_module: GraphModule, inputs: tuple[Tensor, ...]) -> list[Region]:
     """Merge all regions that can be merged, in place.
 
-    Modules are never edited: each region gets a new convolution, and modules that nothing calls any
-    more are removed. A convolution with its batch normalization keeps its qualified name; the sum
-    of several branches is named ``reparam_conv`` in the module that holds all of them.
+    Modules are never edited: each region gets a new layer, and modules that nothing calls any more
+    are removed. A convolution with its batch normalization keeps its qualified name; the sum of
+    several branches is named ``reparam_conv`` in the module that holds all of them.
 
     Args:
         graph_module: A graph in evaluation mode that the caller owns.
@@ -28,57 +30,75 @@ def merge_regions(graph_module: GraphModule, inputs: tuple[Tensor, ...]) -> list
     Returns:
         The merged and the refused regions, in graph order.
     """
-    shapes = feature_shapes(graph_module, inputs)
-    planned = plan_regions(graph_module, shapes)
-    accepted = [candidate for candidate in planned if candidate.reason is None]
-    verdicts = verify_regions(graph_module, shapes, accepted, inputs)
-    convs = {c: verdict for c, verdict in verdicts.items() if isinstance(verdict, nn.Conv2d)}
-    failures = {c: verdict for c, verdict in verdicts.items() if isinstance(verdict, str)}
-    regions = {
-        candidate: _describe(graph_module, candidate, failures.get(candidate, candidate.reason))
-        for candidate in planned
-    }
-    regions |= _rewrite(graph_module, convs, regions)
+    planned, replacements = _verified_plan(features_of(graph_module, inputs), inputs)
+    regions = {candidate: _describe(graph_module, candidate) for candidate in planned}
+    regions |= _rewrite(graph_module, replacements, regions)
     return list(regions.values())
 
 
-def _describe(graph_module: GraphModule, candidate: Candidate, reason: str | None) -> Region:
-    read = [attrgetter(target)(graph_module) for target in read_targets(candidate)]
+def _verified_plan(
+    features: Features, inputs: tuple[Tensor, ...]
+) -> tuple[list[Candidate], dict[Candidate, Replacement]]:
+    """Plan until every accepted region agrees with its layer on the example."""
+    failures: dict[tuple[Node, Source], str] = {}
+    verified: dict[tuple[Node, Source], Replacement] = {}
+    while True:
+        planned = plan_regions(features, failures)
+        accepted = {(c.root, c.source): c for c in planned if c.reason is None}
+        if accepted.keys() <= verified.keys():
+            return planned, {candidate: verified[key] for key, candidate in accepted.items()}
+        new = [candidate for key, candidate in accepted.items() if key not in verified]
+        for candidate, verdict in verify_regions(features, new, inputs).items():
+            if isinstance(verdict, Replacement):
+                verified[candidate.root, candidate.source] = verdict
+            else:
+                failures[candidate.root, candidate.source] = verdict
+
+
+def _describe(graph_module: GraphModule, candidate: Candidate) -> Region:
+    read = [attrgetter(target)(graph_module) for target in candidate.targets]
     owned = nn.ModuleList(value for value in read if isinstance(value, nn.Module)).parameters()
     tensors = (value for value in read if isinstance(value, nn.Parameter))
     parameters = sum(parameter.numel() for parameter in {*owned, *tensors})
+    before, after = candidate.multiply_adds
     return Region(
         name=preferred_name(candidate),
-        source=candidate.source.name,
+        source=candidate.source.node.name,
         root=candidate.root.name,
         nodes=tuple(node.name for node in candidate.interior),
         branches=candidate.branches,
-        convs=len(candidate.convs),
-        reason=reason,
+        convs=len(candidate.weights),
+        reason=candidate.reason,
         parameters_before=parameters,
         parameters_after=parameters,
+        multiply_adds_before=before,
+        multiply_adds_after=after if candidate.reason is None else before,
     )
 
 
 def _rewrite(
     graph_module: GraphModule,
-    convs: Mapping[Candidate, nn.Conv2d],
+    replacements: Mapping[Candidate, Replacement],
     regions: Mapping[Candidate, Region],
 ) -> dict[Candidate, Region]:
-    """Put each convolution in the place of its region; the regions with their final names."""
-    if not convs:
+    """Put each layer in the place of its region; the regions with their final names."""
+    if not replacements:
         return {}
-    names = RegionNames(graph_module, convs)
-    replacements: dict[Node, Node] = {}
+    names = RegionNames(graph_module, replacements)
+    replaced: dict[Node, Node] = {}
     renamed: dict[Candidate, Region] = {}
-    for candidate in (candidate for candidate in regions if candidate in convs):
-        conv = convs[candidate]
-        name, is_new = names.name(candidate, conv)
+    for candidate in (candidate for candidate in regions if candidate in replacements):
+        replacement = replacements[candidate]
+        name, is_new = names.name(candidate, replacement.layer)
         if is_new:
-            graph_module.add_submodule(name, conv)
-        source = replacements.get(candidate.source, candidate.source)
-        replacements[candidate.root] = _replace(graph_module, candidate, name, source)
-        after = sum(parameter.numel() for parameter in conv.parameters())
+            graph_module.add_submodule(name, replacement.layer)
+        source = replaced.get(candidate.source.node, candidate.source.node)
+        with graph_module.graph.inserting_before(candidate.root):
+            result = replacement.insert(graph_module, name, source)
+        result.meta = dict(candidate.root.meta)
+        replaced[candidate.root] = result
+        _erase(candidate, result)
+        after = sum(parameter.numel() for parameter in replacement.layer.parameters())
         renamed[candidate] = replace(regions[candidate], name=name, parameters_after=after)
     graph_module.delete_all_unused_submodules()
     graph_module.graph.lint()
@@ -86,24 +106,15 @@ def _rewrite(
     return renamed
 
 
-def _replace(graph_module: GraphModule, candidate: Candidate, name: str, source: Node) -> Node:
-    graph = graph_module.graph
-    with graph.inserting_after(candidate.root):
-        call = graph.call_module(name, (source,))
-    call.meta = dict(candidate.root.meta)
-    candidate.root.replace_all_uses_with(call)
-    constants = [n for node in candidate.interior for n in node.all_input_nodes if _is_constant(n)]
-    for node in reversed(candidate.interior):
-        graph.erase_node(node)
-    _erase_unused(graph_module, constants)
-    return call
-
-
-def _erase_unused(graph_module: GraphModule, constants: Iterable[Node]) -> None:
-    for node in dict.fromkeys(constants):
-        if not node.users:
-            graph_module.graph.erase_node(node)
-
-
-def _is_constant(node: Node) -> bool:
-    return node.op == "get_attr"
+def _erase(candidate: Candidate, result: Node) -> None:
+    """Put `result` in the place of a region, and erase the region and what only it read."""
+    candidate.root.replace_all_uses_with(result)
+    graph, erased = result.graph, set[Node]()
+    pending = list(candidate.interior)
+    while pending:
+        node = pending.pop()
+        # What a region reads may be computed from constants, in several steps.
+        if node.op != "placeholder" and not node.users and node not in erased:
+            pending += node.all_input_nodes
+            graph.erase_node(node)
+            erased.add(node)

@@ -2,45 +2,67 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from operator import attrgetter
 
-from torch.fx import GraphModule, Node
+from torch import Tensor, nn
+from torch.fx import Node
 
-from ..reparam import ConvMap, MapError, conv2d_padding
-from .affine_value import AffineValue, called_conv2d
-from .affine_views import Shapes, affine_values
+from ..reparam import ConvMap, MapError, as_module
+from .affine_value import AffineValue, Source, called_module
+from .affine_views import Features, affine_values
+from .layer_rules import (
+    CONV_FUNCTIONS,
+    CONV_MODULES,
+    LINEAR,
+    TRANSPOSED_CONV_FUNCTIONS,
+    TRANSPOSED_CONV_MODULES,
+)
+from .layout_rules import LAYOUTS
 from .region import Candidate
 
+Failures = Mapping[tuple[Node, Source], str]
 
-def plan_regions(graph_module: GraphModule, shapes: Shapes) -> list[Candidate]:
+_TRANSPOSED = {*TRANSPOSED_CONV_MODULES, *TRANSPOSED_CONV_FUNCTIONS}
+_LAYERS = {*CONV_MODULES, *CONV_FUNCTIONS, *LINEAR, *_TRANSPOSED}
+
+
+def plan_regions(features: Features, failures: Failures) -> list[Candidate]:
     """The regions that one convolution can replace, and those that were refused, in graph order.
 
     The largest region around a node wins: roots are tried from the outputs backwards, and the
     sources of a root from the farthest to the nearest. Accepted regions do not overlap. Nothing is
     changed.
+
+    Args:
+        features: The graph.
+        failures: Roots and sources that an earlier plan accepted, and what was wrong with that.
     """
-    return _Planner(graph_module, affine_values(graph_module, shapes)).plan()
+    return _Planner(features, affine_values(features), failures).plan()
 
 
 class _Planner:
-    def __init__(self, graph_module: GraphModule, values: Mapping[Node, AffineValue]) -> None:
-        self._graph_module = graph_module
+    def __init__(
+        self, features: Features, values: Mapping[Node, AffineValue], failures: Failures
+    ) -> None:
+        self._features = features
         self._values = values
-        self._order = {node: index for index, node in enumerate(graph_module.graph.nodes)}
+        self._failures = failures
+        self._order = {node: i for i, node in enumerate(features.graph_module.graph.nodes)}
 
     def plan(self) -> list[Candidate]:
         planned: list[Candidate] = []
         claimed: set[Node] = set()
         reported: set[tuple[Node, str]] = set()
-        for root in reversed(self._graph_module.graph.nodes):
+        for root in reversed(self._values):
             candidate = None if root in claimed else self._best(root)
             if candidate is None:
                 continue
             if candidate.reason is None:
                 claimed.update(candidate.interior)
-            elif (candidate.source, candidate.reason) in reported:
+            elif (candidate.source.node, candidate.reason) in reported:
                 continue  # a part of a refused region, refused for the same reason
             else:
-                reported.add((candidate.source, candidate.reason))
+                reported.add((candidate.source.node, candidate.reason))
             planned.append(candidate)
         return planned[::-1]
 
@@ -56,52 +78,100 @@ class _Planner:
     def _candidates(self, root: Node) -> Iterator[Candidate]:
         """All regions with this root, the farthest source first."""
         value = self._values[root]
-        for source in sorted({*value.views, *value.refusals} - {root}, key=self._order.__getitem__):
-            candidate = self._candidate(root, source)
-            is_lone_conv = candidate.interior == tuple(candidate.convs)
-            is_chain_without_conv = not candidate.convs and candidate.branches == 1
-            if is_lone_conv or is_chain_without_conv:
+        sources = {*value.views, *value.refusals}
+        for source in sorted(sources, key=lambda s: (self._order[s.node], s.channel_axis)):
+            if source.node is root:
                 continue
-            if source in value.refusals:
+            candidate = self._candidate(root, source)
+            has_structure = candidate.weights or candidate.branches > 1
+            if self._is_one_layer(candidate) or not has_structure:
+                continue
+            if (root, source) in self._failures:
+                yield replace(candidate, reason=self._failures[root, source])
+            elif source in value.refusals:
                 yield replace(candidate, reason=value.refusals[source])
             else:
-                yield replace(candidate, reason=self._objection(candidate, value.views[source]))
+                yield self._judged(candidate, value.views[source].map)
 
-    def _candidate(self, root: Node, source: Node) -> Candidate:
-        inside = {root}
+    def _candidate(self, root: Node, source: Source) -> Candidate:
+        inside, reads = {root}, dict[Node, None]()
         pending = [root]
         while pending:
             for operand in pending.pop().all_input_nodes:
-                if operand is not source and operand.op != "get_attr" and operand not in inside:
+                if operand in self._features.constants:
+                    reads |= dict.fromkeys(self._features.constants.reads(operand))
+                elif operand is not source.node and operand not in inside:
                     inside.add(operand)
                     pending.append(operand)
         interior = tuple(sorted(inside, key=self._order.__getitem__))
-        modules = ((node, called_conv2d(self._graph_module, node)) for node in interior)
-        convs = {node: module for node, module in modules if module is not None}
-        return Candidate(source, interior, convs, _count_paths(source, interior), None)
+        weights = {node: weight for node in interior if (weight := self._weight(node)) is not None}
+        cost = sum(self._multiply_adds(node, weight) for node, weight in weights.items())
+        targets = self._targets((*reads, *interior))
+        paths = _count_paths(source.node, interior)
+        return Candidate(source, interior, weights, targets, paths, (cost, cost), None)
+
+    def _targets(self, nodes: tuple[Node, ...]) -> tuple[str, ...]:
+        graph_module = self._features.graph_module
+        called = (node for node in nodes if node.op in ("get_attr", "call_module"))
+        names = dict.fromkeys(str(node.target) for node in called)
+        return tuple(name for name in names if _holds_tensors(attrgetter(name)(graph_module)))
+
+    def _weight(self, node: Node) -> Tensor | None:
+        if self._operator(node) not in _LAYERS:
+            return None
+        if node.op == "call_module":
+            weight: Tensor = self._features.graph_module.get_submodule(str(node.target)).weight
+            return weight
+        operand = node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")
+        return self._features.constants.value(operand)
+
+    def _operator(self, node: Node) -> object:
+        """The type of the module that a node calls, or its function."""
+        module = called_module(self._features.graph_module, node)
+        return node.target if module is None else type(module)
+
+    def _multiply_adds(self, node: Node, weight: Tensor) -> int:
+        # Each tap is multiplied once for each position, of the input where that is transposed. In
+        # torch's layouts the first axis of the weight is the channel axis of that image.
+        is_transposed = self._operator(node) in _TRANSPOSED
+        image = node.all_input_nodes[0] if is_transposed else node
+        return weight.numel() * (self._features.shapes[image].numel() // weight.shape[0])
+
+    def _is_one_layer(self, candidate: Candidate) -> bool:
+        """Whether the region is what would replace it: a layer, perhaps between permutations."""
+        rest = [node for node in candidate.interior if node.target not in LAYOUTS]
+        return len(rest) == 1 and rest[0] in candidate.weights and rest[0].op == "call_module"
+
+    def _judged(self, candidate: Candidate, view: ConvMap) -> Candidate:
+        """The candidate, which computes `view`, with its cost and why it must not be merged."""
+        if not candidate.weights:
+            return replace(candidate, reason="it holds no convolution")
+        try:
+            view = as_module(view)
+        except MapError as error:
+            return replace(candidate, reason=str(error))
+        image = candidate.source.node if view.transposed else candidate.root
+        channels = view.in_channels if view.transposed else view.out_channels
+        after = view.kernel.numel() * (self._features.shapes[image].numel() // channels)
+        candidate = replace(candidate, multiply_adds=(candidate.multiply_adds[0], after))
+        return replace(candidate, reason=self._objection(candidate, view))
 
     def _objection(self, candidate: Candidate, view: ConvMap) -> str | None:
-        """Why `candidate`, which computes `view`, must not be merged."""
-        if not candidate.convs:
-            return "it holds no convolution"
         for node in candidate.interior[:-1]:
             for user in node.users:
                 if user not in candidate.interior:
                     return f"'{node.name}' is also used by '{user.name}', outside"
-        try:
-            conv2d_padding(view)
-        except MapError as error:
-            return str(error)
-        return _growth(candidate, view)
+        weights = sum(weight.numel() for weight in candidate.weights.values())
+        if view.kernel.numel() > weights:
+            return f"one convolution would need {view.kernel.numel()} weights instead of {weights}"
+        before, after = candidate.multiply_adds
+        if after > before:
+            return f"one convolution would multiply {after} times instead of {before}"
+        return None
 
 
-def _growth(candidate: Candidate, view: ConvMap) -> str | None:
-    # All nodes of a region have outputs of one size, so multiplications grow as weights do.
-    before = sum(conv.weight.numel() for conv in set(candidate.convs.values()))
-    after = view.kernel.numel()
-    if after > before:
-        return f"one convolution would need {after} weights instead of {before}"
-    return None
+def _holds_tensors(target: Tensor | nn.Module) -> bool:
+    return isinstance(target, Tensor) or bool(target.state_dict())
 
 
 def _count_paths(source: Node, interior: tuple[Node, ...]) -> int:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor
 from torch.fx import Node
+
+from .affine_value import Source
 
 
 @dataclass(frozen=True)
@@ -17,10 +19,12 @@ class Region:
         root: Name of the graph node whose value the region computes.
         nodes: Names of all nodes of the region, in graph order, the root last.
         branches: Paths from the source to the root.
-        convs: Convolutions among the nodes.
+        convs: Convolutions and linear layers among the nodes.
         reason: Why the region was left as it was; None if it was merged.
         parameters_before: Parameters of the region in the given model.
         parameters_after: Parameters of the region in the result.
+        multiply_adds_before: Multiplications of its layers on the example.
+        multiply_adds_after: The same in the result.
     """
 
     name: str
@@ -32,6 +36,8 @@ class Region:
     reason: str | None
     parameters_before: int
     parameters_after: int
+    multiply_adds_before: int
+    multiply_adds_after: int
 
     @property
     def merged(self) -> bool:
@@ -44,17 +50,22 @@ class Candidate:
     """A region while it is still part of a graph.
 
     Attributes:
-        source: The node that the region reads.
+        source: What the region reads.
         interior: The nodes of the region, in graph order, the root last.
-        convs: Those among them that call a convolution, with what they call.
+        weights: The weights of those among them that are convolutions or linear layers.
+        targets: Qualified names of the tensors that the region reads and of the modules that it
+            calls, without modules that hold nothing.
         branches: Paths from the source to the root.
+        multiply_adds: Of its layers, on the example: now, and as one convolution.
         reason: Why it must not be merged, or None.
     """
 
-    source: Node
+    source: Source
     interior: tuple[Node, ...]
-    convs: Mapping[Node, nn.Conv2d]
+    weights: Mapping[Node, Tensor]
+    targets: tuple[str, ...]
     branches: int
+    multiply_adds: tuple[int, int]
     reason: str | None
 
     @property

@@ -1,6 +1,6 @@
 """Qualified names for the convolutions that replace regions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import count, takewhile
 from operator import attrgetter
 
@@ -11,22 +11,9 @@ from torch.fx import GraphModule
 from .region import Candidate
 
 
-def read_targets(candidate: Candidate) -> tuple[str, ...]:
-    """Qualified names of the modules that a region calls and the tensors that it reads."""
-    targets: dict[str, None] = {}
-    for node in candidate.interior:
-        constants = (operand for operand in node.all_input_nodes if operand.op == "get_attr")
-        called = (node,) if node.op == "call_module" else ()
-        targets |= dict.fromkeys(str(read.target) for read in (*constants, *called))
-    return tuple(targets)
-
-
 def preferred_name(candidate: Candidate) -> str:
-    """The convolution's own name where one replaces one, else that of the sum of branches."""
-    if _is_one_to_one(candidate):
-        (node,) = candidate.convs
-        return str(node.target)
-    return _sum_name(candidate)
+    """The layer's own name where one replaces one, else that of the sum of branches."""
+    return _own_name(candidate) or next(_sum_names(candidate))
 
 
 class RegionNames:
@@ -39,32 +26,35 @@ class RegionNames:
 
     def __init__(self, graph_module: GraphModule, merged: Iterable[Candidate]) -> None:
         self._graph_module = graph_module
-        self._named: dict[tuple[str, ...], list[tuple[str, nn.Conv2d]]] = {}
+        self._named: dict[tuple[str, ...], list[tuple[str, nn.Module]]] = {}
         replaced = {node for candidate in merged for node in candidate.interior}
+        for node in reversed(graph_module.graph.nodes):
+            if node.users and replaced.issuperset(node.users):
+                replaced.add(node)  # a constant that only replaced nodes read
         self._used = {
             str(node.target)
             for node in graph_module.graph.nodes
-            if (node.op == "call_module" and node not in replaced)
-            or (node.op == "get_attr" and not replaced.issuperset(node.users))
+            if node.op in ("call_module", "get_attr") and node not in replaced
         }
 
-    def name(self, candidate: Candidate, conv: nn.Conv2d) -> tuple[str, bool]:
-        """A name for `conv`, and whether it is new.
+    def name(self, candidate: Candidate, layer: nn.Module) -> tuple[str, bool]:
+        """A name for `layer`, and whether it is new.
 
         Calls of a shared module give equal convolutions, which then are shared as well.
         """
-        twins = self._named.setdefault(read_targets(candidate), [])
+        twins = self._named.setdefault(candidate.targets, [])
         for name, twin in twins:
-            if _is_equal(conv, twin):
+            if _is_equal(layer, twin):
                 return name, False
-        name = preferred_name(candidate)
-        if not (_is_one_to_one(candidate) and self._is_unused(name)):
-            base = _sum_name(candidate)
-            names = (base if index == 0 else f"{base}_{index}" for index in count())
-            name = next(name for name in names if self._is_unused(name) and not self._exists(name))
+        name = _own_name(candidate)
+        if not name or not self._is_unused(name):
+            name = next(name for name in _sum_names(candidate) if self._is_free(name))
         self._used.add(name)
-        twins.append((name, conv))
+        twins.append((name, layer))
         return name, True
+
+    def _is_free(self, name: str) -> bool:
+        return self._is_unused(name) and not self._exists(name)
 
     def _is_unused(self, name: str) -> bool:
         # A tensor inside a module keeps it in use, and a called module keeps its own submodules.
@@ -80,17 +70,31 @@ class RegionNames:
         return True
 
 
-def _is_one_to_one(candidate: Candidate) -> bool:
-    return len(candidate.convs) == candidate.branches == 1
+def _own_name(candidate: Candidate) -> str:
+    """The name of the only layer in a region without branches; empty if there is none."""
+    if not len(candidate.weights) == candidate.branches == 1:
+        return ""
+    (node,) = candidate.weights
+    if node.op == "call_module":
+        return str(node.target)
+    # A forward of its own, perhaps of a subclass of a layer, that computes with its weight.
+    owners = [target.rpartition(".") for target in candidate.targets]
+    named = [owner for owner, _, tensor in owners if tensor == "weight"]
+    return named[0] if named else ""
 
 
-def _sum_name(candidate: Candidate) -> str:
-    owners = [target.split(".")[:-1] for target in read_targets(candidate)]
+def _sum_names(candidate: Candidate) -> Iterator[str]:
+    """Names in the module that holds all branches, and where none is free in those around it."""
+    owners = [target.split(".")[:-1] for target in candidate.targets]
     shared = takewhile(lambda entries: len(set(entries)) == 1, zip(*owners, strict=False))
-    return ".".join([*(entries[0] for entries in shared), "reparam_conv"])
+    owner = [entries[0] for entries in shared]
+    # A layer that stays in use can own no other.
+    for index in count():
+        name = f"reparam_conv_{index}" if index else "reparam_conv"
+        yield from (".".join([*owner[:depth], name]) for depth in range(len(owner), -1, -1))
 
 
-def _is_equal(first: nn.Conv2d, second: nn.Conv2d) -> bool:
+def _is_equal(first: nn.Module, second: nn.Module) -> bool:
     ours, theirs = first.state_dict(), second.state_dict()
     return (
         repr(first) == repr(second)

@@ -1,13 +1,20 @@
-"""Tensor algebra of re-parameterization: affine maps and their sums. No graphs."""
+"""Tensor algebra of re-parameterization: affine maps, their sums and compositions. No graphs."""
 
 from .channel_affine import batch_norm_scale_shift as batch_norm_scale_shift
 from .channel_affine import scale_channels as scale_channels
 from .channel_affine import shift_channels as shift_channels
 from .conv_map import ConvMap as ConvMap
 from .conv_map import MapError as MapError
-from .conv_map import conv2d_padding as conv2d_padding
-from .conv_map import from_conv2d as from_conv2d
+from .conv_map import as_module as as_module
+from .conv_map import average as average
 from .conv_map import identity as identity
-from .conv_map import to_conv2d as to_conv2d
+from .conv_map import in_float64 as in_float64
+from .conv_map import pad as pad
+from .layers import conv_map as conv_map
+from .layers import from_conv as from_conv
+from .layers import from_linear as from_linear
+from .layers import to_conv as to_conv
+from .layers import to_linear as to_linear
+from .map_composition import compose as compose
 from .map_sum import add as add
 from .map_sum import regroup as regroup

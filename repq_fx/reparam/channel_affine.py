@@ -43,11 +43,13 @@ def scale_channels(conv_map: ConvMap, scale: Tensor | float) -> ConvMap:
 
     Args:
         conv_map: The map that comes first.
-        scale: One number, or ``[out_channels]``.
+        scale: One number, or a tensor ``[out_channels]`` or ``[1]``.
     """
     if not isinstance(scale, Tensor) and scale == 1:
         return conv_map
-    by_channel = scale.reshape(-1, 1, 1, 1) if isinstance(scale, Tensor) else scale
+    by_channel = scale
+    if isinstance(scale, Tensor):
+        by_channel = scale.reshape(-1, *[1] * (conv_map.kernel.ndim - 1))
     bias = None if conv_map.bias is None else conv_map.bias * scale
     return replace(conv_map, kernel=conv_map.kernel * by_channel, bias=bias)
 
@@ -57,7 +59,7 @@ def shift_channels(conv_map: ConvMap, shift: Tensor | float) -> ConvMap:
 
     Args:
         conv_map: The map that comes first.
-        shift: One number, or ``[out_channels]``.
+        shift: One number, or a tensor ``[out_channels]`` or ``[1]``.
     """
     if not isinstance(shift, Tensor) and shift == 0:
         return conv_map

@@ -1,12 +1,14 @@
-"""The affine map that one convolution computes, in float64, from and to `torch.nn.Conv2d`."""
+"""The affine map that one convolution computes, as a value in float64."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
-Pair = tuple[int, int]
+Sides = tuple[int, int]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
@@ -16,34 +18,45 @@ class MapError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class ConvMap:
-    """One convolution as a value: what it computes, without a module around it.
+    """One convolution or linear layer as a value: what it computes, without a module around it.
 
     Along each spatial axis, tap ``k`` of output position ``i`` reads input position
-    ``i * stride - padding_before + k * dilation``. An axis of one tap has dilation 1. Tensors may
+    ``i * stride - padding_before + k * dilation``; if `transposed`, input position ``i`` is added
+    through tap ``k`` to output position ``i * stride - padding_before + k * dilation``. A linear
+    layer has no spatial axis, or one tap on each. An axis of one tap has dilation 1. Tensors may
     live on the meta device, where only their shapes are known.
 
     Attributes:
-        kernel: float64 ``[out_channels, in_channels / groups, kernel_height, kernel_width]``.
+        kernel: float64 ``[out_channels, in_channels / groups, *taps]``, also if `transposed`.
         bias: float64 ``[out_channels]``; None says that a zero input gives exactly zero.
-        stride: (vertical, horizontal).
-        padding: ((top, bottom), (left, right)).
-        dilation: (vertical, horizontal).
+        stride: Of each axis.
+        padding: (before, after) of each axis; negative numbers crop.
+        dilation: Of each axis.
         groups: Groups of input and output channels.
         padding_mode: What fills the border, in the words of `torch.nn.Conv2d`.
+        transposed: Whether this is a transposed convolution.
+        output_padding: Of each axis, for a transposed convolution.
     """
 
     kernel: Tensor
     bias: Tensor | None = None
-    stride: Pair = (1, 1)
-    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
-    dilation: Pair = (1, 1)
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[Sides, ...] = ((0, 0), (0, 0))
+    dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
     padding_mode: PaddingMode = "zeros"
+    transposed: bool = False
+    output_padding: tuple[int, ...] = (0, 0)
 
     @property
-    def kernel_size(self) -> Pair:
-        """(vertical, horizontal) taps."""
-        return self.kernel.shape[2], self.kernel.shape[3]
+    def spatial_dims(self) -> int:
+        """Number of spatial axes."""
+        return self.kernel.ndim - 2
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Size of the kernel along each axis."""
+        return tuple(self.kernel.shape[2:])
 
     @property
     def in_channels(self) -> int:
@@ -55,6 +68,17 @@ class ConvMap:
         """Channels of the output."""
         return self.kernel.shape[0]
 
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether each output position reads the input at its own position alone."""
+        is_unpadded = not any(map(any, self.padding))
+        return prod(self.taps) == 1 and is_unpadded and set(self.stride) <= {1}
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that a layer would store for this map."""
+        return self.kernel.numel() + (0 if self.bias is None else self.bias.numel())
+
 
 def in_float64(tensor: Tensor, device: torch.device | str) -> Tensor:
     """A detached float64 copy or view of `tensor` on `device`."""
@@ -62,102 +86,92 @@ def in_float64(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.detach().to(device).to(torch.float64)
 
 
-def from_conv2d(conv: nn.Conv2d, device: torch.device | str = "cpu") -> ConvMap:
-    """The map of `conv`, whose input is ``[N, in_channels, H, W]``.
+def from_kernel(kernel: Tensor, *, groups: int) -> ConvMap:
+    """The unpadded map with stride 1 and no bias that applies `kernel`."""
+    axes = kernel.ndim - 2
+    return ConvMap(
+        kernel,
+        stride=(1,) * axes,
+        padding=((0, 0),) * axes,
+        dilation=(1,) * axes,
+        groups=groups,
+        output_padding=(0,) * axes,
+    )
+
+
+def identity(channels: int, spatial_dims: int = 2, device: torch.device | str = "cpu") -> ConvMap:
+    """The map that returns its input: a depthwise kernel of one tap."""
+    kernel = torch.ones(channels, 1, *[1] * spatial_dims, dtype=torch.float64, device=device)
+    return from_kernel(kernel, groups=channels)
+
+
+def average(
+    channels: int,
+    taps: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    divisor: int | None = None,
+    device: torch.device | str = "cpu",
+) -> ConvMap:
+    """Average pooling that counts the zeros of the border, as a depthwise convolution."""
+    value = 1 / (divisor or prod(taps))
+    kernel = torch.full((channels, 1, *taps), value, dtype=torch.float64, device=device)
+    sides = tuple((amount, amount) for amount in padding)
+    return replace(from_kernel(kernel, groups=channels), stride=stride, padding=sides)
+
+
+def pad(conv_map: ConvMap, sides: tuple[Sides, ...]) -> ConvMap:
+    """The map followed by padding with the value that it gives to a zero input.
 
     Args:
-        conv: Any `torch.nn.Conv2d`; string paddings are resolved.
-        device: Where the float64 tensors of the map go.
-    """
-    kernel = in_float64(conv.weight, device)
-    dilation = tuple(
-        step if taps > 1 else 1 for step, taps in zip(conv.dilation, conv.kernel_size, strict=True)
-    )
-    return ConvMap(
-        kernel=kernel,
-        bias=None if conv.bias is None else in_float64(conv.bias, device),
-        stride=_pair(conv.stride),
-        padding=(_padding(conv, 0), _padding(conv, 1)),
-        dilation=_pair(dilation),
-        groups=conv.groups,
-        padding_mode=conv.padding_mode,
-    )
-
-
-def identity(channels: int, device: torch.device | str = "cpu") -> ConvMap:
-    """The map that returns its input: a depthwise 1x1 kernel of ones."""
-    return ConvMap(
-        torch.ones(channels, 1, 1, 1, dtype=torch.float64, device=device), groups=channels
-    )
-
-
-def conv2d_padding(conv_map: ConvMap) -> Pair:
-    """The ``padding`` argument of the `torch.nn.Conv2d` that computes `conv_map`.
+        conv_map: The map that comes first.
+        sides: (before, after) of each axis; negative numbers crop its output.
 
     Raises:
-        MapError: The two sides of an axis differ, which `torch.nn.Conv2d` cannot express.
+        MapError: Padded positions of the output are no positions that the map itself computes.
     """
-    (top, bottom), (left, right) = conv_map.padding
-    if top != bottom or left != right:
-        raise MapError(
-            f"it needs padding top {top}, bottom {bottom}, left {left}, right {right}, "
-            f"but one convolution pads opposite sides alike"
+    if conv_map.transposed:
+        raise MapError("it pads the output of a transposed convolution")
+    grown = [axis for axis, amounts in enumerate(sides) if max(amounts) > 0]
+    for axis in grown:
+        if conv_map.taps[axis] > 1 or conv_map.stride[axis] > 1 or any(conv_map.padding[axis]):
+            raise MapError("it pads the output of a convolution that is not pointwise")
+    if conv_map.padding_mode != "zeros" and grown:
+        raise MapError(f"it pads the output of a convolution that pads with {conv_map.padding_mode}")
+    padding = tuple(
+        (before + more_before * step, after + more_after * step)
+        for (before, after), (more_before, more_after), step in zip(
+            conv_map.padding, sides, conv_map.stride, strict=True
         )
-    return top, left
+    )
+    return replace(conv_map, padding=padding)
 
 
-def to_conv2d(conv_map: ConvMap, *, like: Tensor, requires_grad: bool) -> nn.Conv2d:
-    """The module that computes `conv_map`, in evaluation mode.
+def has_same_padding(conv_map: ConvMap) -> bool:
+    """Whether the padding is what ``padding="same"`` means in `torch.nn.Conv2d`."""
+    extents = [step * (k - 1) for step, k in zip(conv_map.dilation, conv_map.taps, strict=True)]
+    same = tuple((extent // 2, extent - extent // 2) for extent in extents)
+    return set(conv_map.stride) <= {1} and not conv_map.transposed and conv_map.padding == same
 
-    No random numbers are drawn, so the global generators stay as they are.
 
-    Args:
-        conv_map: The map; its tensors hold values.
-        like: An original weight, which gives dtype, device and memory format.
-        requires_grad: Whether weight and bias do.
+def as_module(conv_map: ConvMap) -> ConvMap:
+    """The same map with padding that a module of torch can express, by taps of zeros if need be.
 
     Raises:
-        MapError: `torch.nn.Conv2d` cannot express the padding.
+        MapError: Padding is negative, or taps at the map's dilation do not reach far enough.
     """
-    conv = nn.Conv2d(
-        conv_map.in_channels,
-        conv_map.out_channels,
-        conv_map.kernel_size,
-        stride=conv_map.stride,
-        padding=conv2d_padding(conv_map),
-        dilation=conv_map.dilation,
-        groups=conv_map.groups,
-        bias=conv_map.bias is not None,
-        padding_mode=conv_map.padding_mode,
-        device="meta",
-    )
-    weight = _cast(conv_map.kernel, like).contiguous(memory_format=_memory_format(like))
-    conv.weight = nn.Parameter(weight, requires_grad=requires_grad)
-    if conv_map.bias is not None:
-        conv.bias = nn.Parameter(_cast(conv_map.bias, like), requires_grad=requires_grad)
-    return conv.eval()
-
-
-def _cast(tensor: Tensor, like: Tensor) -> Tensor:
-    return tensor.to(like.dtype).to(like.device)
-
-
-def _memory_format(weight: Tensor) -> torch.memory_format:
-    if not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
-
-
-def _pair(values: tuple[int, ...]) -> Pair:
-    vertical, horizontal = values
-    return vertical, horizontal
-
-
-def _padding(conv: nn.Conv2d, axis: int) -> Pair:
-    if conv.padding == "valid":
-        return 0, 0
-    if conv.padding == "same":
-        total = conv.dilation[axis] * (conv.kernel_size[axis] - 1)
-        return total // 2, total - total // 2
-    amount = int(conv.padding[axis])
-    return amount, amount
+    if has_same_padding(conv_map):
+        return conv_map
+    spread: list[int] = []
+    padding: list[Sides] = []
+    for (before, after), step in zip(conv_map.padding, conv_map.dilation, strict=True):
+        if min(before, after) < 0:
+            raise MapError(f"one convolution would have to crop its input by {-min(before, after)}")
+        if (after - before) % step:
+            raise MapError(f"it pads {before} before and {after} after, with dilation {step}")
+        missing = (after - before) // step
+        spread = [max(missing, 0), max(-missing, 0), *spread]
+        padding.append((max(before, after), max(before, after)))
+    if not any(spread):
+        return conv_map
+    return replace(conv_map, kernel=F.pad(conv_map.kernel, spread), padding=tuple(padding))

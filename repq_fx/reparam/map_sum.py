@@ -1,12 +1,13 @@
 """The sum of two affine maps of one input: common groups, aligned taps, one kernel."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import gcd
 
 import torch
 from torch import Tensor
 
-from .conv_map import ConvMap, MapError, PaddingMode, Pair
+from .conv_map import ConvMap, MapError, PaddingMode, Sides
 
 
 def add(first: ConvMap, second: ConvMap) -> ConvMap:
@@ -21,16 +22,14 @@ def add(first: ConvMap, second: ConvMap) -> ConvMap:
     """
     _require_same_outputs(first, second)
     groups = gcd(first.groups, second.groups)
-    rows, columns = (_common_axis(first, second, axis) for axis in (0, 1))
-    kernel = _on_grid(regroup(first, groups), rows, columns) + _on_grid(
-        regroup(second, groups), rows, columns
-    )
-    return ConvMap(
+    axes = [_common_axis(first, second, axis) for axis in range(first.spatial_dims)]
+    kernel = _on_grid(regroup(first, groups), axes) + _on_grid(regroup(second, groups), axes)
+    return replace(
+        first,
         kernel=kernel,
         bias=_add_biases(first.bias, second.bias),
-        stride=first.stride,
-        padding=(rows.padding, columns.padding),
-        dilation=(rows.dilation, columns.dilation),
+        padding=tuple(axis.padding for axis in axes),
+        dilation=tuple(axis.dilation for axis in axes),
         groups=groups,
         padding_mode=_common_padding_mode(first, second),
     )
@@ -51,14 +50,11 @@ def regroup(conv_map: ConvMap, groups: int) -> ConvMap:
     joined = conv_map.groups // groups
     if joined == 1:
         return conv_map
-    outputs, inputs, height, width = conv_map.kernel.shape
-    blocks = conv_map.kernel.reshape(
-        groups, joined, outputs // conv_map.groups, 1, inputs, height, width
-    )
+    outputs, inputs, *taps = conv_map.kernel.shape
+    blocks = conv_map.kernel.reshape(groups, joined, outputs // conv_map.groups, 1, inputs, -1)
     diagonal = torch.eye(joined, dtype=blocks.dtype, device=blocks.device)
-    kernel = (blocks * diagonal.reshape(1, joined, 1, joined, 1, 1, 1)).reshape(
-        outputs, joined * inputs, height, width
-    )
+    kernel = blocks * diagonal.reshape(1, joined, 1, joined, 1, 1)
+    kernel = kernel.reshape(outputs, joined * inputs, *taps)
     return replace(conv_map, kernel=kernel, groups=groups)
 
 
@@ -68,58 +64,68 @@ class _Axis:
 
     taps: int
     dilation: int
-    padding: Pair
+    padding: Sides
 
 
 def _common_axis(first: ConvMap, second: ConvMap, axis: int) -> _Axis:
     maps = (first, second)
     before = [m.padding[axis][0] for m in maps]
-    steps = [m.dilation[axis] for m in maps if m.kernel_size[axis] > 1]
+    steps = [m.dilation[axis] for m in maps if m.taps[axis] > 1]
     step = gcd(*steps, before[0] - before[1]) or 1
     last = max(_last_tap(m, axis) for m in maps)
     taps = (max(before) + last) // step + 1
     # How far the last tap may reach past the last output's anchor; equal slack is what makes the
     # output sizes equal for every input size, not only for the one at hand.
-    slack = _last_tap(first, axis) - first.padding[axis][1]
-    return _Axis(taps, step if taps > 1 else 1, (max(before), last - slack))
+    return _Axis(taps, step if taps > 1 else 1, (max(before), last - _slack(first, axis)))
 
 
-def _on_grid(conv_map: ConvMap, rows: _Axis, columns: _Axis) -> Tensor:
+def _on_grid(conv_map: ConvMap, axes: Sequence[_Axis]) -> Tensor:
     """The kernel of `conv_map` spread over a grid that contains its taps."""
     kernel = conv_map.kernel
-    row_slice, column_slice = (
-        _taps_on(conv_map, axis, grid) for axis, grid in ((0, rows), (1, columns))
-    )
-    if kernel.shape[2:] == (rows.taps, columns.taps):
+    taps = [axis.taps for axis in axes]
+    if list(conv_map.taps) == taps:
         return kernel
-    spread = kernel.new_zeros(*kernel.shape[:2], rows.taps, columns.taps)
-    spread[:, :, row_slice, column_slice] = kernel
+    spread = kernel.new_zeros(*kernel.shape[:2], *taps)
+    places = [_taps_on(conv_map, index, axis) for index, axis in enumerate(axes)]
+    spread[:, :, *places] = kernel
     return spread
 
 
 def _taps_on(conv_map: ConvMap, axis: int, grid: _Axis) -> slice:
     start = (grid.padding[0] - conv_map.padding[axis][0]) // grid.dilation
     step = max(1, conv_map.dilation[axis] // grid.dilation)
-    return slice(start, start + (conv_map.kernel_size[axis] - 1) * step + 1, step)
+    return slice(start, start + (conv_map.taps[axis] - 1) * step + 1, step)
 
 
 def _last_tap(conv_map: ConvMap, axis: int) -> int:
     """Where the last tap of output position 0 reads."""
-    extent = (conv_map.kernel_size[axis] - 1) * conv_map.dilation[axis]
+    extent = (conv_map.taps[axis] - 1) * conv_map.dilation[axis]
     return extent - conv_map.padding[axis][0]
 
 
+def _slack(conv_map: ConvMap, axis: int) -> int:
+    return _last_tap(conv_map, axis) - conv_map.padding[axis][1]
+
+
 def _require_same_outputs(first: ConvMap, second: ConvMap) -> None:
+    if first.transposed or second.transposed:
+        _require_same_geometry(first, second)
     if first.stride != second.stride:
         raise MapError(f"its branches have strides {first.stride} and {second.stride}")
     for name in ("in_channels", "out_channels"):
         counts = getattr(first, name), getattr(second, name)
         if counts[0] != counts[1]:
             raise MapError(f"its branches have {counts[0]} and {counts[1]} {name}")
-    for axis, name in enumerate(("heights", "widths")):
-        slacks = [_last_tap(m, axis) - m.padding[axis][1] for m in (first, second)]
-        if slacks[0] != slacks[1]:
-            raise MapError(f"its branches have outputs of different {name}")
+    for axis in range(first.spatial_dims):
+        if _slack(first, axis) != _slack(second, axis):
+            raise MapError(f"its branches have outputs of different sizes along axis {2 + axis}")
+
+
+def _require_same_geometry(first: ConvMap, second: ConvMap) -> None:
+    for name in ("transposed", "taps", "stride", "padding", "dilation", "output_padding"):
+        ours, theirs = getattr(first, name), getattr(second, name)
+        if ours != theirs:
+            raise MapError(f"its transposed branches differ in {name}: {ours} and {theirs}")
 
 
 def _common_padding_mode(first: ConvMap, second: ConvMap) -> PaddingMode:

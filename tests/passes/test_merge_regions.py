@@ -146,17 +146,24 @@ def test_convolution_that_is_used_elsewhere_stays(merge_exactly, convs_of):
 
 
 def test_weight_that_is_read_elsewhere_stays(merge_exactly, convs_of):
-    model = Function(lambda net, x: F.conv2d(net.first(x).relu(), net.first[0].weight))
+    model = Function(lambda net, x: net.first(x).relu() * net.first[0].weight.std())
     merged = merge_exactly(model, torch.randn(1, 4, 5, 5))
     assert torch.equal(merged.get_parameter("first.0.weight"), model.first[0].weight)
     assert "first.reparam_conv" in convs_of(merged)
 
 
+def test_functional_convolution_becomes_a_module(merge_exactly, convs_of):
+    model = Function(lambda net, x: F.conv2d(x.relu(), net.first[0].weight.abs(), padding=1))
+    merged = merge_exactly(model, torch.randn(1, 4, 5, 5))
+    assert convs_of(merged) == ["first.0"]
+    assert set(merged.state_dict()) == {"first.0.weight"}
+
+
 def test_source_that_is_overwritten_too_early_is_refused(merge_exactly):
     def overwriting(net, x):
-        y = net.first(x.relu())
-        z = net.second(y)
-        y.relu_()
+        y = x.relu()
+        z = net.first(y)
+        y.add_(1)
         return z + y
 
     model = Function(overwriting)
@@ -175,16 +182,18 @@ REFUSED = {
         (nn.Conv2d(8, 8, 1, stride=9), nn.Conv2d(8, 8, 1, stride=8)),
         "its branches have strides (9, 9) and (8, 8)",
     ),
-    "padding": (
-        (nn.Conv2d(8, 8, 2, padding="same"), nn.Identity()),
-        "it needs padding top 0, bottom 1, left 0, right 1, "
-        "but one convolution pads opposite sides alike",
+    "cropping": (
+        (nn.Sequential(nn.ZeroPad2d(-1), nn.Conv2d(8, 8, 1)), nn.ZeroPad2d(-1)),
+        "one convolution would have to crop its input by 1",
+    ),
+    "border": (
+        (nn.Sequential(nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, padding=1)), nn.Identity()),
+        "it pads with zeros after a bias, so the border would differ",
     ),
     "no_convolution": ((nn.BatchNorm2d(8), nn.Identity()), "it holds no convolution"),
 }
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize(("layers", "reason"), REFUSED.values(), ids=REFUSED.keys())
 def test_refused_region_leaves_the_graph_as_it_was(layers, reason):
     model, image = (

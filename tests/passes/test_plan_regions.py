@@ -1,7 +1,7 @@
 import torch
 from torch import fx, nn
 
-from repq_fx.passes.affine_views import feature_shapes
+from repq_fx.passes.affine_views import features_of
 from repq_fx.passes.plan_regions import plan_regions
 
 
@@ -25,10 +25,10 @@ class Chain(nn.Module):
 def plan(model, image):
     traced = fx.symbolic_trace(model.eval())
     before = str(traced.graph)
-    planned = plan_regions(traced, feature_shapes(traced, (image,)))
+    planned = plan_regions(features_of(traced, (image,)), {})
     assert str(traced.graph) == before
     return [
-        ([node.name for node in candidate.interior], candidate.source.name, candidate.reason)
+        ([node.name for node in candidate.interior], candidate.source.node.name, candidate.reason)
         for candidate in planned
     ]
 

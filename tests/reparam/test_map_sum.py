@@ -3,38 +3,9 @@ import pytest
 import torch
 from hypothesis import assume, given
 from torch import nn
-from torch.nn import functional as F
 
-from repq_fx.reparam import ConvMap, MapError, add, from_conv2d, identity, regroup
-
-
-def apply(conv_map, image):
-    """The oracle: explicit zero padding, then an unpadded convolution."""
-    (top, bottom), (left, right) = conv_map.padding
-    return F.conv2d(
-        F.pad(image, (left, right, top, bottom)),
-        conv_map.kernel,
-        conv_map.bias,
-        conv_map.stride,
-        0,
-        conv_map.dilation,
-        conv_map.groups,
-    )
-
-
-@st.composite
-def conv_maps(draw, channels, stride):
-    """Maps whose outputs are as large as those of a 1x1 convolution with the same stride."""
-    groups = draw(st.sampled_from([g for g in (1, 2, 3, 4, 6, 12) if channels % g == 0]))
-    taps = [draw(st.integers(1, 5)) for _ in range(2)]
-    dilation = [draw(st.integers(1, 3)) if k > 1 else 1 for k in taps]
-    extents = [(k - 1) * d for k, d in zip(taps, dilation, strict=True)]
-    before = [draw(st.integers(0, extent)) for extent in extents]
-    padding = tuple((p, extent - p) for p, extent in zip(before, extents, strict=True))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
-    kernel = torch.randn(channels, channels // groups, *taps, generator=generator).double()
-    bias = torch.randn(channels, generator=generator).double() if draw(st.booleans()) else None
-    return ConvMap(kernel, bias, stride, padding, tuple(dilation), groups)
+from repq_fx.reparam import MapError, add, from_conv, identity, regroup, to_conv
+from tests.reparam.random_maps import apply, conv_maps
 
 
 STRIDES = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -69,7 +40,7 @@ def test_regrouped_map_computes_the_same(data, groups):
 
 
 def test_regroup_with_a_channel_multiplier():
-    conv_map = from_conv2d(nn.Conv2d(4, 8, 3, groups=4))
+    conv_map = from_conv(nn.Conv2d(4, 8, 3, groups=4))
     image = torch.randn(1, 4, 5, 5, dtype=torch.float64)
     torch.testing.assert_close(apply(regroup(conv_map, 2), image), apply(conv_map, image))
 
@@ -82,44 +53,44 @@ def test_regroup_into_more_groups_is_refused():
 @pytest.mark.parametrize("groups", [1, 2, 4, 8], ids=["dense", "two", "four", "depthwise"])
 def test_identity_takes_the_groups_of_the_convolution(groups):
     conv = nn.Conv2d(8, 8, 3, padding=1, groups=groups)
-    total = add(from_conv2d(conv), identity(8))
+    total = add(from_conv(conv), identity(8))
     assert total.groups == groups
     assert total.kernel.shape == conv.weight.shape
 
 
 def test_different_groups_meet_at_the_common_divisor():
-    maps = [from_conv2d(nn.Conv2d(12, 12, 1, groups=groups)) for groups in (4, 6)]
+    maps = [from_conv(nn.Conv2d(12, 12, 1, groups=groups)) for groups in (4, 6)]
     assert add(*maps).groups == 2
 
 
 def test_equal_dilations_stay_sparse():
-    first = from_conv2d(nn.Conv2d(2, 2, 3, padding=2, dilation=2))
+    first = from_conv(nn.Conv2d(2, 2, 3, padding=2, dilation=2))
     total = add(first, identity(2))
-    assert (total.kernel_size, total.dilation) == ((3, 3), (2, 2))
+    assert (total.taps, total.dilation) == ((3, 3), (2, 2))
 
 
 def test_different_dilations_become_dense_only_as_far_as_needed():
-    first = from_conv2d(nn.Conv2d(2, 2, 3, padding=2, dilation=2))
-    second = from_conv2d(nn.Conv2d(2, 2, 3, padding=4, dilation=4))
-    assert (add(first, second).kernel_size, add(first, second).dilation) == ((5, 5), (2, 2))
+    first = from_conv(nn.Conv2d(2, 2, 3, padding=2, dilation=2))
+    second = from_conv(nn.Conv2d(2, 2, 3, padding=4, dilation=4))
+    assert (add(first, second).taps, add(first, second).dilation) == ((5, 5), (2, 2))
 
 
 def test_crossed_kernels_need_their_common_square():
-    first = from_conv2d(nn.Conv2d(2, 2, (3, 1), padding=(1, 0)))
-    second = from_conv2d(nn.Conv2d(2, 2, (1, 3), padding=(0, 1)))
+    first = from_conv(nn.Conv2d(2, 2, (3, 1), padding=(1, 0)))
+    second = from_conv(nn.Conv2d(2, 2, (1, 3), padding=(0, 1)))
     total = add(first, second)
-    assert (total.kernel_size, total.padding) == ((3, 3), ((1, 1), (1, 1)))
+    assert (total.taps, total.padding) == ((3, 3), ((1, 1), (1, 1)))
 
 
 def test_padding_modes_agree_with_unpadded_branches():
-    reflect = from_conv2d(nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"))
+    reflect = from_conv(nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"))
     assert add(reflect, identity(2)).padding_mode == "reflect"
 
 
 REFUSED = {
     "strides": (nn.Conv2d(2, 2, 3, padding=1, stride=2), nn.Conv2d(2, 2, 1), "strides"),
-    "heights": (nn.Conv2d(2, 2, (3, 1)), nn.Conv2d(2, 2, 1), "outputs of different heights"),
-    "widths": (nn.Conv2d(2, 2, (1, 3)), nn.Conv2d(2, 2, 1), "outputs of different widths"),
+    "heights": (nn.Conv2d(2, 2, (3, 1)), nn.Conv2d(2, 2, 1), "outputs of different sizes along axis 2"),
+    "widths": (nn.Conv2d(2, 2, (1, 3)), nn.Conv2d(2, 2, 1), "outputs of different sizes along axis 3"),
     "out_channels": (nn.Conv2d(2, 2, 1), nn.Conv2d(2, 1, 1), "2 and 1 out_channels"),
     "in_channels": (nn.Conv2d(2, 2, 1), nn.Conv2d(1, 2, 1), "2 and 1 in_channels"),
     "padding_modes": (
@@ -133,12 +104,34 @@ REFUSED = {
 @pytest.mark.parametrize(("first", "second", "reason"), REFUSED.values(), ids=REFUSED.keys())
 def test_geometry_that_differs_is_refused(first, second, reason):
     with pytest.raises(MapError, match=reason):
-        add(from_conv2d(first), from_conv2d(second))
+        add(from_conv(first), from_conv(second))
 
 
 def test_sizes_that_agree_only_by_chance_are_refused():
     # At even sizes both halve the image; at odd sizes the 2x2 kernel drops the last position.
-    even = from_conv2d(nn.Conv2d(1, 1, 2, stride=2))
-    single = from_conv2d(nn.Conv2d(1, 1, 1, stride=2))
-    with pytest.raises(MapError, match="outputs of different heights"):
+    even = from_conv(nn.Conv2d(1, 1, 2, stride=2))
+    single = from_conv(nn.Conv2d(1, 1, 1, stride=2))
+    with pytest.raises(MapError, match="outputs of different sizes along axis 2"):
         add(even, single)
+
+
+def test_sum_along_one_axis():
+    convs = [nn.Conv1d(4, 4, k, padding=k // 2, groups=2).double() for k in (3, 5)]
+    signal = torch.randn(2, 4, 9, dtype=torch.float64)
+    total = add(add(*map(from_conv, convs)), identity(4, 1))
+    expected = convs[0](signal) + convs[1](signal) + signal
+    torch.testing.assert_close(apply(total, signal), expected)
+
+
+def test_transposed_maps_of_one_geometry_are_added():
+    convs = [nn.ConvTranspose2d(4, 4, 3, stride=2, groups=g).double() for g in (1, 2)]
+    total = add(*map(from_conv, convs))
+    image = torch.randn(1, 4, 4, 5, dtype=torch.float64)
+    merged = to_conv(total, like=image, requires_grad=False)
+    torch.testing.assert_close(merged(image), convs[0](image) + convs[1](image))
+
+
+@pytest.mark.parametrize("other", [nn.ConvTranspose2d(4, 4, 2), nn.Conv2d(4, 4, 3)], ids=type)
+def test_transposed_maps_of_other_geometry_are_refused(other):
+    with pytest.raises(MapError, match="transposed branches differ in"):
+        add(from_conv(nn.ConvTranspose2d(4, 4, 3)), from_conv(other))

@@ -1,0 +1,178 @@
+"""Maps from and to the layers of torch: convolutions, transposed ones and linear layers."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .conv_map import ConvMap, MapError, Sides, as_module, from_kernel, in_float64
+
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+TransposedConv = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+Layer = Conv | TransposedConv | nn.Linear
+
+CONVS: Mapping[int, type[Conv]] = MappingProxyType({1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d})
+TRANSPOSED_CONVS: Mapping[int, type[TransposedConv]] = MappingProxyType(
+    {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+)
+
+
+def from_conv(conv: Conv | TransposedConv, device: torch.device | str = "cpu") -> ConvMap:
+    """The map of `conv`, whose input is ``[N, in_channels, *spatial]``.
+
+    Args:
+        conv: A convolution; string paddings are resolved.
+        device: Where the float64 tensors of the map go.
+    """
+    return conv_map(
+        conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups,
+        padding_mode=conv.padding_mode, device=device,
+        output_padding=conv.output_padding if conv.transposed else None,
+    )  # fmt: skip
+
+
+def conv_map(
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...] | str,
+    dilation: tuple[int, ...],
+    groups: int,
+    *,
+    padding_mode: str = "zeros",
+    output_padding: tuple[int, ...] | None = None,
+    device: torch.device | str = "cpu",
+) -> ConvMap:
+    """The map of a convolution that is given by its arguments.
+
+    Args:
+        weight: In torch's layout, which for a transposed convolution begins with input channels.
+        bias: ``[out_channels]`` or None.
+        stride: Of each axis.
+        padding: Of each axis, ``"same"`` or ``"valid"``.
+        dilation: Of each axis.
+        groups: Groups of channels.
+        padding_mode: As for `ConvMap`.
+        output_padding: Of each axis, which makes the convolution a transposed one.
+        device: Where the float64 tensors of the map go.
+    """
+    is_transposed = output_padding is not None
+    kernel = in_float64(weight, device)
+    taps = tuple(kernel.shape[2:])
+    mode: Any = padding_mode
+    return ConvMap(
+        kernel=_swap_channels(kernel, groups) if is_transposed else kernel,
+        bias=None if bias is None else in_float64(bias, device),
+        stride=tuple(stride),
+        padding=tuple(_sides(padding, axis, taps, dilation) for axis in range(len(taps))),
+        dilation=tuple(d if k > 1 else 1 for d, k in zip(dilation, taps, strict=True)),
+        groups=groups,
+        padding_mode=mode,
+        transposed=is_transposed,
+        output_padding=tuple(output_padding or (0,) * len(taps)),
+    )
+
+
+def from_linear(
+    weight: Tensor, bias: Tensor | None, spatial_dims: int, device: torch.device | str = "cpu"
+) -> ConvMap:
+    """The map of a linear layer with weight ``[out, in]`` at every position of its input."""
+    kernel = in_float64(weight, device).reshape(*weight.shape, *[1] * spatial_dims)
+    linear = from_kernel(kernel, groups=1)
+    bias = None if bias is None else in_float64(bias, device)
+    return ConvMap(**{**vars(linear), "bias": bias})
+
+
+def to_conv(conv_map: ConvMap, *, like: Tensor, requires_grad: bool) -> Conv | TransposedConv:
+    """The module that computes `conv_map` on ``[N, in_channels, *spatial]``, in evaluation mode.
+
+    No random numbers are drawn, so the global generators stay as they are.
+
+    Args:
+        conv_map: The map, with 1 to 3 spatial axes; its tensors hold values.
+        like: An original weight, which gives dtype, device and memory format.
+        requires_grad: Whether weight and bias do.
+
+    Raises:
+        MapError: No module of torch can express the padding.
+    """
+    conv_map = as_module(conv_map)
+    is_same = any(before != after for before, after in conv_map.padding)
+    options: dict[str, Any] = {
+        "stride": conv_map.stride,
+        "padding": "same" if is_same else tuple(before for before, _ in conv_map.padding),
+        "dilation": conv_map.dilation,
+        "groups": conv_map.groups,
+        "bias": conv_map.bias is not None,
+        "device": "meta",
+    }
+    channels = conv_map.in_channels, conv_map.out_channels
+    conv: Conv | TransposedConv
+    kernel = conv_map.kernel
+    if conv_map.transposed:
+        kernel = _swap_channels(kernel, conv_map.groups)
+        options["output_padding"] = conv_map.output_padding
+        conv = TRANSPOSED_CONVS[conv_map.spatial_dims](*channels, conv_map.taps, **options)
+    else:
+        options["padding_mode"] = conv_map.padding_mode
+        conv = CONVS[conv_map.spatial_dims](*channels, conv_map.taps, **options)
+    return _filled(conv, kernel, conv_map.bias, like, requires_grad)
+
+
+def to_linear(conv_map: ConvMap, *, like: Tensor, requires_grad: bool) -> nn.Linear:
+    """The module that computes `conv_map` on ``[..., in_channels]``, in evaluation mode.
+
+    Raises:
+        MapError: The map reads more than one position.
+    """
+    if not conv_map.is_pointwise or conv_map.groups != 1:
+        raise MapError(f"its kernel of {conv_map.taps} taps is no linear layer")
+    has_bias = conv_map.bias is not None
+    linear = nn.Linear(conv_map.in_channels, conv_map.out_channels, bias=has_bias, device="meta")
+    kernel = conv_map.kernel.reshape(conv_map.kernel.shape[:2])
+    return _filled(linear, kernel, conv_map.bias, like, requires_grad)
+
+
+def _filled(
+    layer: Any, kernel: Tensor, bias: Tensor | None, like: Tensor, requires_grad: bool
+) -> Any:
+    weight = _cast(kernel, like)
+    keeps_format = weight.ndim == 4 and _is_channels_last(like)
+    memory_format = torch.channels_last if keeps_format else torch.contiguous_format
+    weight = weight.contiguous(memory_format=memory_format)
+    layer.weight = nn.Parameter(weight, requires_grad)
+    if bias is not None:
+        layer.bias = nn.Parameter(_cast(bias, like), requires_grad)
+    return layer.eval()
+
+
+def _cast(tensor: Tensor, like: Tensor) -> Tensor:
+    return tensor.to(like.dtype).to(like.device)
+
+
+def _is_channels_last(weight: Tensor) -> bool:
+    return (
+        weight.ndim == 4
+        and not weight.is_contiguous()
+        and weight.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def _swap_channels(kernel: Tensor, groups: int) -> Tensor:
+    """From ``[out, in / groups, *taps]`` to ``[in, out / groups, *taps]``, or back."""
+    grouped = kernel.reshape(groups, -1, *kernel.shape[1:])
+    return grouped.transpose(1, 2).reshape(-1, kernel.shape[0] // groups, *kernel.shape[2:])
+
+
+def _sides(
+    padding: tuple[int, ...] | str, axis: int, taps: tuple[int, ...], dilation: tuple[int, ...]
+) -> Sides:
+    if padding == "valid":
+        return 0, 0
+    if padding == "same":
+        total = dilation[axis] * (taps[axis] - 1)
+        return total // 2, total - total // 2
+    amount = int(padding[axis])
+    return amount, amount
