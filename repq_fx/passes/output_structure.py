@@ -48,7 +48,7 @@ def take_apart(value: Any, leaves: list[Any]) -> Any:
         if hasattr(value, "_fields"):
             return _Object(type(value), tuple(parts))
         return parts if isinstance(value, list) else tuple(parts)
-    if isinstance(value, base_types):
+    if value is None or isinstance(value, base_types):
         return value
     raise TraceError(f"the model returns a {type(value).__name__}, which a graph cannot build.")
 
