@@ -1,11 +1,12 @@
 """The second way to trace a model: `torch.export`, lifted back to a graph of layers."""
 
 import functools
+import io
 import logging
 import operator
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from operator import attrgetter
 from typing import Any
 
@@ -56,9 +57,14 @@ def export_trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> GraphModule:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Keep warnings, log lines, gradients and random numbers of `torch.export` to this block."""
+    """Keep what `torch.export` warns of, logs, prints and draws at random to this block."""
     disabled = logging.root.manager.disable
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.no_grad():
+    with (
+        warnings.catch_warnings(),
+        redirect_stderr(io.StringIO()),
+        torch.random.fork_rng(devices=[]),
+        torch.no_grad(),
+    ):
         warnings.simplefilter("ignore")
         logging.disable(logging.CRITICAL)
         try:

@@ -29,4 +29,6 @@ def innermost_module(root: nn.Module, error: Exception) -> nn.Module:
 
 def _is_user_code(filename: str) -> bool:
     path = Path(filename)
-    return filename != "<string>" and not any(path.is_relative_to(place) for place in _NOT_USER_CODE)
+    return filename != "<string>" and not any(
+        path.is_relative_to(place) for place in _NOT_USER_CODE
+    )
