@@ -1,18 +1,14 @@
 """The first way to trace a model: `torch.fx` symbolic tracing."""
 
 import inspect
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.fx import GraphModule
 
 from ..errors import TraceError
-
-_NOT_USER_CODE = (Path(torch.__file__).parent, Path(__file__))
+from .failure_place import failure_place
 
 
 def symbolic_trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> GraphModule:
@@ -92,12 +88,7 @@ class _Tracer(fx.Tracer):
         module = self.root
         if self._failure is not None and self._failure[0] is error:
             module = self._failure[1]
-        paths = (path for path, candidate in self.root.named_modules() if candidate is module)
-        path = next(paths, "")
-        subject = f"'{path}'" if path else "the model itself"
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [f"{f.filename}:{f.lineno}" for f in frames if _is_user_code(f.filename)]
-        return f"{subject} ({', '.join([type(module).__name__, *lines[-1:]])})"
+        return failure_place(self.root, module, error)
 
 
 def _argument_names(model: nn.Module, count: int) -> list[str]:
@@ -105,8 +96,3 @@ def _argument_names(model: nn.Module, count: int) -> list[str]:
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     named = [parameter.name for parameter in parameters if parameter.kind in positional]
     return [named[index] if index < len(named) else f"input_{index}" for index in range(count)]
-
-
-def _is_user_code(filename: str) -> bool:
-    path = Path(filename)
-    return not any(path.is_relative_to(place) for place in _NOT_USER_CODE)

@@ -1,7 +1,8 @@
 """Tracing: a `GraphModule` that is checked to compute what the model computes."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -10,11 +11,14 @@ from torch.nn.parameter import is_lazy
 from ..errors import TraceError
 from .agreement import difference
 from .example import ExampleInputs, as_inputs, random_like, run
+from .exported import export_trace
 from .symbolic import symbolic_trace
 
 Tracing = Callable[[nn.Module, tuple[Tensor, ...]], GraphModule]
 
-_TRACINGS: tuple[Tracing, ...] = (symbolic_trace,)
+_TRACINGS: Mapping[str, Tracing] = MappingProxyType(
+    {"Symbolic tracing": symbolic_trace, "torch.export": export_trace}
+)
 """Tried in this order; the first faithful result wins."""
 
 
@@ -48,16 +52,18 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> GraphModule:
     _require_traceable(model)
     samples = [inputs, random_like(inputs)]
     expected = _outputs(model, samples)
-    failures: list[TraceError] = []
-    for tracing in _TRACINGS:
+    failures: dict[str, TraceError] = {}
+    for name, tracing in _TRACINGS.items():
         try:
             traced = tracing(_copy(model), inputs)
             _require_faithful(traced, samples, expected)
         except TraceError as error:
-            failures.append(error)
+            failures[name] = error
         else:
             return traced
-    raise failures[0]
+    reasons = " ".join(f"{name}: {str(error).rstrip('.')}." for name, error in failures.items())
+    first = next(iter(failures.values()))
+    raise TraceError(f"Cannot trace {type(model).__name__}. {reasons}") from first
 
 
 def _require_traceable(model: nn.Module) -> None:

@@ -139,7 +139,7 @@ def test_unfaithful_trace_is_refused():
         trace(Random().eval(), IMAGE)
 
 
-def test_overwritten_value_that_torch_fx_forgets_is_noticed():
+def test_overwritten_value_that_torch_fx_forgets_is_noticed_and_exported():
     class Accumulating(nn.Module):
         def forward(self, x):
             y = x * 2
@@ -147,8 +147,16 @@ def test_overwritten_value_that_torch_fx_forgets_is_noticed():
             z += 1
             return z * y
 
-    with pytest.raises(TraceError, match="not faithful"):
-        trace(Accumulating().eval(), IMAGE)
+    traced = trace(Accumulating().eval(), IMAGE)
+    torch.testing.assert_close(traced(IMAGE), (2 * IMAGE + 1) ** 2)
+
+
+def test_message_tells_what_stopped_each_way():
+    with pytest.raises(TraceError) as caught:
+        trace(nn.Sequential(Branching()).eval(), IMAGE)
+    message = str(caught.value)
+    assert message.startswith("Cannot trace Sequential. Symbolic tracing: Cannot trace '0' (Branch")
+    assert " torch.export: Cannot export '0' (Branching, " in message
 
 
 def test_model_that_fails_on_the_example():

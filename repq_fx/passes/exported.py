@@ -1,0 +1,204 @@
+"""The second way to trace a model: `torch.export`, lifted back to a graph of layers."""
+
+import functools
+import io
+import logging
+import operator
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx import GraphModule, Node
+
+from ..errors import TraceError
+from .aten_functions import call_in_torch
+from .failure_place import failure_place, innermost_module
+from .lift_modules import LayerLifter
+from .output_structure import put_together, take_apart
+
+_aten = torch.ops.aten
+
+_NO_OPERATION = frozenset(
+    {
+        _aten.alias.default,
+        _aten.clone.default,
+        _aten.contiguous.default,
+        _aten.detach.default,
+        _aten.lift_fresh.default,
+        _aten.lift_fresh_copy.default,
+    }
+)
+"""Operators that return the values of their operand; the graph has nothing that overwrites them."""
+
+
+def export_trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> GraphModule:
+    """Trace what `model` does to `inputs` below its Python code, where a proxy would not pass.
+
+    Layers keep their names and become plain layers of torch again. The batch size stays free if
+    the model permits it; every other size is that of `inputs`. Operators in place become ones that
+    are not, so the result never overwrites its inputs, even where `model` does.
+
+    The result shares parameters with `model`.
+
+    Raises:
+        TraceError: ``forward`` depends on values of tensors or changes a buffer; the message names
+            the submodule and the line.
+    """
+    with _undisturbed():
+        program, structure = _export(model, inputs)
+        return _Lifting(model, program).graph_module(structure)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep what `torch.export` warns of, logs, prints and draws at random to this block."""
+    disabled = logging.root.manager.disable
+    with (
+        warnings.catch_warnings(),
+        redirect_stderr(io.StringIO()),
+        torch.random.fork_rng(devices=[]),
+        torch.no_grad(),
+    ):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+
+
+def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[ExportedProgram, Any]:
+    """The program with operators in place resolved, and the structure of what it returns."""
+    batch = inputs[0].shape[:1]
+    is_batched = [entry.shape[:1] == batch and entry.dim() > 0 for entry in inputs]
+    # Export takes a size of 1 for a constant.
+    many = tuple(
+        torch.cat([entry, entry]) if batched and batch[0] == 1 else entry
+        for entry, batched in zip(inputs, is_batched, strict=True)
+    )
+    free = tuple({0: Dim.DYNAMIC} if batched else None for batched in is_batched)
+    try:
+        return _export_with(model, many, free)
+    except Exception:  # the reason may be the free size alone
+        try:
+            return _export_with(model, inputs, None)
+        except Exception as error:
+            place = failure_place(model, innermost_module(model, error), error)
+            reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
+            raise TraceError(f"Cannot export {place}: {reason}") from error
+
+
+def _export_with(
+    model: nn.Module, inputs: tuple[Tensor, ...], sizes: tuple[Any, ...] | None
+) -> tuple[ExportedProgram, Any]:
+    forward = model.forward
+    structures: list[Any] = []
+
+    @functools.wraps(forward)
+    def flat_forward(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        leaves: list[Any] = []
+        structures.append(take_apart(forward(*args, **kwargs), leaves))
+        return tuple(leaves)
+
+    replaced = vars(model).get("forward")
+    model.forward = flat_forward
+    try:
+        program = torch.export.export(model, inputs, dynamic_shapes=sizes, strict=False)
+        return program.run_decompositions({}), structures[-1]
+    finally:
+        del model.forward
+        if replaced is not None:
+            model.forward = replaced
+
+
+class _Lifting:
+    """Rewrites the graph of an exported program node by node."""
+
+    def __init__(self, model: nn.Module, program: ExportedProgram) -> None:
+        self._model = model
+        self._program = program
+        self._graph = fx.Graph()
+        self._lifter = LayerLifter(model)
+        self._values: dict[Node, Any] = {}
+        self._tensors: dict[Node, Tensor] = {}
+        self._attributes: dict[str, Any] = {}
+        self._names = {
+            id(tensor): name for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        }
+
+    def graph_module(self, structure: Any) -> GraphModule:
+        """The graph of layers, which returns a value of `structure`."""
+        self._read_inputs()
+        for node in self._program.graph.nodes:
+            if node.op == "call_function":
+                self._values[node] = self._call(node)
+            elif node.op == "get_attr":  # the graph of a branch that export keeps
+                name = str(node.target)
+                self._attributes[name] = attrgetter(name)(self._program.graph_module)
+                self._values[node] = self._graph.get_attr(name)
+        self._graph.output(put_together(self._graph, structure, self._outputs()))
+        # Even assertions are dead: what is left has no effects.
+        self._graph.eliminate_dead_code(lambda node: node.op in {"placeholder", "output"})
+        owned = {**self._attributes, **self._lifter.layers}
+        targets = {str(node.target) for node in self._graph.nodes}
+        members = {name: value for name, value in owned.items() if name in targets}
+        return GraphModule(members, self._graph, type(self._model).__name__).eval()
+
+    def _read_inputs(self) -> None:
+        placeholders = [node for node in self._program.graph.nodes if node.op == "placeholder"]
+        for node, spec in zip(placeholders, self._program.graph_signature.input_specs, strict=True):
+            name = spec.target
+            if spec.kind is InputKind.USER_INPUT:
+                self._values[node] = self._graph.placeholder(node.name)
+            elif spec.kind in {InputKind.PARAMETER, InputKind.BUFFER} and name is not None:
+                self._read_tensor(node, name, attrgetter(name)(self._model))
+            elif spec.kind is InputKind.CONSTANT_TENSOR and name is not None:
+                self._read_tensor(node, name, self._program.constants[name])
+            else:
+                raise TraceError(f"Cannot export the model: it reads a {spec.kind.name.lower()}.")
+
+    def _read_tensor(self, node: Node, name: str, tensor: Tensor) -> None:
+        # Export goes by the last name of a tensor that has several.
+        first_name = self._names.get(id(tensor), name)
+        self._tensors[node] = tensor
+        self._attributes[first_name] = tensor
+        self._values[node] = self._graph.get_attr(first_name)
+
+    def _call(self, node: Node) -> Any:
+        args, kwargs = fx.map_arg((node.args, node.kwargs), self._values.__getitem__)
+        if node.target in _NO_OPERATION:
+            return args[0]
+        if node.target is operator.getitem and _is_batch_norm(node.args[0]):
+            return args[0]
+        layer = self._lifter.lift(node, self._tensors)
+        if layer is not None:
+            return self._graph.call_module(layer, args[:1])
+        return call_in_torch(self._graph, node, args, kwargs)
+
+    def _outputs(self) -> list[Any]:
+        """What the model returns, without the state that export returns besides."""
+        node = self._program.graph.output_node()
+        returned = []
+        specs = self._program.graph_signature.output_specs
+        for value, spec in zip(node.args[0], specs, strict=True):
+            if spec.kind is OutputKind.USER_OUTPUT:
+                returned.append(self._values[value] if isinstance(value, Node) else value)
+            elif spec.kind is not OutputKind.USER_INPUT_MUTATION:
+                raise TraceError(self._mutation(str(spec.target)))
+        return returned
+
+    def _mutation(self, name: str) -> str:
+        path, _, attribute = name.rpartition(".")
+        place = failure_place(self._model, self._model.get_submodule(path))
+        return f"Cannot export {place}: its forward changes '{attribute}'."
+
+
+def _is_batch_norm(value: Any) -> bool:
+    target = _aten._native_batch_norm_legit_no_training.default
+    return isinstance(value, Node) and value.target == target
