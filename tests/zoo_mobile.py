@@ -52,10 +52,12 @@ class RepMixer(nn.Module):
     def __init__(self, channels, kernel_size, layer_scale=True):
         super().__init__()
         self.channels = channels
-        self.norm = MobileOne(channels, channels, 3, groups=channels, branches=0, scale=False,
-                              act=False)  # fmt: skip
-        self.mixer = MobileOne(channels, channels, kernel_size, groups=channels, branches=1,
-                               act=False)  # fmt: skip
+        self.norm = MobileOne(
+            channels, channels, 3, groups=channels, branches=0, scale=False, act=False
+        )
+        self.mixer = MobileOne(
+            channels, channels, kernel_size, groups=channels, branches=1, act=False
+        )
         self.layer_scale = nn.Parameter(torch.ones(channels, 1, 1)) if layer_scale else None
 
     def forward(self, x):
@@ -120,19 +122,15 @@ class RepViTDepthwise(nn.Module):
 class Residual(nn.Module):
     def __init__(self, m):
         super().__init__()
-        self.m, self.drop = m, 0.0
+        self.m = m
 
     def forward(self, x):
-        if self.training and self.drop > 0:
-            raise AssertionError("Only the evaluation form is in the zoo.")
         return x + self.m(x)
 
 
 def repvit_block(channels):
     hidden = 2 * channels
-    mixer = nn.Sequential(
-        conv_bn(channels, hidden, 1), nn.GELU(), conv_bn(hidden, channels, 1)
-    )  # fmt: skip
+    mixer = nn.Sequential(conv_bn(channels, hidden, 1), nn.GELU(), conv_bn(hidden, channels, 1))
     return nn.Sequential(RepViTDepthwise(channels, norms_sum=True), Residual(mixer))
 
 

@@ -11,8 +11,7 @@ NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 def conv_bn(inputs, outputs, kernel_size, stride=1, padding=None, dims=2, **options):
     """A convolution without bias, padded to keep its input's size, and batch normalization."""
     padding = kernel_size // 2 if padding is None else padding
-    options = {"bias": False, **options}
-    conv = CONVS[dims](inputs, outputs, kernel_size, stride, padding, **options)
+    conv = CONVS[dims](inputs, outputs, kernel_size, stride, padding, bias=False, **options)
     return nn.Sequential(conv, NORMS[dims](outputs))
 
 
