@@ -16,6 +16,7 @@ from .zoo_checks import (
     CONVOLUTIONS,
     LAYERS,
     NORMS,
+    assert_one_convolution,
     assert_same,
     calls_of,
     count_parameters,
@@ -244,3 +245,5 @@ def test_merged_block(entry, stride, size, randomize_batch_norm):
     if entry.kernel is not None:
         found = {(layer.kernel_size, layer.groups) for layer in calls_of(merged, CONVOLUTIONS)}
         assert (entry.kernel, entry.groups) in found
+        if entry.layers == 1:
+            assert_one_convolution(merged, getattr(block, "act", nn.Identity()))

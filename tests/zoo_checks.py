@@ -65,6 +65,14 @@ def calls_of(merged: GraphModule, kinds: tuple[object, ...]) -> list[object]:
     return [target for target in called if target in kinds or type(target) in kinds]
 
 
+def assert_one_convolution(merged: GraphModule, activation: nn.Module) -> None:
+    """One convolution alone reads the input, and only `activation` has parameters beside it."""
+    (conv,) = calls_of(merged, CONVOLUTIONS)
+    (source,) = merged.graph.find_nodes(op="placeholder")
+    assert [merged.get_submodule(str(user.target)) for user in source.users] == [conv]
+    assert count_parameters(merged) == count_parameters(conv) + count_parameters(activation)
+
+
 def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 

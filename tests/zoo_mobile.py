@@ -178,8 +178,8 @@ class LearnableRepLayer(nn.Module):
             conv_bn(inputs, outputs, 1, stride, groups=groups) if kernel_size > 1 else None
         )
         self.lab = LearnableAffine()
-        self.stride = stride
-        self.act = nn.Sequential(nn.Hardswish(), LearnableAffine())
+        has_act = stride != 2
+        self.act = nn.Sequential(nn.Hardswish(), LearnableAffine()) if has_act else nn.Identity()
 
     def forward(self, x):
         out = 0
@@ -189,8 +189,7 @@ class LearnableRepLayer(nn.Module):
             out += self.conv_1x1(x)
         for conv in self.conv_kxk:
             out += conv(x)
-        out = self.lab(out)
-        return out if self.stride == 2 else self.act(out)
+        return self.act(self.lab(out))
 
 
 class EdgeBranches(nn.Module):
