@@ -1,12 +1,15 @@
 """The table from operators to transfer functions, which say what they do to affine values."""
 
-from . import arithmetic_rules, layer_rules, layout_rules
+import torch
+
+from . import arithmetic_rules, border_rules, layer_rules, layout_rules
 from .affine_value import OPAQUE, AffineValue, Call, called_module
 
-_TABLES = (layer_rules, arithmetic_rules, layout_rules)
-_MODULE_RULES = {**layer_rules.MODULE_RULES, **layout_rules.MODULE_RULES}
+_TABLES = (layer_rules, arithmetic_rules, border_rules, layout_rules)
+_MODULE_RULES = {**layer_rules.MODULE_RULES, **border_rules.MODULE_RULES}
 _FUNCTION_RULES = {key: rule for table in _TABLES for key, rule in table.FUNCTION_RULES.items()}
 _METHOD_RULES = {key: rule for table in _TABLES for key, rule in table.METHOD_RULES.items()}
+_TAKES_SIZES = {torch.ops.aten.expand.default, "expand"}
 
 
 def apply_rule(call: Call) -> AffineValue:
@@ -15,6 +18,8 @@ def apply_rule(call: Call) -> AffineValue:
     rule: layer_rules.Rule | None = None
     if "out" in node.kwargs:
         return OPAQUE  # overwrites yet another tensor
+    if node.target not in _TAKES_SIZES and not all(map(call.is_tensor, node.all_input_nodes)):
+        return OPAQUE  # depends on a size or another number that is known only when the graph runs
     if node.op == "call_module":
         # A subclass of a layer may compute anything, so the type decides.
         module = called_module(call.graph_module, node)

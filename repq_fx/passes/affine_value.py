@@ -36,16 +36,33 @@ class View:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """A padded view that still has zeros on some sides, where its value at zero belongs.
+
+    Attributes:
+        view: What the value is when every side is written.
+        sides: The (axis, first index, end) of the strips that are not written yet.
+    """
+
+    view: View
+    sides: frozenset[tuple[int, int, int]]
+
+
+@dataclass(frozen=True)
 class AffineValue:
     """What is known about the value of one node.
 
     Attributes:
         views: For each source, the convolution that gives this value from the source's.
         refusals: For each source of which the value is affine but not one convolution, why.
+        frames: For each source of which the value is a view but for its border, that.
+        fill: The constant that the value repeats along some axes, if it is nothing else.
     """
 
     views: Mapping[Source, View] = field(default_factory=dict)
     refusals: Mapping[Source, str] = field(default_factory=dict)
+    frames: Mapping[Source, Frame] = field(default_factory=dict)
+    fill: Tensor | None = None
 
     def map(self, change: Callable[[Source, View], View]) -> "AffineValue":
         """The value after `change` of every view, which refuses one by a `MapError`."""
@@ -118,6 +135,10 @@ class Call:
     def constant(self, operand: Any) -> Tensor | None:
         """The constant tensor that an argument is, or None."""
         return self.constants.value(operand)
+
+    def is_tensor(self, operand: Node) -> bool:
+        """Whether an operand is a feature map or a constant."""
+        return operand in self.shapes or operand in self.constants
 
     def is_computed(self, operand: Any) -> bool:
         """Whether an argument is a value that is known only when the graph runs."""

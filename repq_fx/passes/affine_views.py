@@ -1,7 +1,7 @@
 """Abstract interpretation of a graph: each feature map as a convolution of earlier ones."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -57,7 +57,7 @@ def affine_values(features: Features) -> dict[Node, AffineValue]:
                 source: _identity(features, source, torch.device("meta"))
                 for source in (Source(node, axis) for axis in sorted(axes))
             }
-            value = AffineValue({**value.views, **itself}, value.refusals)
+            value = replace(value, views={**value.views, **itself})
         values[node] = value
     return values
 

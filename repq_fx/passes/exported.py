@@ -36,6 +36,11 @@ _NO_OPERATION = frozenset(
 )
 """Operators that return the values of their operand; the graph has nothing that overwrites them."""
 
+_PARTS = frozenset({_aten.slice.Tensor, _aten.expand.default})
+"""Operators that return the values of their operand if they return as many."""
+_OVERWRITES = frozenset({_aten.slice_scatter.default, _aten.copy.default})
+"""Operators that return the values of their second operand if those are all of the first's."""
+
 
 def export_trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> GraphModule:
     """Trace what `model` does to `inputs` below its Python code, where a proxy would not pass.
@@ -172,8 +177,10 @@ class _Lifting:
 
     def _call(self, node: Node) -> Any:
         args, kwargs = fx.map_arg((node.args, node.kwargs), self._values.__getitem__)
-        if node.target in _NO_OPERATION:
+        if node.target in _NO_OPERATION or (node.target in _PARTS and _keeps_shape(node, 0)):
             return args[0]
+        if node.target in _OVERWRITES and _keeps_shape(node, 1):
+            return args[1]
         if node.target is operator.getitem and _is_batch_norm(node.args[0]):
             return args[0]
         layer = self._lifter.lift(node, self._tensors)
@@ -197,6 +204,16 @@ class _Lifting:
         path, _, attribute = name.rpartition(".")
         place = failure_place(self._model, self._model.get_submodule(path))
         return f"Cannot export {place}: its forward changes '{attribute}'."
+
+
+def _keeps_shape(node: Node, operand: int) -> bool:
+    before, after = (_example(value) for value in (node.args[operand], node))
+    return before.shape == after.shape and before.dtype == after.dtype
+
+
+def _example(value: Any) -> Tensor:
+    example: Tensor = value.meta["val"]
+    return example
 
 
 def _is_batch_norm(value: Any) -> bool:

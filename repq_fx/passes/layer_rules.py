@@ -226,4 +226,6 @@ FUNCTION_RULES: Mapping[Callable[..., Any], Rule] = MappingProxyType(
         torch.clone: _unchanged,
     }
 )
-METHOD_RULES: Mapping[str, Rule] = MappingProxyType(dict.fromkeys(("clone", "contiguous"), _unchanged))
+METHOD_RULES: Mapping[str, Rule] = MappingProxyType(
+    dict.fromkeys(("clone", "contiguous"), _unchanged)
+)

@@ -100,6 +100,7 @@ def _rewrite(
         _erase(candidate, result)
         after = sum(parameter.numel() for parameter in replacement.layer.parameters())
         renamed[candidate] = replace(regions[candidate], name=name, parameters_after=after)
+    _delete_unread_tensors(graph_module)
     graph_module.delete_all_unused_submodules()
     graph_module.graph.lint()
     graph_module.recompile()
@@ -118,3 +119,12 @@ def _erase(candidate: Candidate, result: Node) -> None:
             pending += node.all_input_nodes
             graph.erase_node(node)
             erased.add(node)
+
+
+def _delete_unread_tensors(graph_module: GraphModule) -> None:
+    """Delete parameters and buffers outside of called modules that no node reads."""
+    used = {str(n.target) for n in graph_module.graph.nodes if n.op in ("call_module", "get_attr")}
+    for name, _ in (*graph_module.named_parameters(), *graph_module.named_buffers()):
+        parts = name.split(".")
+        if used.isdisjoint(".".join(parts[:depth]) for depth in range(1, len(parts) + 1)):
+            delattr(graph_module.get_submodule(".".join(parts[:-1])), parts[-1])

@@ -100,6 +100,8 @@ class _Planner:
             for operand in pending.pop().all_input_nodes:
                 if operand in self._features.constants:
                     reads |= dict.fromkeys(self._features.constants.reads(operand))
+                elif operand not in self._features.shapes:
+                    continue  # a size
                 elif operand is not source.node and operand not in inside:
                     inside.add(operand)
                     pending.append(operand)

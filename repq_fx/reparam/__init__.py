@@ -10,6 +10,7 @@ from .conv_map import average as average
 from .conv_map import identity as identity
 from .conv_map import in_float64 as in_float64
 from .conv_map import pad as pad
+from .conv_map import with_axes as with_axes
 from .layers import conv_map as conv_map
 from .layers import from_conv as from_conv
 from .layers import from_linear as from_linear

@@ -120,6 +120,13 @@ def average(
     return replace(from_kernel(kernel, groups=channels), stride=stride, padding=sides)
 
 
+def with_axes(conv_map: ConvMap, spatial_dims: int) -> ConvMap:
+    """A pointwise map, for inputs with another number of spatial axes."""
+    kernel = conv_map.kernel.reshape(*conv_map.kernel.shape[:2], *[1] * spatial_dims)
+    wide = from_kernel(kernel, groups=conv_map.groups)
+    return replace(wide, bias=conv_map.bias)
+
+
 def pad(conv_map: ConvMap, sides: tuple[Sides, ...]) -> ConvMap:
     """The map followed by padding with the value that it gives to a zero input.
 
@@ -137,7 +144,9 @@ def pad(conv_map: ConvMap, sides: tuple[Sides, ...]) -> ConvMap:
         if conv_map.taps[axis] > 1 or conv_map.stride[axis] > 1 or any(conv_map.padding[axis]):
             raise MapError("it pads the output of a convolution that is not pointwise")
     if conv_map.padding_mode != "zeros" and grown:
-        raise MapError(f"it pads the output of a convolution that pads with {conv_map.padding_mode}")
+        raise MapError(
+            f"it pads the output of a convolution that pads with {conv_map.padding_mode}"
+        )
     padding = tuple(
         (before + more_before * step, after + more_after * step)
         for (before, after), (more_before, more_after), step in zip(

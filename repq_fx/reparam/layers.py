@@ -1,6 +1,7 @@
 """Maps from and to the layers of torch: convolutions, transposed ones and linear layers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -80,9 +81,9 @@ def from_linear(
 ) -> ConvMap:
     """The map of a linear layer with weight ``[out, in]`` at every position of its input."""
     kernel = in_float64(weight, device).reshape(*weight.shape, *[1] * spatial_dims)
-    linear = from_kernel(kernel, groups=1)
-    bias = None if bias is None else in_float64(bias, device)
-    return ConvMap(**{**vars(linear), "bias": bias})
+    return replace(
+        from_kernel(kernel, groups=1), bias=None if bias is None else in_float64(bias, device)
+    )
 
 
 def to_conv(conv_map: ConvMap, *, like: Tensor, requires_grad: bool) -> Conv | TransposedConv:

@@ -90,7 +90,7 @@ def _padding_mode(second: ConvMap, first: ConvMap) -> PaddingMode:
 def _bias(second: ConvMap, first: ConvMap) -> Tensor | None:
     if first.bias is None:
         return second.bias
-    summed = second.kernel.flatten(2).sum(2)
+    summed = second.kernel.reshape(*second.kernel.shape[:2], -1).sum(2)
     by_group = first.bias.reshape(second.groups, 1, -1)
     bias = (summed.reshape(second.groups, -1, summed.shape[1]) * by_group).sum(2).reshape(-1)
     return bias if second.bias is None else bias + second.bias

@@ -225,6 +225,4 @@ def test_refusal_of_a_sum_names_the_reason():
             return self.wide(x) + self.narrow(x)
 
     _, source, _, value = views_of_result(Strides(), torch.randn(1, 2, 3, 3))
-    assert value.refusals[source] == (
-        "its branches have strides (2, 2) and (3, 3)"
-    )
+    assert value.refusals[source] == ("its branches have strides (2, 2) and (3, 3)")

@@ -88,9 +88,7 @@ def test_other_asymmetric_padding_becomes_taps_of_zeros():
     conv = to_conv(conv_map, like=kernel, requires_grad=False)
     assert (conv.padding, conv.kernel_size) == ((2, 1), (4, 2))
     image = torch.randn(1, 1, 7, 6, dtype=torch.float64)
-    expected = nn.functional.conv2d(
-        nn.functional.pad(image, (1, 1, 2, 0)), kernel, dilation=(2, 1)
-    )
+    expected = nn.functional.conv2d(nn.functional.pad(image, (1, 1, 2, 0)), kernel, dilation=(2, 1))
     torch.testing.assert_close(conv(image), expected)
 
 

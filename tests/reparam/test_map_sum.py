@@ -89,8 +89,16 @@ def test_padding_modes_agree_with_unpadded_branches():
 
 REFUSED = {
     "strides": (nn.Conv2d(2, 2, 3, padding=1, stride=2), nn.Conv2d(2, 2, 1), "strides"),
-    "heights": (nn.Conv2d(2, 2, (3, 1)), nn.Conv2d(2, 2, 1), "outputs of different sizes along axis 2"),
-    "widths": (nn.Conv2d(2, 2, (1, 3)), nn.Conv2d(2, 2, 1), "outputs of different sizes along axis 3"),
+    "heights": (
+        nn.Conv2d(2, 2, (3, 1)),
+        nn.Conv2d(2, 2, 1),
+        "outputs of different sizes along axis 2",
+    ),
+    "widths": (
+        nn.Conv2d(2, 2, (1, 3)),
+        nn.Conv2d(2, 2, 1),
+        "outputs of different sizes along axis 3",
+    ),
     "out_channels": (nn.Conv2d(2, 2, 1), nn.Conv2d(2, 1, 1), "2 and 1 out_channels"),
     "in_channels": (nn.Conv2d(2, 2, 1), nn.Conv2d(1, 2, 1), "2 and 1 in_channels"),
     "padding_modes": (
