@@ -18,6 +18,7 @@ TOLERANCE = 1e-4
 """Largest difference to the training form over its largest magnitude, in float32."""
 
 _LAYER_SCALES = ("gamma", "layer_scale", "alpha")
+_GATES = ("fc1", "fc2", "conv_reduce", "conv_expand")
 _CONVOLUTIONS = {F.conv2d, torch.conv2d, torch.ops.aten.conv2d.default}
 _BATCH_NORMS = {F.batch_norm, torch.batch_norm, torch.ops.aten.batch_norm.default}
 
@@ -51,31 +52,40 @@ def data_file(name: str) -> Path:
 def randomize(model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     """Make every branch of a fresh model count, and keep the activations of deep models finite.
 
-    The affine maps are random and a quarter of them negative; the statistics are those of random
-    images of `shape`, and then are off by random factors.
+    The affine maps are random and a quarter of them negative. One forward of random images of
+    `shape` gives each batch norm the statistics of its own input, off by random factors.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             # Fresh layer scales are 1e-5 or so and would hide the branch.
             if any(part in name.rpartition(".")[2] for part in _LAYER_SCALES):
                 parameter.uniform_(0.5, 1.0)
-        for norm in norms:
-            norm.momentum = 1.0
-            if norm.affine:
-                norm.weight.uniform_(0.5, 1.5)
-                norm.weight[torch.rand_like(norm.weight) < 0.25] *= -1
-                norm.bias.uniform_(-0.5, 0.5)
-            norm.train()
+        for name, module in model.named_modules():
+            # Gates that open for one image and close for the next make a fresh model chaotic.
+            if name.rpartition(".")[2] in _GATES and isinstance(module, nn.Conv2d):
+                module.weight *= 0.1
+        hooks = [
+            module.register_forward_pre_hook(_randomize_batch_norm)
+            for module in model.eval().modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        ]
         model(torch.randn(shape))
-        for norm in norms:
-            norm.eval()
-            deviation = norm.running_var.sqrt()
-            norm.running_mean += deviation * torch.empty_like(deviation).uniform_(-0.5, 0.5)
-            norm.running_var *= torch.empty_like(deviation).uniform_(0.7, 1.5)
-            # A channel that is dead on these images would explode on others.
-            norm.running_var.clamp_(min=float(norm.running_var.median()) / 4)
-    return model.eval()
+    for hook in hooks:
+        hook.remove()
+    return model
+
+
+def _randomize_batch_norm(norm: nn.Module, args: tuple[Tensor]) -> None:
+    features = args[0].transpose(0, 1).flatten(1)
+    variance, mean = torch.var_mean(features, dim=1)
+    if norm.affine:
+        norm.weight.uniform_(0.5, 1.5)
+        norm.weight[torch.rand_like(norm.weight) < 0.25] *= -1
+        norm.bias.uniform_(-0.5, 0.5)
+    norm.running_mean.copy_(mean + variance.sqrt() * torch.empty_like(mean).uniform_(-0.3, 0.3))
+    # A channel that is dead on these images would explode on others.
+    variance.clamp_(min=float(variance.median()) / 4)
+    norm.running_var.copy_(variance * torch.empty_like(mean).uniform_(1.0, 3.0))
 
 
 def merge(model: nn.Module, image: Tensor, *more: Tensor) -> Merged:
@@ -117,6 +127,14 @@ def tensors(output: object) -> list[Tensor]:
 def parameter_count(model: nn.Module) -> int:
     """How many numbers are trained or stored as parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def unused_tensors(result: GraphModule) -> list[str]:
+    """Parameters and buffers that nothing in the graph reads."""
+    used = {str(node.target) for node in result.graph.nodes if node.op == "get_attr"}
+    called = tuple(f"{n.target}." for n in result.graph.nodes if n.op == "call_module")
+    names = [name for name, _ in (*result.named_parameters(), *result.named_buffers())]
+    return [name for name in names if name not in used and not name.startswith(called)]
 
 
 def conv_count(model: nn.Module) -> int:
