@@ -1,6 +1,7 @@
 """Blocks and whole detectors of ultralytics, against the training form."""
 
 import copy
+import importlib
 
 import pytest
 import torch
@@ -25,8 +26,8 @@ def ultralytics(tmp_path_factory):
         for variable in ("YOLO_CONFIG_DIR", "MPLCONFIGDIR"):
             patch.setenv(variable, str(tmp_path_factory.mktemp(variable)))
         patch.setenv("YOLO_OFFLINE", "true")
-        package = pytest.importorskip("ultralytics", reason="ultralytics is not installed")
-        yield package
+        pytest.importorskip("ultralytics.nn.tasks", reason="ultralytics is not installed")
+        yield importlib.import_module("ultralytics")
 
 
 class RawHead(nn.Module):
@@ -88,8 +89,9 @@ def test_block(path, args, options, convs, ultralytics):
 @pytest.mark.parametrize("name", ["yolov9t", pytest.param("yolov10n", marks=pytest.mark.slow)])
 def test_yolo(name, ultralytics):
     detector = ultralytics.nn.tasks.DetectionModel(f"{name}.yaml", verbose=False)
-    # YOLOv10 has two heads, of which only one is for inference.
+    # YOLOv10 has two heads; this removes the one that is for training only.
     detector.model[-1].end2end = name == "yolov10n"
+    detector.model[-1].fuse()
     model = randomize(RawHead(detector), (4, 3, 128, 128))
     merged = merge(model, torch.randn(1, 3, 128, 128))
     assert conv_count(merged.result) <= convs_when_fused(detector)
