@@ -5,7 +5,9 @@ Run it from the repository root, on Linux: peak memory is read from /proc.
 
 import argparse
 import copy
+import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,16 +67,11 @@ def measure_cost(name: str) -> dict[str, float | str | bool]:
     side = model.default_cfg["input_size"][-1]
     image = torch.randn(1, 3, side, side)
     with torch.no_grad():
-        model(image)
-        start = time.perf_counter()
-        model(image)
-        forward = time.perf_counter() - start
+        forward = statistics.median(seconds_of(lambda: model(image)) for _ in range(5))
     parameter_bytes = 4 * parameter_count(model)
     Path("/proc/self/clear_refs").write_text("5")  # Resets the peak to the present.
     before = resident_bytes("VmRSS")
-    start = time.perf_counter()
-    reparameterize(model, image)
-    seconds = time.perf_counter() - start
+    seconds = seconds_of(lambda: reparameterize(model, image))
     extra = resident_bytes("VmHWM") - before
     return {
         "model": name,
@@ -87,6 +84,12 @@ def measure_cost(name: str) -> dict[str, float | str | bool]:
         "in_time": seconds <= 3 * forward + 2,
         "in_memory": extra <= 2.5 * parameter_bytes,
     }
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def resident_bytes(field: str) -> int:
