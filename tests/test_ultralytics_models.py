@@ -101,8 +101,10 @@ def test_yolo(name, ultralytics):
 @pytest.mark.slow
 def test_rtdetr(ultralytics):
     detector = ultralytics.nn.tasks.RTDETRDetectionModel("rtdetr-l.yaml", verbose=False).eval()
-    model = randomize(Neck(detector), (4, 3, 128, 128))
-    merged = merge(model, torch.randn(1, 3, 128, 128))
+    # In float32 a random one of this depth amplifies rounding beyond the tolerance.
+    model = randomize(Neck(detector), (4, 3, 128, 128)).double()
+    merged = merge(model, torch.randn(1, 3, 128, 128, dtype=torch.float64))
+    assert merged.error <= 1e-9
     decoder = conv_count(detector.model[-1])
     assert conv_count(merged.result) <= convs_when_fused(detector) - decoder
     require_merged(merged)
