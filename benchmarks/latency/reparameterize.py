@@ -132,13 +132,14 @@ def error_on(model: nn.Module, merged: nn.Module, image: torch.Tensor) -> float:
 def print_table(rows: list[Family]) -> None:
     table = Table(title="Convolutions and parameters before, after and by timm's own converter")
     for heading in ("model", "convs", "after", "timm", "M params", "after", "timm", "error", "s"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
+        justify = "left" if heading == "model" else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
     for row in rows:
         table.add_row(
             row.name,
             *(str(n) for n in (row.convs_before, row.convs_after or "-", row.convs_by_timm)),
             *(
-                f"{(n or 0) / 1e6:.2f}"
+                "-" if n is None else f"{n / 1e6:.2f}"
                 for n in (row.parameters_before, row.parameters_after, row.parameters_by_timm)
             ),
             "failed" if row.error is None else f"{row.error:.1e}",
