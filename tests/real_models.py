@@ -53,8 +53,9 @@ def randomize(model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     """Make every branch of a fresh model count, and keep the activations of deep models finite.
 
     The affine maps are random and a quarter of them negative; their biases are positive, because a
-    random deep model that is mostly zero behind its ReLUs amplifies rounding tenfold. One forward of random images of
-    `shape` gives each batch norm the statistics of its own input, off by random factors.
+    random deep model that is mostly zero behind its ReLUs amplifies rounding tenfold. One forward
+    of random images of `shape` gives each batch norm the statistics of its own input, off by random
+    factors.
     """
     with torch.no_grad():
         for name, parameter in model.named_parameters():
