@@ -26,7 +26,7 @@ class Features:
     """
 
     graph_module: GraphModule
-    shapes: Mapping[Node, torch.Size]
+    shapes: dict[Node, torch.Size]
     constants: Constants
 
 

@@ -12,6 +12,7 @@ from torch.fx import GraphModule, Node, map_arg
 _MUTATES: frozenset[Callable[..., Any]] = frozenset(
     {operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem}
 )
+_MAKES = ("zeros", "ones", "full", "eye", "arange", "linspace", "scalar_tensor")
 _DRAWS = ("rand", "dropout", "bernoulli", "multinomial", "normal", "poisson")
 
 
@@ -55,8 +56,8 @@ class Constants:
         for node in self._graph_module.graph.nodes:
             is_computed = node.op in ("call_function", "call_method") and not _is_impure(node)
             is_pure = is_computed and found.issuperset(node.all_input_nodes)
-            # Without operands it could be a counter, a clock or a new tensor of any kind.
-            is_function = is_pure and bool(node.all_input_nodes)
+            # Any other function without operands could be a counter or a clock.
+            is_function = is_pure and (node.all_input_nodes or _name(node) in _MAKES)
             if (node.op == "get_attr" or is_function) and node not in mutated:
                 found.add(node)
         return frozenset(found)
@@ -96,4 +97,5 @@ def _has_in_place_name(node: Node) -> bool:
 def _name(node: Node) -> str:
     if isinstance(node.target, str):
         return node.target
-    return getattr(node.target, "_opname", getattr(node.target, "__name__", ""))
+    name: str = getattr(node.target, "_opname", getattr(node.target, "__name__", ""))
+    return name

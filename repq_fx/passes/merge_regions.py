@@ -9,6 +9,7 @@ from torch.fx import GraphModule, Node
 
 from .affine_value import Source
 from .affine_views import Features, features_of
+from .gather_sums import gather_sums
 from .plan_regions import plan_regions
 from .region import Candidate, Region
 from .region_names import RegionNames, preferred_name
@@ -30,7 +31,9 @@ def merge_regions(graph_module: GraphModule, inputs: tuple[Tensor, ...]) -> list
     Returns:
         The merged and the refused regions, in graph order.
     """
-    planned, replacements = _verified_plan(features_of(graph_module, inputs), inputs)
+    features = features_of(graph_module, inputs)
+    gather_sums(features)
+    planned, replacements = _verified_plan(features, inputs)
     regions = {candidate: _describe(graph_module, candidate) for candidate in planned}
     regions |= _rewrite(graph_module, replacements, regions)
     return list(regions.values())

@@ -1,29 +1,44 @@
 """The first way to trace a model: `torch.fx` symbolic tracing."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from operator import attrgetter
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
+from torch.fx.node import Target
 
 from ..errors import TraceError
+from .example import run
 from .failure_place import failure_place
+from .known_proxy import UNKNOWN, KnownProxy, value_of
+
+Leaves = Collection[str | type[nn.Module]]
 
 
-def symbolic_trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> GraphModule:
+def symbolic_trace(
+    model: nn.Module, inputs: tuple[Tensor, ...], leaves: Leaves = ()
+) -> GraphModule:
     """Trace `model` with proxies, one placeholder for each of `inputs`.
 
-    Arguments of ``forward`` beyond `inputs` keep their defaults. The result shares modules with
-    `model`.
+    Arguments of ``forward`` beyond `inputs` keep their defaults. The model runs on `inputs` along
+    the way, so that it may ask for sizes. The result shares modules with `model`.
+
+    Args:
+        model: The model.
+        inputs: Its example.
+        leaves: Qualified names or types of modules that become one node each.
 
     Raises:
         TraceError: ``forward`` does something that a proxy cannot; the message names the submodule
             and the line.
     """
-    tracer = _Tracer(len(inputs))
+    tracer = _Tracer(inputs, leaves)
     try:
-        graph = tracer.trace(model)
+        with torch.random.fork_rng():
+            graph = run(lambda: tracer.trace(model), ())
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TraceError(f"Cannot trace {tracer.culprit(error)}: {reason}") from error
@@ -34,16 +49,20 @@ def symbolic_trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> GraphModule:
 class _Tracer(fx.Tracer):
     """Records layers of torch as one node each, and remembers in which module tracing failed."""
 
-    def __init__(self, input_count: int) -> None:
+    def __init__(self, inputs: tuple[Tensor, ...], leaves: Leaves) -> None:
         super().__init__()
-        self._input_count = input_count
+        self._inputs = inputs
+        self._leaves = leaves
+        self._is_running = False  # a layer, on the example, rather than recording its parts
         self._failure: tuple[Exception, nn.Module] | None = None
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether calling `m` runs the forward of a layer in `torch.nn`.
 
         A subclass, or an instance, that brings its own forward is traced through.
         """
+        if module_qualified_name in self._leaves or type(m) in self._leaves:
+            return True
         if isinstance(m, nn.Sequential) or "forward" in vars(m):
             return False
         # Generated classes, such as that of a GraphModule, have a forward without a home.
@@ -57,12 +76,57 @@ class _Tracer(fx.Tracer):
         kwargs: dict[str, Any],
     ) -> Any:
         """Record or trace through `m`."""
+        if self._is_running:
+            return forward(*args, **kwargs)
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception as error:
             if self._failure is None or self._failure[0] is not error:
                 self._failure = (error, m)
             raise
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """A parameter of a module as a proxy."""
+        if self._is_running:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def proxy(self, node: Node) -> KnownProxy:
+        """A proxy that can be given its value."""
+        return KnownProxy(node, self)
+
+    def create_proxy(  # noqa: PLR0913
+        self,
+        kind: str,
+        target: Target,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str | None = None,
+        type_expr: Any | None = None,
+        proxy_factory_fn: Callable[[Node], fx.Proxy] | None = None,
+    ) -> fx.Proxy:
+        """Record an operation and do it on the example."""
+        proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
+        if isinstance(proxy, KnownProxy):
+            values, named = value_of(args), value_of(kwargs)
+            if values is not UNKNOWN and named is not UNKNOWN:
+                proxy.value = self._result(kind, target, values, named)
+        return proxy
+
+    def _result(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._is_running = True
+        try:
+            if kind == "call_module":
+                return self.root.get_submodule(target)(*args, **kwargs)
+            if kind == "get_attr":
+                return attrgetter(target)(self.root)
+            if kind == "call_method":
+                return getattr(args[0], target)(*args[1:], **kwargs)
+            return target(*args, **kwargs) if kind == "call_function" else UNKNOWN
+        except Exception:  # the graph will fail at the same place, with a better message
+            return UNKNOWN
+        finally:
+            self._is_running = False
 
     def create_args_for_root(
         self,
@@ -79,8 +143,10 @@ class _Tracer(fx.Tracer):
         def call(root: nn.Module, *proxies: fx.Proxy) -> Any:
             return root.forward(*proxies)
 
-        names = _argument_names(self.root, self._input_count)
+        names = _argument_names(self.root, len(self._inputs))
         proxies = [self.create_proxy("placeholder", name, (), {}) for name in names]
+        for proxy, value in zip(proxies, self._inputs, strict=True):
+            proxy.value = value.clone()
         return call, [self.root, *proxies]
 
     def culprit(self, error: Exception) -> str:
