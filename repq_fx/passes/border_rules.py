@@ -149,4 +149,7 @@ FUNCTION_RULES: Mapping[Callable[..., Any], Rule] = MappingProxyType(
         torch.ops.aten.expand.default: _repeated,
     }
 )
+BORDERS: frozenset[Any] = frozenset({*MODULE_RULES, *FUNCTION_RULES})
+"""What only pads or crops."""
+
 METHOD_RULES: Mapping[str, Rule] = MappingProxyType({"expand": _repeated})

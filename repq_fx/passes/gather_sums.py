@@ -87,7 +87,9 @@ def _largest_part(values: Mapping[Node, AffineValue], summands: list[Node]) -> l
     sources = Counter(source for node in summands for source in values[node].views)
     parts = ([n for n in summands if source in values[n].views] for source in sources)
     mergeable = (
-        part for part, source in zip(parts, sources, strict=True) if _is_one_map(values, part, source)
+        part
+        for part, source in zip(parts, sources, strict=True)
+        if _is_one_map(values, part, source)
     )
     return max(mergeable, key=len, default=[])
 
@@ -117,6 +119,8 @@ def _erase_sums(root: Node, summands: set[Node]) -> None:
     pending = [root]
     while pending:
         node = pending.pop()
-        operands = [n for n in dict.fromkeys(node.args) if isinstance(n, Node) and n not in summands]
+        operands = [
+            n for n in dict.fromkeys(node.args) if isinstance(n, Node) and n not in summands
+        ]
         node.graph.erase_node(node)
         pending += operands

@@ -27,7 +27,7 @@ class KnownProxy(fx.Proxy):
         super().__init__(node, tracer)
         self.value = value
 
-    def __getattr__(self, name: str) -> "KnownAttribute":
+    def __getattr__(self, name: str) -> Any:
         """An attribute or a bound method of the value."""
         return KnownAttribute(self, name)
 
@@ -59,7 +59,8 @@ class KnownProxy(fx.Proxy):
     def __iter__(self) -> Iterator[Any]:
         """The entries of a list or of a tensor's shape."""
         if isinstance(self.value, tuple | list):
-            return (self[index] for index in range(len(self.value)))
+            proxy: Any = self
+            return (proxy[index] for index in range(len(self.value)))
         entries: Iterator[Any] = super().__iter__()
         return entries
 
@@ -126,17 +127,17 @@ def _may_count_batch(node: Node) -> bool:
     if node.target in ("numel", "nelement", "__len__", len):
         return True
     if node.target == "size" and arguments:
-        return arguments[0] == 0
+        return bool(arguments[0] == 0)
     if node.target is operator.getitem and _is_shape(node.args[0]):
         index = arguments[0]
-        return index == 0 or (isinstance(index, slice) and not index.start)
+        return bool(index == 0) or (isinstance(index, slice) and not index.start)
     return False
 
 
 def _is_shape(node: Any) -> bool:
     if not isinstance(node, Node):
         return False
-    return node.target == "size" or (node.target is getattr and node.args[1] == "shape")
+    return node.target == "size" or (node.target is getattr and "shape" in node.args)
 
 
 def _ancestors(node: Node, *, through_tensors: bool = True) -> Iterator[Node]:

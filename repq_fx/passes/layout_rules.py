@@ -20,7 +20,8 @@ def _permute_function(call: Call) -> AffineValue:
 def _permute_method(call: Call) -> AffineValue:
     operand, *axes = call.node.args
     order: Any = axes[0] if len(axes) == 1 else axes
-    return _reordered(call, operand, call.node.kwargs.get("dims", order))
+    dims: Any = call.node.kwargs.get("dims", order)
+    return _reordered(call, operand, dims)
 
 
 def _transpose(call: Call) -> AffineValue:

@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from operator import attrgetter
+from typing import Any
 
 from torch import Tensor, nn
 from torch.fx import Node
 
-from ..reparam import ConvMap, MapError, as_module
+from ..reparam import ConvMap, split_padding
 from .affine_value import AffineValue, Source, called_module
 from .affine_views import Features, affine_values
+from .border_rules import BORDERS
 from .layer_rules import (
     CONV_FUNCTIONS,
     CONV_MODULES,
@@ -53,7 +55,7 @@ class _Planner:
         planned: list[Candidate] = []
         claimed: set[Node] = set()
         reported: set[tuple[Node, str]] = set()
-        for root in reversed(self._values):
+        for root in reversed(list(self._values)):
             candidate = None if root in claimed else self._best(root)
             if candidate is None:
                 continue
@@ -122,7 +124,8 @@ class _Planner:
         if self._operator(node) not in _LAYERS:
             return None
         if node.op == "call_module":
-            weight: Tensor = self._features.graph_module.get_submodule(str(node.target)).weight
+            module: Any = self._features.graph_module.get_submodule(str(node.target))
+            weight: Tensor = module.weight
             return weight
         operand = node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")
         return self._features.constants.value(operand)
@@ -148,10 +151,6 @@ class _Planner:
         """The candidate, which computes `view`, with its cost and why it must not be merged."""
         if not candidate.weights:
             return replace(candidate, reason="it holds no convolution")
-        try:
-            view = as_module(view)
-        except MapError as error:
-            return replace(candidate, reason=str(error))
         image = candidate.source.node if view.transposed else candidate.root
         channels = view.in_channels if view.transposed else view.out_channels
         after = view.kernel.numel() * (self._features.shapes[image].numel() // channels)
@@ -169,7 +168,13 @@ class _Planner:
         before, after = candidate.multiply_adds
         if after > before:
             return f"one convolution would multiply {after} times instead of {before}"
+        if split_padding(view)[0] is not None and self._only_pads(candidate):
+            return "the padding that one convolution lacks would stay beside it"
         return None
+
+    def _only_pads(self, candidate: Candidate) -> bool:
+        others = [node for node in candidate.interior if node not in candidate.weights]
+        return len(candidate.weights) == 1 and all(self._operator(n) in BORDERS for n in others)
 
 
 def _holds_tensors(target: Tensor | nn.Module) -> bool:

@@ -38,7 +38,7 @@ def symbolic_trace(
     tracer = _Tracer(inputs, leaves)
     try:
         with torch.random.fork_rng():
-            graph = run(lambda: tracer.trace(model), ())
+            graph: Any = run(lambda: tracer.trace(model), ())
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TraceError(f"Cannot trace {tracer.culprit(error)}: {reason}") from error
@@ -95,7 +95,7 @@ class _Tracer(fx.Tracer):
         """A proxy that can be given its value."""
         return KnownProxy(node, self)
 
-    def create_proxy(  # noqa: PLR0913
+    def create_proxy(
         self,
         kind: str,
         target: Target,
@@ -144,7 +144,7 @@ class _Tracer(fx.Tracer):
             return root.forward(*proxies)
 
         names = _argument_names(self.root, len(self._inputs))
-        proxies = [self.create_proxy("placeholder", name, (), {}) for name in names]
+        proxies: list[Any] = [self.create_proxy("placeholder", name, (), {}) for name in names]
         for proxy, value in zip(proxies, self._inputs, strict=True):
             proxy.value = value.clone()
         return call, [self.root, *proxies]

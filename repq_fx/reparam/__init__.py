@@ -5,11 +5,11 @@ from .channel_affine import scale_channels as scale_channels
 from .channel_affine import shift_channels as shift_channels
 from .conv_map import ConvMap as ConvMap
 from .conv_map import MapError as MapError
-from .conv_map import as_module as as_module
 from .conv_map import average as average
 from .conv_map import identity as identity
 from .conv_map import in_float64 as in_float64
 from .conv_map import pad as pad
+from .conv_map import split_padding as split_padding
 from .conv_map import with_axes as with_axes
 from .layers import conv_map as conv_map
 from .layers import from_conv as from_conv

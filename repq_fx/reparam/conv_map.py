@@ -6,7 +6,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 Sides = tuple[int, int]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -156,31 +155,20 @@ def pad(conv_map: ConvMap, sides: tuple[Sides, ...]) -> ConvMap:
     return replace(conv_map, padding=padding)
 
 
-def has_same_padding(conv_map: ConvMap) -> bool:
-    """Whether the padding is what ``padding="same"`` means in `torch.nn.Conv2d`."""
-    extents = [step * (k - 1) for step, k in zip(conv_map.dilation, conv_map.taps, strict=True)]
-    same = tuple((extent // 2, extent - extent // 2) for extent in extents)
-    return set(conv_map.stride) <= {1} and not conv_map.transposed and conv_map.padding == same
+def split_padding(conv_map: ConvMap) -> tuple[tuple[Sides, ...] | None, ConvMap]:
+    """What no module of torch can pad by itself, and the map that remains after it.
 
-
-def as_module(conv_map: ConvMap) -> ConvMap:
-    """The same map with padding that a module of torch can express, by taps of zeros if need be.
-
-    Raises:
-        MapError: Padding is negative, or taps at the map's dilation do not reach far enough.
+    Returns:
+        The (before, after) to pad each axis with, or to crop where negative, or None if opposite
+        sides are padded alike; and a map whose opposite sides are.
     """
-    if has_same_padding(conv_map):
-        return conv_map
-    spread: list[int] = []
-    padding: list[Sides] = []
-    for (before, after), step in zip(conv_map.padding, conv_map.dilation, strict=True):
-        if min(before, after) < 0:
-            raise MapError(f"one convolution would have to crop its input by {-min(before, after)}")
-        if (after - before) % step:
-            raise MapError(f"it pads {before} before and {after} after, with dilation {step}")
-        missing = (after - before) // step
-        spread = [max(missing, 0), max(-missing, 0), *spread]
-        padding.append((max(before, after), max(before, after)))
-    if not any(spread):
-        return conv_map
-    return replace(conv_map, kernel=F.pad(conv_map.kernel, spread), padding=tuple(padding))
+    if all(before == after >= 0 for before, after in conv_map.padding):
+        return None, conv_map
+    own = [max(0, min(sides)) for sides in conv_map.padding]
+    if conv_map.padding_mode != "zeros":
+        own = [0] * len(own)  # what a side repeats depends on how much of it there is
+    sides = tuple(
+        (before - amount, after - amount)
+        for (before, after), amount in zip(conv_map.padding, own, strict=True)
+    )
+    return sides, replace(conv_map, padding=tuple((amount, amount) for amount in own))

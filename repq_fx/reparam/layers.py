@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .conv_map import ConvMap, MapError, Sides, as_module, from_kernel, in_float64
+from .conv_map import ConvMap, MapError, Sides, from_kernel, in_float64
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 TransposedConv = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-Layer = Conv | TransposedConv | nn.Linear
+_Layer = TypeVar("_Layer", bound=Conv | TransposedConv | nn.Linear)
 
-CONVS: Mapping[int, type[Conv]] = MappingProxyType({1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d})
-TRANSPOSED_CONVS: Mapping[int, type[TransposedConv]] = MappingProxyType(
+_CONVS: Mapping[int, Any] = MappingProxyType({1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d})
+_TRANSPOSED_CONVS: Mapping[int, Any] = MappingProxyType(
     {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 )
 
@@ -34,7 +34,7 @@ def from_conv(conv: Conv | TransposedConv, device: torch.device | str = "cpu") -
     )  # fmt: skip
 
 
-def conv_map(
+def conv_map(  # noqa: PLR0913  (the arguments of a convolution)
     weight: Tensor,
     bias: Tensor | None,
     stride: tuple[int, ...],
@@ -97,13 +97,13 @@ def to_conv(conv_map: ConvMap, *, like: Tensor, requires_grad: bool) -> Conv | T
         requires_grad: Whether weight and bias do.
 
     Raises:
-        MapError: No module of torch can express the padding.
+        MapError: Opposite sides differ in padding, or are cropped; see `split_padding`.
     """
-    conv_map = as_module(conv_map)
-    is_same = any(before != after for before, after in conv_map.padding)
+    if any(before != after or before < 0 for before, after in conv_map.padding):
+        raise MapError(f"no module pads (before, after) by {conv_map.padding}")
     options: dict[str, Any] = {
         "stride": conv_map.stride,
-        "padding": "same" if is_same else tuple(before for before, _ in conv_map.padding),
+        "padding": tuple(before for before, _ in conv_map.padding),
         "dilation": conv_map.dilation,
         "groups": conv_map.groups,
         "bias": conv_map.bias is not None,
@@ -115,11 +115,11 @@ def to_conv(conv_map: ConvMap, *, like: Tensor, requires_grad: bool) -> Conv | T
     if conv_map.transposed:
         kernel = _swap_channels(kernel, conv_map.groups)
         options["output_padding"] = conv_map.output_padding
-        conv = TRANSPOSED_CONVS[conv_map.spatial_dims](*channels, conv_map.taps, **options)
+        conv = _TRANSPOSED_CONVS[conv_map.spatial_dims](*channels, conv_map.taps, **options)
     else:
         options["padding_mode"] = conv_map.padding_mode
-        conv = CONVS[conv_map.spatial_dims](*channels, conv_map.taps, **options)
-    return _filled(conv, kernel, conv_map.bias, like, requires_grad)
+        conv = _CONVS[conv_map.spatial_dims](*channels, conv_map.taps, **options)
+    return _filled(conv, replace(conv_map, kernel=kernel), like, requires_grad=requires_grad)
 
 
 def to_linear(conv_map: ConvMap, *, like: Tensor, requires_grad: bool) -> nn.Linear:
@@ -133,20 +133,19 @@ def to_linear(conv_map: ConvMap, *, like: Tensor, requires_grad: bool) -> nn.Lin
     has_bias = conv_map.bias is not None
     linear = nn.Linear(conv_map.in_channels, conv_map.out_channels, bias=has_bias, device="meta")
     kernel = conv_map.kernel.reshape(conv_map.kernel.shape[:2])
-    return _filled(linear, kernel, conv_map.bias, like, requires_grad)
+    return _filled(linear, replace(conv_map, kernel=kernel), like, requires_grad=requires_grad)
 
 
-def _filled(
-    layer: Any, kernel: Tensor, bias: Tensor | None, like: Tensor, requires_grad: bool
-) -> Any:
-    weight = _cast(kernel, like)
+def _filled(layer: _Layer, conv_map: ConvMap, like: Tensor, *, requires_grad: bool) -> _Layer:
+    weight = _cast(conv_map.kernel, like)
     keeps_format = weight.ndim == 4 and _is_channels_last(like)
     memory_format = torch.channels_last if keeps_format else torch.contiguous_format
     weight = weight.contiguous(memory_format=memory_format)
     layer.weight = nn.Parameter(weight, requires_grad)
-    if bias is not None:
-        layer.bias = nn.Parameter(_cast(bias, like), requires_grad)
-    return layer.eval()
+    if conv_map.bias is not None:
+        layer.bias = nn.Parameter(_cast(conv_map.bias, like), requires_grad)
+    layer.eval()
+    return layer
 
 
 def _cast(tensor: Tensor, like: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd, prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,11 +103,12 @@ def _convolve(second: ConvMap, first: ConvMap, groups: int, axes: Sequence[_Axis
     shape = (second.out_channels, first.in_channels // groups, *(axis.taps for axis in axes))
     kernel = torch.zeros(shape, dtype=first.kernel.dtype, device=first.kernel.device)
     for index in product(*map(range, second.taps)):
-        places = []
-        for axis, tap, taps in zip(axes, index, first.taps, strict=True):
-            start = tap * axis.outer_step
+        places = [slice(None), slice(None)]
+        for axis, position, taps in zip(axes, index, first.taps, strict=True):
+            start = position * axis.outer_step
             places.append(slice(start, start + (taps - 1) * axis.inner_step + 1, axis.inner_step))
-        kernel[:, :, *places] += multiply(second.kernel[:, :, *index])
+        tap: Any = (..., *index)
+        kernel[tuple(places)] += multiply(second.kernel[tap])
     return kernel
 
 

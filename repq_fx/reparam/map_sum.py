@@ -86,8 +86,8 @@ def _on_grid(conv_map: ConvMap, axes: Sequence[_Axis]) -> Tensor:
     if list(conv_map.taps) == taps:
         return kernel
     spread = kernel.new_zeros(*kernel.shape[:2], *taps)
-    places = [_taps_on(conv_map, index, axis) for index, axis in enumerate(axes)]
-    spread[:, :, *places] = kernel
+    taps_on = (_taps_on(conv_map, index, axis) for index, axis in enumerate(axes))
+    spread[(slice(None), slice(None), *taps_on)] = kernel
     return spread
 
 

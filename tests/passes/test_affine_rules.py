@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from repq_fx.passes.affine_value import Source
 from repq_fx.passes.affine_views import affine_values, evaluate, features_of
-from repq_fx.reparam import to_conv
+from repq_fx.reparam import split_padding, to_conv
 
 
 class Net(nn.Module):
@@ -158,7 +158,9 @@ def computed_by_one_conv(model, image):
     view = evaluate(features, source, nodes)
     assert nodes[-1] is result
     assert view.channel_axis == 1
-    return to_conv(view.map, like=image, requires_grad=False)(image)
+    sides, conv_map = split_padding(view.map)
+    amounts = [amount for pair in reversed(sides or ()) for amount in pair]
+    return to_conv(conv_map, like=image, requires_grad=False)(F.pad(image, amounts))
 
 
 @pytest.mark.parametrize("function", AFFINE.values(), ids=AFFINE.keys())

@@ -173,6 +173,28 @@ def test_source_that_is_overwritten_too_early_is_refused(merge_exactly):
     assert reasons[1].startswith("on the example, its output differs by")
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+def test_even_kernel_with_same_padding(merge_exactly, convs_of):
+    model = Function(lambda net, x: net.first(x) + x, nn.Conv2d(4, 4, 2, padding="same"))
+    merged = merge_exactly(model, torch.randn(1, 4, 5, 5))
+    assert convs_of(merged) == ["reparam_conv"]
+    assert F.pad in {node.target for node in merged.graph.nodes}
+
+
+def test_cropped_branches(merge_exactly, convs_of):
+    crop = nn.ZeroPad2d(-1)
+    model = Function(lambda net, x: net.first(x) + crop(x), nn.Conv2d(4, 4, 3))
+    merged = merge_exactly(model, torch.randn(1, 4, 5, 5))
+    assert merged.reparam_conv.padding == (0, 0)
+
+
+def test_padding_stays_beside_a_convolution_that_cannot_pad_so():
+    model = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(4, 4, 2), nn.ReLU()).eval()
+    image = torch.randn(1, 4, 5, 5)
+    (region,) = find_regions(model, image)
+    assert region.reason == "the padding that one convolution lacks would stay beside it"
+
+
 REFUSED = {
     "weights": (
         (nn.Conv2d(8, 8, 5, padding=2, groups=8), nn.Conv2d(8, 8, 1)),
@@ -181,10 +203,6 @@ REFUSED = {
     "geometry": (
         (nn.Conv2d(8, 8, 1, stride=9), nn.Conv2d(8, 8, 1, stride=8)),
         "its branches have strides (9, 9) and (8, 8)",
-    ),
-    "cropping": (
-        (nn.Sequential(nn.ZeroPad2d(-1), nn.Conv2d(8, 8, 1)), nn.ZeroPad2d(-1)),
-        "one convolution would have to crop its input by 1",
     ),
     "border": (
         (nn.Sequential(nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, padding=1)), nn.Identity()),

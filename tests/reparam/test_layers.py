@@ -2,7 +2,17 @@ import pytest
 import torch
 from torch import nn
 
-from repq_fx.reparam import ConvMap, MapError, from_conv, from_linear, identity, to_conv, to_linear
+from repq_fx.reparam import (
+    ConvMap,
+    MapError,
+    from_conv,
+    from_linear,
+    identity,
+    split_padding,
+    to_conv,
+    to_linear,
+)
+from tests.reparam.random_maps import apply
 
 CONVS = {
     "plain": lambda: nn.Conv2d(4, 6, 3),
@@ -73,39 +83,26 @@ def test_module_draws_no_random_numbers():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
-def test_even_same_padding_keeps_its_kernel():
-    conv = nn.Conv2d(2, 2, (2, 4), padding="same")
-    restored = to_conv(from_conv(conv), like=conv.weight, requires_grad=False)
-    assert (restored.padding, restored.kernel_size) == ("same", (2, 4))
-    image = torch.randn(1, 2, 5, 6)
-    torch.testing.assert_close(restored(image), conv(image), rtol=0, atol=0)
-
-
-def test_other_asymmetric_padding_becomes_taps_of_zeros():
-    kernel = torch.randn(1, 1, 3, 2, dtype=torch.float64)
-    conv_map = ConvMap(kernel, padding=((2, 0), (1, 1)), dilation=(2, 1))
-    conv = to_conv(conv_map, like=kernel, requires_grad=False)
-    assert (conv.padding, conv.kernel_size) == ((2, 1), (4, 2))
-    image = torch.randn(1, 1, 7, 6, dtype=torch.float64)
-    expected = nn.functional.conv2d(nn.functional.pad(image, (1, 1, 2, 0)), kernel, dilation=(2, 1))
-    torch.testing.assert_close(conv(image), expected)
-
-
+@pytest.mark.parametrize("mode", ["zeros", "circular"])
 @pytest.mark.parametrize(
-    ("conv_map", "reason"),
-    [
-        (ConvMap(torch.ones(1, 1, 3, 3), padding=((-1, 0), (0, 0))), "crop its input by 1"),
-        (
-            ConvMap(torch.ones(1, 1, 3, 3), padding=((1, 0), (0, 0)), dilation=(2, 2)),
-            "pads 1 before and 0 after, with dilation 2",
-        ),
-    ],
-    ids=["crop", "dilation"],
+    "padding", [((2, 0), (1, 1)), ((1, 2), (3, 1)), ((-1, 2), (0, -1))], ids=str
 )
-def test_padding_that_no_module_has_is_refused(conv_map, reason):
-    with pytest.raises(MapError, match=reason):
-        to_conv(conv_map, like=torch.ones(1), requires_grad=False)
+def test_padding_that_no_module_has_is_split_off(padding, mode):
+    kernel = torch.randn(1, 1, 3, 2, dtype=torch.float64)
+    conv_map = ConvMap(kernel, padding=padding, padding_mode=mode)
+    with pytest.raises(MapError, match="no module pads"):
+        to_conv(conv_map, like=kernel, requires_grad=False)
+    sides, rest = split_padding(conv_map)
+    image = torch.randn(1, 1, 7, 6, dtype=torch.float64)
+    amounts = [amount for pair in reversed(sides) for amount in pair]
+    padded = nn.functional.pad(image, amounts, "constant" if mode == "zeros" else mode)
+    conv = to_conv(rest, like=kernel, requires_grad=False)
+    torch.testing.assert_close(conv(padded), apply(conv_map, image))
+
+
+def test_equal_padding_is_not_split():
+    conv_map = from_conv(nn.Conv2d(2, 2, 3, padding=(1, 0)))
+    assert split_padding(conv_map) == (None, conv_map)
 
 
 @pytest.mark.parametrize("spatial_dims", [0, 1, 2])

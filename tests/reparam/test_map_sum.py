@@ -7,7 +7,6 @@ from torch import nn
 from repq_fx.reparam import MapError, add, from_conv, identity, regroup, to_conv
 from tests.reparam.random_maps import apply, conv_maps
 
-
 STRIDES = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
