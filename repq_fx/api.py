@@ -99,6 +99,7 @@ def quantize(
     *,
     scheme: Scheme = _DEFAULT_SCHEME,
     backend: str | Backend = Backend.X86,
+    leaves: passes.Leaves = (),
     progress: bool = True,
 ) -> GraphModule:
     """Merge, prepare, calibrate and convert in one call; `model` is not changed.
@@ -109,6 +110,7 @@ def quantize(
         example_inputs: The model's inputs; by default taken from the first batch of `data`.
         scheme: Bits, weight quantizer and range rule.
         backend: As for `convert`.
+        leaves: Qualified names or types of modules to leave in float as they are; see `trace`.
         progress: Show a progress bar.
 
     Raises:
@@ -130,7 +132,7 @@ def quantize(
             raise CalibrationError("quantize: the calibration data is empty.")
         example_inputs = model_inputs(first, 1, "calibration batch 0")
         data = data if isinstance(data, Tensor) else chain([first], batches)
-    merged = passes.reparameterize(model, example_inputs)
+    merged = passes.merge_graph(model, example_inputs, leaves=leaves)
     prepared = prepare(merged, example_inputs, scheme)
     calibrate(prepared, data, progress=progress)
     return convert(prepared, backend)

@@ -52,7 +52,7 @@ def demo(
     has not seen and 128 training images for calibration.
     """
     model, test_images, test_labels, calibration_images = _load_assets()
-    merged = passes.reparameterize(model, test_images[:2]).to(memory_format=torch.channels_last)
+    merged = passes.merge_graph(model, test_images[:2]).to(memory_format=torch.channels_last)
     candidates = _candidates(merged, calibration_images)
     latency = analysis.measure_latency(
         {candidate.name: candidate.model for candidate in candidates},

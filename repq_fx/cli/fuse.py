@@ -31,8 +31,7 @@ def fuse(
     else:
         shape = _shape(input_shape)
     example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    regions = passes.find_regions(network, example)
-    merged = passes.reparameterize(network, example)
+    merged, regions = passes.merge_with_report(network, example)
     state = {name: value.contiguous() for name, value in merged.state_dict().items()}
     export.write_atomically(out, safetensors_bytes(state, {"format": "pt"}))
     _print_regions(model, regions)
@@ -54,14 +53,20 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _print_regions(model: str, regions: list[passes.Region]) -> None:
-    table = Table(title=f"Branches of {model}", title_justify="left")
-    for heading in ("region", "branches", "parameters", "result"):
+    table = Table(title=f"Linear regions of {model}", title_justify="left")
+    for heading in ("region", "branches", "layers", "parameters", "multiplications", "result"):
         table.add_column(heading)
     for region in regions:
         table.add_row(
             region.name,
             str(region.branches),
-            f"{region.parameters_before} -> {region.parameters_after}",
+            str(region.convs),
+            _change(region.parameters_before, region.parameters_after),
+            _change(region.multiply_adds_before, region.multiply_adds_after),
             "merged" if region.merged else f"left: {region.reason}",
         )
     Console().print(table)
+
+
+def _change(before: int, after: int) -> str:
+    return f"{before:,}" if before == after else f"{before:,} -> {after:,}"

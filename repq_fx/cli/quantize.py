@@ -61,7 +61,7 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     seconds = time.perf_counter() - start
     export.save(int8, out)
 
-    merged = passes.reparameterize(network, example).to(memory_format=torch.channels_last)
+    merged = passes.merge_graph(network, example).to(memory_format=torch.channels_last)
     latency = analysis.measure_latency({"FP32": merged, "INT8": int8}, (example,), threads=threads)
     float_scores, int8_scores = (
         analysis.predict(candidate, images.batches(size=batch_size), label=label)

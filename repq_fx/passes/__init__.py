@@ -2,6 +2,9 @@
 
 from .example import ExampleInputs as ExampleInputs
 from .pipeline import find_regions as find_regions
+from .pipeline import merge_graph as merge_graph
+from .pipeline import merge_with_report as merge_with_report
 from .pipeline import reparameterize as reparameterize
 from .region import Region as Region
+from .symbolic import Leaves as Leaves
 from .trace import trace as trace

@@ -16,14 +16,19 @@ _TOLERANCES: Mapping[torch.dtype, float] = {
 """Largest difference relative to the largest magnitude; dtypes that are absent must be equal."""
 
 
-def difference(expected: object, actual: object) -> str | None:
+def difference(expected: object, actual: object, tolerance: float | None = None) -> str | None:
     """Where `actual` departs from `expected`, as the end of a sentence; None if they agree.
 
     Tensors agree when shape and dtype are equal and no element differs by more than 1e-4 (float32)
     of the largest magnitude; NaN agrees with NaN. Tuples, lists and mappings are compared entry by
     entry, anything else with ``==``.
+
+    Args:
+        expected: What is right.
+        actual: What is compared with it.
+        tolerance: Largest relative difference; by default that of the dtype.
     """
-    return next(_differences("output", expected, actual), None)
+    return next(_differences("output", expected, actual, tolerance), None)
 
 
 def relative_error(expected: Tensor, actual: Tensor) -> float:
@@ -44,31 +49,36 @@ def relative_error(expected: Tensor, actual: Tensor) -> float:
     return error / scale if scale > 0 else error
 
 
-def _differences(path: str, expected: object, actual: object) -> Iterator[str]:
+def _differences(
+    path: str, expected: object, actual: object, tolerance: float | None
+) -> Iterator[str]:
     if isinstance(expected, Tensor) and isinstance(actual, Tensor):
-        yield from _tensor_differences(path, expected, actual)
+        yield from _tensor_differences(path, expected, actual, tolerance)
     elif isinstance(expected, Mapping) and isinstance(actual, Mapping):
         if list(expected) != list(actual):
             yield f"{path} has keys {list(actual)} instead of {list(expected)}"
         else:
             for key in expected:
-                yield from _differences(f"{path}[{key!r}]", expected[key], actual[key])
+                yield from _differences(f"{path}[{key!r}]", expected[key], actual[key], tolerance)
     elif isinstance(expected, tuple | list) and isinstance(actual, tuple | list):
         if len(expected) != len(actual):
             yield f"{path} has {len(actual)} entries instead of {len(expected)}"
         else:
             for index, (known, found) in enumerate(zip(expected, actual, strict=True)):
-                yield from _differences(f"{path}[{index}]", known, found)
+                yield from _differences(f"{path}[{index}]", known, found, tolerance)
     elif type(expected) is not type(actual) or expected != actual:
         yield f"{path} is a {type(actual).__name__} unlike the {type(expected).__name__} before"
 
 
-def _tensor_differences(path: str, expected: Tensor, actual: Tensor) -> Iterator[str]:
+def _tensor_differences(
+    path: str, expected: Tensor, actual: Tensor, tolerance: float | None
+) -> Iterator[str]:
     before, after = ((tuple(t.shape), t.dtype) for t in (expected, actual))
     if before != after:
         yield f"{path} is {after[1]} {list(after[0])} instead of {before[1]} {list(before[0])}"
         return
-    tolerance = _TOLERANCES.get(expected.dtype, 0.0)
+    if tolerance is None or not expected.is_floating_point():
+        tolerance = _TOLERANCES.get(expected.dtype, 0.0)
     error = relative_error(expected, actual)
     if error > tolerance:
         yield f"{path} differs by {error:.1e} relative, more than {tolerance:.0e}"

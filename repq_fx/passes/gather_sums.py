@@ -10,22 +10,25 @@ from torch.fx import Node
 
 from ..reparam import MapError, add
 from .affine_value import AffineValue, Source
-from .affine_views import Features, affine_values
+from .affine_views import Features
 
 _SUMS = (operator.add, torch.add)
 
 
-def gather_sums(features: Features) -> bool:
+def gather_sums(features: Features, values: Mapping[Node, AffineValue]) -> bool:
     """Reorder sums in place so that their largest part that is affine in one source comes first.
 
     In ``a(x) + relu(b) + c(x)`` no node is ``a(x) + c(x)``. Only sums in which such a part is
     scattered change; a sum that is affine as a whole, or whose affine summands are next to each
     other, stays as it is.
 
+    Args:
+        features: The graph.
+        values: From `affine_values`.
+
     Returns:
         Whether the graph changed.
     """
-    values = affine_values(features)
     sums = (node for node in features.graph_module.graph.nodes if _is_sum(features, node))
     roots = [node for node in sums if not _is_summand(features, node)]
     changed = [root for root in roots if _gather(features, values, root)]

@@ -1,5 +1,6 @@
 """Replace every linear region of a graph by one convolution."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from operator import attrgetter
@@ -7,14 +8,16 @@ from operator import attrgetter
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from .affine_value import Source
-from .affine_views import Features, features_of
+from .affine_value import AffineValue, Source
+from .affine_views import Features, affine_values, features_of
 from .gather_sums import gather_sums
 from .plan_regions import plan_regions
 from .region import Candidate, Region
 from .region_names import RegionNames, preferred_name
 from .replacement import Replacement
 from .verify_regions import verify_regions
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def merge_regions(graph_module: GraphModule, inputs: tuple[Tensor, ...]) -> list[Region]:
@@ -32,30 +35,36 @@ def merge_regions(graph_module: GraphModule, inputs: tuple[Tensor, ...]) -> list
         The merged and the refused regions, in graph order.
     """
     features = features_of(graph_module, inputs)
-    gather_sums(features)
-    planned, replacements = _verified_plan(features, inputs)
+    values = affine_values(features)
+    if gather_sums(features, values):
+        values = affine_values(features)
+    planned, replacements = _verified_plan(features, values, inputs)
     regions = {candidate: _describe(graph_module, candidate) for candidate in planned}
     regions |= _rewrite(graph_module, replacements, regions)
+    _LOGGER.info(
+        "Merged %d regions, refused %d.", len(replacements), len(regions) - len(replacements)
+    )
     return list(regions.values())
 
 
 def _verified_plan(
-    features: Features, inputs: tuple[Tensor, ...]
+    features: Features, values: Mapping[Node, AffineValue], inputs: tuple[Tensor, ...]
 ) -> tuple[list[Candidate], dict[Candidate, Replacement]]:
     """Plan until every accepted region agrees with its layer on the example."""
     failures: dict[tuple[Node, Source], str] = {}
     verified: dict[tuple[Node, Source], Replacement] = {}
     while True:
-        planned = plan_regions(features, failures)
+        planned = plan_regions(features, values, failures)
         accepted = {(c.root, c.source): c for c in planned if c.reason is None}
-        if accepted.keys() <= verified.keys():
-            return planned, {candidate: verified[key] for key, candidate in accepted.items()}
         new = [candidate for key, candidate in accepted.items() if key not in verified]
-        for candidate, verdict in verify_regions(features, new, inputs).items():
+        verdicts = verify_regions(features, new, inputs) if new else {}
+        for candidate, verdict in verdicts.items():
             if isinstance(verdict, Replacement):
                 verified[candidate.root, candidate.source] = verdict
             else:
                 failures[candidate.root, candidate.source] = verdict
+        if accepted.keys() <= verified.keys():
+            return planned, {candidate: verified[key] for key, candidate in accepted.items()}
 
 
 def _describe(graph_module: GraphModule, candidate: Candidate) -> Region:

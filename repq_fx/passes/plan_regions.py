@@ -10,7 +10,7 @@ from torch.fx import Node
 
 from ..reparam import ConvMap, split_padding
 from .affine_value import AffineValue, Source, called_module
-from .affine_views import Features, affine_values
+from .affine_views import Features
 from .border_rules import BORDERS
 from .layer_rules import (
     CONV_FUNCTIONS,
@@ -28,7 +28,9 @@ _TRANSPOSED = {*TRANSPOSED_CONV_MODULES, *TRANSPOSED_CONV_FUNCTIONS}
 _LAYERS = {*CONV_MODULES, *CONV_FUNCTIONS, *LINEAR, *_TRANSPOSED}
 
 
-def plan_regions(features: Features, failures: Failures) -> list[Candidate]:
+def plan_regions(
+    features: Features, values: Mapping[Node, AffineValue], failures: Failures
+) -> list[Candidate]:
     """The regions that one convolution can replace, and those that were refused, in graph order.
 
     The largest region around a node wins: roots are tried from the outputs backwards, and the
@@ -37,9 +39,10 @@ def plan_regions(features: Features, failures: Failures) -> list[Candidate]:
 
     Args:
         features: The graph.
+        values: From `affine_values`.
         failures: Roots and sources that an earlier plan accepted, and what was wrong with that.
     """
-    return _Planner(features, affine_values(features), failures).plan()
+    return _Planner(features, values, failures).plan()
 
 
 class _Planner:

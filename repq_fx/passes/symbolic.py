@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx import GraphModule, Node
-from torch.fx.node import Target
+from torch.fx.node import Argument, Target
 
 from ..errors import TraceError
 from .example import run
@@ -35,7 +35,7 @@ def symbolic_trace(
         TraceError: ``forward`` does something that a proxy cannot; the message names the submodule
             and the line.
     """
-    tracer = _Tracer(inputs, leaves)
+    tracer = _Tracer(model, inputs, leaves)
     try:
         with torch.random.fork_rng():
             graph: Any = run(lambda: tracer.trace(model), ())
@@ -49,8 +49,12 @@ def symbolic_trace(
 class _Tracer(fx.Tracer):
     """Records layers of torch as one node each, and remembers in which module tracing failed."""
 
-    def __init__(self, inputs: tuple[Tensor, ...], leaves: Leaves) -> None:
+    def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...], leaves: Leaves) -> None:
         super().__init__()
+        # Torch looks for each name among all, which takes longer than all the rest in deep models.
+        tensors = (*model.named_parameters(), *model.named_buffers())
+        self._names = {id(tensor): name for name, tensor in tensors}
+        self._paths: dict[int, str] = {id(module): path for path, module in model.named_modules()}
         self._inputs = inputs
         self._leaves = leaves
         self._is_running = False  # a layer, on the example, rather than recording its parts
@@ -85,11 +89,28 @@ class _Tracer(fx.Tracer):
                 self._failure = (error, m)
             raise
 
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+    def getattr(
+        self,
+        attr: str,  # noqa: ARG002
+        attr_val: Any,
+        parameter_proxy_cache: dict[str, Any],
+    ) -> Any:
         """A parameter of a module as a proxy."""
-        if self._is_running:
+        name = self._names.get(id(attr_val))
+        if self._is_running or name is None or not isinstance(attr_val, nn.Parameter):
             return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
+    def create_arg(self, a: Any) -> Argument:
+        """What stands in the graph for an argument."""
+        name = self._names.get(id(a))
+        return super().create_arg(a) if name is None else self.create_node("get_attr", name, (), {})
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        """The qualified name of a module."""
+        return self._paths[id(mod)]
 
     def proxy(self, node: Node) -> KnownProxy:
         """A proxy that can be given its value."""

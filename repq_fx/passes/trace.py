@@ -1,8 +1,8 @@
 """Tracing: a `GraphModule` that is checked to compute what the model computes."""
 
 import copy
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -12,34 +12,35 @@ from ..errors import TraceError
 from .agreement import difference
 from .example import ExampleInputs, as_inputs, random_like, run
 from .exported import export_trace
-from .symbolic import symbolic_trace
+from .symbolic import Leaves, symbolic_trace
 
 Tracing = Callable[[nn.Module, tuple[Tensor, ...]], GraphModule]
 
-_TRACINGS: Mapping[str, Tracing] = MappingProxyType(
-    {"Symbolic tracing": symbolic_trace, "torch.export": export_trace}
-)
-"""Tried in this order; the first faithful result wins."""
 
-
-def trace(model: nn.Module, example_inputs: ExampleInputs) -> GraphModule:
+def trace(model: nn.Module, example_inputs: ExampleInputs, *, leaves: Leaves = ()) -> GraphModule:
     """Record `model` as a graph of layers and operators.
 
-    The model and the graph are compared on the example and on a random input, because some models
-    trace without an error to a graph that computes something else.
+    Symbolic tracing by `torch.fx` is tried first, then `torch.export`, whose graph is lifted back
+    to layers under their original names. The model and the graph are compared on the example and on
+    a random input, because some models trace without an error to a graph that computes something
+    else.
 
     Args:
         model: A float model in evaluation mode. It is copied, never changed.
         example_inputs: Its positional inputs; later arguments of ``forward`` keep their defaults.
+        leaves: Qualified names or types of modules to keep as they are, one node each, such as a
+            detection head whose forward depends on values. With any, only symbolic tracing is
+            tried.
 
     Returns:
         A graph module in evaluation mode that shares nothing with `model`.
 
     Raises:
         TypeError: `model` is not a module, or the inputs are no tensors.
-        ValueError: The inputs are empty, or `model` fails on them.
+        ValueError: The inputs are empty, `model` fails on them, or it has no such leaf.
         TraceError: The model is in training mode, quantized or without data, cannot be traced (the
-            message names the submodule and the line), or its graph computes something else.
+            message names, for each way of tracing, the submodule and the line), or its graph
+            computes something else.
 
     Example:
         >>> import torch
@@ -49,13 +50,13 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> GraphModule:
         Conv2d(1, 16, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
     """
     inputs = as_inputs(example_inputs)
-    _require_traceable(model)
+    require_traceable(model, leaves)
     samples = [inputs, random_like(inputs)]
     expected = _outputs(model, samples)
     failures: dict[str, TraceError] = {}
-    for name, tracing in _TRACINGS.items():
+    for name, tracing in _tracings(leaves).items():
         try:
-            traced = tracing(_copy(model), inputs)
+            traced = tracing(copy_of(model), inputs)
             _require_faithful(traced, samples, expected)
         except TraceError as error:
             failures[name] = error
@@ -66,9 +67,28 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> GraphModule:
     raise TraceError(f"Cannot trace {type(model).__name__}. {reasons}") from first
 
 
-def _require_traceable(model: nn.Module) -> None:
+def _tracings(leaves: Leaves) -> dict[str, Tracing]:
+    """Ways to trace, the first to be tried first; export knows no leaves."""
+    tracings: dict[str, Tracing] = {"Symbolic tracing": partial(symbolic_trace, leaves=leaves)}
+    if not leaves:
+        tracings["torch.export"] = export_trace
+    return tracings
+
+
+def require_traceable(model: nn.Module, leaves: Leaves = ()) -> None:
+    """Check what no way of tracing could do without.
+
+    Raises:
+        TypeError: `model` is not a module.
+        ValueError: `model` has no such leaf.
+        TraceError: `model` is in training mode, quantized or without data.
+    """
     if not isinstance(model, nn.Module):
         raise TypeError(f"Cannot trace a {type(model).__name__}; give a torch.nn.Module.")
+    known = {*dict(model.named_modules()), *map(type, model.modules())}
+    missing = [leaf for leaf in leaves if leaf not in known]
+    if missing:
+        raise ValueError(f"{type(model).__name__} has no module {missing[0]!r} to keep as a leaf.")
     # A plain nn.Module is a container without a forward; torch.fx leaves them in training mode.
     training = [
         f"'{name}' ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
@@ -97,7 +117,12 @@ def _problem(tensor: Tensor) -> str | None:
     return None
 
 
-def _copy(model: nn.Module) -> nn.Module:
+def copy_of(model: nn.Module) -> nn.Module:
+    """A copy that shares nothing: some models rewrite their own parameters in forward.
+
+    Raises:
+        TraceError: It cannot be copied.
+    """
     try:
         return copy.deepcopy(model)
     except Exception as error:
@@ -107,8 +132,7 @@ def _copy(model: nn.Module) -> nn.Module:
 
 
 def _outputs(model: nn.Module, samples: list[tuple[Tensor, ...]]) -> list[object]:
-    # Some models rewrite their own parameters in forward, so even running one takes a copy.
-    reference = _copy(model)
+    reference = copy_of(model)
     try:
         return [run(reference, sample) for sample in samples]
     except Exception as error:

@@ -1,7 +1,7 @@
 import torch
 from torch import fx, nn
 
-from repq_fx.passes.affine_views import features_of
+from repq_fx.passes.affine_views import affine_values, features_of
 from repq_fx.passes.plan_regions import plan_regions
 
 
@@ -25,7 +25,8 @@ class Chain(nn.Module):
 def plan(model, image):
     traced = fx.symbolic_trace(model.eval())
     before = str(traced.graph)
-    planned = plan_regions(features_of(traced, (image,)), {})
+    features = features_of(traced, (image,))
+    planned = plan_regions(features, affine_values(features), {})
     assert str(traced.graph) == before
     return [
         ([node.name for node in candidate.interior], candidate.source.node.name, candidate.reason)

@@ -1,0 +1,95 @@
+"""Merge what can be merged of a model that cannot be traced as a whole."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from ..errors import TraceError
+from .erase_assertions import erase_assertions
+from .example import run
+from .merge_regions import merge_regions
+from .region import Region
+from .symbolic import Leaves
+from .trace import copy_of, trace
+
+_Calls = Mapping[str, list[tuple[Tensor, ...] | None]]
+
+
+def merge_parts(
+    model: nn.Module, inputs: tuple[Tensor, ...], leaves: Leaves
+) -> tuple[nn.Module, list[Region]]:
+    """A copy of `model` in which the largest submodules that can be traced are merged.
+
+    A submodule is traced on what it gets when `model` runs on the example. One that is called with
+    anything but tensors, or with tensors of different shapes, is taken apart further.
+
+    Args:
+        model: A model in evaluation mode; not changed.
+        inputs: The example.
+        leaves: As for `trace`.
+
+    Returns:
+        The copy, and the regions of all parts; none if no part could be traced.
+    """
+    merged = copy_of(model)
+    calls = _recorded_calls(merged, inputs)
+    regions: list[Region] = []
+    parts = {path: part for path, part in _parts(merged, "", calls, leaves) if part is not None}
+    for path, (graph_module, own_inputs) in parts.items():
+        erase_assertions(graph_module)
+        found = merge_regions(graph_module, own_inputs)
+        regions += [replace(region, name=f"{path}.{region.name}") for region in found]
+        if any(region.merged for region in found):
+            merged.set_submodule(path, graph_module)
+    return merged, regions
+
+
+def _parts(
+    model: nn.Module, path: str, calls: _Calls, leaves: Leaves
+) -> Iterator[tuple[str, tuple[GraphModule, tuple[Tensor, ...]] | None]]:
+    """The largest submodules below `path` that can be traced, with what they are called with."""
+    for name, child in model.get_submodule(path).named_children():
+        own_path = f"{path}.{name}" if path else name
+        if own_path in leaves or type(child) in leaves or not any(child.children()):
+            continue
+        inputs = _common_inputs(calls.get(own_path, []))
+        try:
+            if inputs is None:
+                raise TraceError(f"'{own_path}' is not called with tensors of one shape.")
+            yield own_path, (trace(child, inputs, leaves=leaves), inputs)
+        except (TraceError, ValueError):
+            yield from _parts(model, own_path, calls, leaves)
+
+
+def _recorded_calls(model: nn.Module, inputs: tuple[Tensor, ...]) -> _Calls:
+    """What each submodule is called with; None for a call with other things than tensors."""
+    calls: dict[str, list[tuple[Tensor, ...] | None]] = {}
+    handles = []
+    for path, module in model.named_modules():
+
+        def record(
+            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path
+        ) -> None:
+            is_plain = args and not kwargs and all(isinstance(entry, Tensor) for entry in args)
+            # A layer may overwrite its input.
+            calls.setdefault(path, []).append(tuple(a.clone() for a in args) if is_plain else None)
+
+        handles.append(module.register_forward_pre_hook(record, with_kwargs=True))
+    try:
+        run(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _common_inputs(calls: list[tuple[Tensor, ...] | None]) -> tuple[Tensor, ...] | None:
+    """The inputs of the first call, if all calls have such inputs."""
+    if not calls or calls[0] is None:
+        return None
+    shapes = [entry.shape for entry in calls[0]]
+    alike = all(call is not None and [e.shape for e in call] == shapes for call in calls)
+    return calls[0] if alike else None

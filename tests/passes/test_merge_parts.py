@@ -1,0 +1,111 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from repq_fx.errors import TraceError
+from repq_fx.nn import RepVGGBlock
+from repq_fx.passes import find_regions, merge_graph, reparameterize, trace
+
+
+class Head(nn.Module):
+    """A forward that depends on values, as the decoding of detections does."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = RepVGGBlock(4, 4)
+
+    def forward(self, x):
+        y = self.block(x)
+        return y if float(y.mean()) > -1e9 else y * 0
+
+
+class Detector(nn.Module):
+    """A body that can be traced, called by a head that cannot."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(RepVGGBlock(3, 4), RepVGGBlock(4, 4))
+        self.head = Head()
+
+    def forward(self, x):
+        features = self.body(x)
+        return {"features": features, "boxes": self.head(features)}
+
+
+IMAGE = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+
+
+@pytest.fixture
+def detector(randomize_batch_norm):
+    return randomize_batch_norm(Detector()).double().eval()
+
+
+def assert_same(merged, model):
+    with torch.no_grad():
+        for image in (IMAGE, torch.randn(3, 3, 9, 7, dtype=torch.float64)):
+            known, found = model(image), merged(image)
+            torch.testing.assert_close(found, known, rtol=1e-9, atol=1e-9)
+
+
+def test_parts_of_a_model_that_cannot_be_traced(detector, convs_of):
+    before = copy.deepcopy(detector.state_dict())
+    merged = reparameterize(detector, IMAGE)
+    assert type(merged) is Detector
+    assert convs_of(merged) == ["body.0.reparam_conv", "body.1.reparam_conv",
+                                "head.block.reparam_conv"]  # fmt: skip
+    assert all(torch.equal(before[name], value) for name, value in detector.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in merged.modules())
+    assert_same(merged, detector)
+
+
+def test_regions_of_parts_have_the_names_of_the_model(detector):
+    names = [region.name for region in find_regions(detector, IMAGE)]
+    assert names == ["body.0.reparam_conv", "body.1.reparam_conv", "head.block.reparam_conv"]
+
+
+@pytest.mark.parametrize("leaf", ["head", Head], ids=["name", "type"])
+def test_head_as_a_leaf(detector, convs_of, leaf):
+    merged = merge_graph(detector, IMAGE, leaves=[leaf])
+    assert convs_of(merged)[:2] == ["body.0.reparam_conv", "body.1.reparam_conv"]
+    assert isinstance(merged.head, Head)
+    assert_same(merged, detector)
+
+
+def test_whole_graph_is_refused(detector):
+    with pytest.raises(TraceError, match=r"Symbolic tracing: .*'head'.*torch.export: .*'head'"):
+        merge_graph(detector, IMAGE)
+
+
+def test_unknown_leaf_is_named(detector):
+    with pytest.raises(ValueError, match="Detector has no module 'neck' to keep as a leaf"):
+        trace(detector, IMAGE, leaves=["neck"])
+
+
+def test_part_called_with_two_shapes_is_taken_apart(randomize_batch_norm, convs_of):
+    class Pyramid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shared = nn.Sequential(RepVGGBlock(3, 3), RepVGGBlock(3, 3))
+            self.own = RepVGGBlock(3, 3)
+
+        def forward(self, x):
+            if float(x.std()) < 0:
+                return x
+            return self.shared(x).mean() + self.shared(x[:, :, ::2]).mean() + self.own(x).mean()
+
+    model = randomize_batch_norm(Pyramid()).double().eval()
+    merged = reparameterize(model, IMAGE)
+    assert "own.reparam_conv" in convs_of(merged)
+    assert len(convs_of(merged)) == 5
+    assert_same(merged, model)
+
+
+def test_nothing_that_can_be_traced():
+    class Opaque(nn.Module):
+        def forward(self, x):
+            return x if float(x.sum()) > 0 else -x
+
+    with pytest.raises(TraceError, match="Cannot trace Opaque"):
+        reparameterize(Opaque().eval(), IMAGE)
