@@ -3,7 +3,7 @@
 import torch
 
 from . import arithmetic_rules, border_rules, layer_rules, layout_rules
-from .affine_value import OPAQUE, AffineValue, Call, called_module
+from .affine_value import OPAQUE, AffineValue, Call, called_module, layer_type
 
 _TABLES = (layer_rules, arithmetic_rules, border_rules, layout_rules)
 _MODULE_RULES = {**layer_rules.MODULE_RULES, **border_rules.MODULE_RULES}
@@ -21,9 +21,8 @@ def apply_rule(call: Call) -> AffineValue:
     if node.target not in _TAKES_SIZES and not all(map(call.is_tensor, node.all_input_nodes)):
         return OPAQUE  # depends on a size or another number that is known only when the graph runs
     if node.op == "call_module":
-        # A subclass of a layer may compute anything, so the type decides.
         module = called_module(call.graph_module, node)
-        rule = None if module is None else _MODULE_RULES.get(type(module))
+        rule = None if module is None else _MODULE_RULES.get(layer_type(module))
     elif node.op == "call_function" and callable(node.target):
         rule = _FUNCTION_RULES.get(node.target)
     elif node.op == "call_method":

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.nn.utils.parametrize import is_parametrized
 
 from ..reparam import ConvMap, MapError, add
 from .constants import Constants
@@ -152,3 +153,11 @@ def called_module(graph_module: GraphModule, node: Node) -> nn.Module | None:
     module = graph_module.get_submodule(str(node.target))
     # Hooks also are how pruning and the older weight and spectral norms compute their weights.
     return None if module._forward_hooks or module._forward_pre_hooks else module
+
+
+def layer_type(module: nn.Module) -> type[nn.Module]:
+    """The class of a layer; a subclass may compute anything, so it is none of its base.
+
+    Only `torch.nn.utils.parametrize` makes a subclass that is: it computes the tensors.
+    """
+    return type(module).__mro__[1] if is_parametrized(module) else type(module)

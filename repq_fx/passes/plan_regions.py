@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from ..reparam import ConvMap, split_padding
-from .affine_value import AffineValue, Source, called_module
+from .affine_value import AffineValue, Source, called_module, layer_type
 from .affine_views import Features
 from .border_rules import BORDERS
 from .layer_rules import (
@@ -136,7 +136,7 @@ class _Planner:
     def _operator(self, node: Node) -> object:
         """The type of the module that a node calls, or its function."""
         module = called_module(self._features.graph_module, node)
-        return node.target if module is None else type(module)
+        return node.target if module is None else layer_type(module)
 
     def _multiply_adds(self, node: Node, weight: Tensor) -> int:
         # Each tap is multiplied once for each position, of the input where that is transposed. In
@@ -148,7 +148,12 @@ class _Planner:
     def _is_one_layer(self, candidate: Candidate) -> bool:
         """Whether the region is what would replace it: a layer, perhaps between permutations."""
         rest = [node for node in candidate.interior if node.target not in LAYOUTS]
-        return len(rest) == 1 and rest[0] in candidate.weights and rest[0].op == "call_module"
+        return len(rest) == 1 and rest[0] in candidate.weights and self._is_module(rest[0])
+
+    def _is_module(self, node: Node) -> bool:
+        """Whether a layer is a plain module; weights that are computed can be computed now."""
+        module = called_module(self._features.graph_module, node)
+        return module is not None and type(module) is layer_type(module)
 
     def _judged(self, candidate: Candidate, view: ConvMap) -> Candidate:
         """The candidate, which computes `view`, with its cost and why it must not be merged."""

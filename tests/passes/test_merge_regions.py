@@ -259,3 +259,11 @@ def test_report_counts_branches_and_parameters():
     )
     assert region.source == "input_1"
     assert region.nodes[-1] == region.root
+
+
+@pytest.mark.parametrize("rest", [[nn.BatchNorm2d(4)], []], ids=["norm", "alone"])
+def test_parametrized_convolution_becomes_a_plain_one(merge_exactly, rest):
+    conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3))
+    merged = merge_exactly(nn.Sequential(conv, *rest), torch.randn(1, 4, 5, 5))
+    assert set(merged.state_dict()) == {"0.weight", "0.bias"}
+    assert type(merged.get_submodule("0")) is nn.Conv2d
