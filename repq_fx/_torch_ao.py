@@ -28,12 +28,20 @@ from torch.nn import Module
 
 from .errors import PrecisionWarning
 
+# Of torch's own use of itself, which nobody who calls us can change.
+_DEPRECATIONS = (
+    ".*torch.ao.quantization is deprecated.*",
+    "Please use quant_min and quant_max to specify the range for observers.*",
+    "torch.quantize_per_tensor, .* are deprecated.*",
+)
+
 
 @contextmanager
 def _without_deprecation_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch.ao")
-        warnings.filterwarnings("ignore", message=".*torch.ao.quantization is deprecated.*")
+        for message in _DEPRECATIONS:
+            warnings.filterwarnings("ignore", message=message)
         yield
 
 

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save as safetensors_bytes
 
@@ -13,6 +12,7 @@ from .. import analysis, export, passes
 from ..errors import RepqError
 from .measurements import float_size
 from .model_source import build_model, load_weights
+from .report import wide_console
 
 
 def fuse(
@@ -65,7 +65,7 @@ def _print_regions(model: str, regions: list[passes.Region]) -> None:
             _change(region.multiply_adds_before, region.multiply_adds_after),
             "merged" if region.merged else f"left: {region.reason}",
         )
-    Console().print(table)
+    wide_console().print(table)
 
 
 def _change(before: int, after: int) -> str:

@@ -52,12 +52,18 @@ def print_table(title: str, rows: Sequence[Row]) -> None:
     """Print one line per row, without the columns that nothing was measured for."""
     columns = [c for c in _COLUMNS if any(getattr(row, c[0]) is not None for row in rows)]
     table = Table(title=title, title_justify="left")
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     for _, heading, _ in columns:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(row.name, *(_cell(getattr(row, field), form) for field, _, form in columns))
-    Console().print(table)
+    wide_console().print(table)
+
+
+def wide_console() -> Console:
+    """The terminal; a file or a pipe has no width, and gets lines that are not broken."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
 
 
 def write_json(path: Path, rows: Sequence[Row], **context: Any) -> None:
