@@ -43,6 +43,11 @@ def same_summand_twice(net, x):
     return y + x.relu() + y + net.b(x)
 
 
+def other_summand_twice(net, x):
+    y = x.relu()
+    return net.a(x) + y + net.b(x) + y
+
+
 def sum_used_twice(net, x):
     y = net.a(x) + x.relu()
     return y + net.b(x) + y
@@ -63,6 +68,16 @@ def two_sums(net, x):
     return net.c(y) + y.tanh() + net.d(y)
 
 
+def sum_used_elsewhere(net, x):
+    y = net.a(x) + x.relu()
+    return y + net.b(x), y.sigmoid()
+
+
+def sum_of_itself(net, x):
+    y = net.a(x) + x.relu()
+    return y + y
+
+
 SCATTERED = {
     "around": (lambda net, x: net.a(x) + x.relu() + net.b(x), 1),
     "nested": (lambda net, x: x.relu() + (net.a(x) + (x.tanh() + net.b(x))), 1),
@@ -78,18 +93,9 @@ SCATTERED = {
     "later_source": (later_source, 2),
     "larger_of_two_parts": (larger_of_two_parts, 2),
     "same_summand_twice": (same_summand_twice, 1),
+    "other_summand_twice": (other_summand_twice, 1),
     "two_sums": (two_sums, 2),
 }
-
-
-def sum_used_elsewhere(net, x):
-    y = net.a(x) + x.relu()
-    return y + net.b(x), y.sigmoid()
-
-
-def gathered_sum_of_itself(net, x):
-    y = net.a(x) + x.relu()
-    return y + y
 
 
 KEPT = {
@@ -107,7 +113,7 @@ KEPT = {
     "scaled_sum": lambda net, x: torch.add(net.a(x), x.relu(), alpha=2) + net.b(x),
     "number": lambda net, x: net.a(x) + 1.0 + x.relu(),
     "sum_used_elsewhere": sum_used_elsewhere,
-    "sum_of_itself": gathered_sum_of_itself,
+    "sum_of_itself": sum_of_itself,
     "difference": lambda net, x: net.a(x) + x.relu() - net.b(x),
     "larger_kernel": lambda net, x: F.avg_pool2d(x, 5, 1, 2) + x.relu() + net.c(x),
 }

@@ -32,6 +32,11 @@ def from_size(_, x):
     return x.permute(0, 2, 3, 1).reshape(b, h * w, c)
 
 
+def size_after_reshape(_, x):
+    y = x.reshape(x.shape[0], 4, -1)
+    return y * 2 if y.shape[2] > 4 else y
+
+
 ANSWERED = {
     "height": lambda _, x: x * 2 if x.shape[2] > 4 else x,
     "small_height": lambda _, x: x * 2 if x.shape[2] > 6 else x,
@@ -57,6 +62,7 @@ ANSWERED = {
     "device": lambda _, x: x * 2 if x.device.type == "cpu" else x,
     "reshaped": rows,
     "reshaped_from_size": from_size,
+    "size_after_reshape": size_after_reshape,
     "scaled_batch": lambda _, x: x.sum((1, 2, 3)) / x.shape[0],
 }
 REFUSED = {

@@ -100,19 +100,19 @@ CASES = {
     ),
     "conv_in_nhwc": (
         Net(
-            lambda net, x: to_nhwc(net.norm(net.a(to_nchw(x)))),
-            a=nn.Conv2d(4, 4, 3, groups=4), norm=nn.BatchNorm2d(4),
+            lambda net, x: to_nhwc(net.norm(net.a(to_nchw(x)))) + x,
+            a=nn.Conv2d(4, 4, 3, padding=1, groups=4), norm=nn.BatchNorm2d(4),
         ),
         (2, 5, 6, 4),
         ["permute", nn.Conv2d, "permute"],
     ),
     "padded_conv_in_nhwc": (
         Net(
-            lambda net, x: net.norm(net.a(F.pad(to_nchw(x), (1, 0)))),
+            lambda net, x: to_nhwc(net.norm(net.a(F.pad(to_nchw(x), (2, 0, 1, 1))))) + x,
             a=nn.Conv2d(4, 4, 3), norm=nn.BatchNorm2d(4),
         ),
         (2, 5, 6, 4),
-        ["permute", F.pad, nn.Conv2d],
+        ["permute", F.pad, nn.Conv2d, "permute"],
     ),
     "flattened": (Net(normed_rows, a=linear(), norm=nn.BatchNorm1d(6)), (2, 3, 4), [nn.Linear]),
     "flattened_nhwc": (Net(normed_view, a=linear(), norm=nn.BatchNorm1d(6)), (2, 3, 5, 4),
@@ -193,7 +193,7 @@ def test_merged_heads_have_the_size_of_one():
 
 def test_pointwise_convolution_of_nhwc_with_groups_stays_a_convolution(merge_exactly):
     model = Net(
-        lambda net, x: to_nhwc(net.norm(net.a(to_nchw(x)))),
+        lambda net, x: to_nhwc(net.norm(net.a(to_nchw(x)))) + x,
         a=nn.Conv2d(4, 4, 1, groups=2),
         norm=nn.BatchNorm2d(4),
     )
@@ -212,10 +212,9 @@ def test_other_batch_sizes(chosen):
     torch.testing.assert_close(merged(image), model(image), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("chosen", [n for n in CHOSEN if len(CASES[n][1]) == 4], indirect=True)
 def test_channels_last(chosen):
     model, image, _ = chosen
-    if image.ndim != 4:
-        pytest.skip("not an image")
     model = model.to(memory_format=torch.channels_last)
     image = image.contiguous(memory_format=torch.channels_last)
     merged = reparameterize(model, image)
