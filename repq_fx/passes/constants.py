@@ -1,7 +1,5 @@
 """Values in a graph that do not depend on its inputs."""
 
-import operator
-from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Any
 
@@ -9,11 +7,10 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node, map_arg
 
-_MUTATES: frozenset[Callable[..., Any]] = frozenset(
-    {operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem}
-)
+from .mutation import mutated_operand, operator_name
+
 _MAKES = ("zeros", "ones", "full", "eye", "arange", "linspace", "scalar_tensor")
-_DRAWS = ("rand", "dropout", "bernoulli", "multinomial", "normal", "poisson")
+_DRAWS = ("bernoulli", "multinomial", "normal", "poisson", "rrelu", "gumbel_softmax")
 
 
 class Constants:
@@ -43,24 +40,30 @@ class Constants:
             value = self._evaluate(operand)
         return value if isinstance(value, Tensor) else None
 
-    def reads(self, node: Node) -> Iterator[Node]:
+    def reads(self, node: Node) -> list[Node]:
         """The ``get_attr`` nodes that a constant is computed from."""
-        if node.op == "get_attr":
-            yield node
-        for operand in node.all_input_nodes:
-            yield from self.reads(operand)
+        return [each for each in _with_ancestors(node) if each.op == "get_attr"]
 
     def _constant_nodes(self) -> frozenset[Node]:
         found: set[Node] = set()
-        mutated = {n.args[0] for n in self._graph_module.graph.nodes if _mutates(n) and n.args}
+        mutated = self._mutated_nodes()
         for node in self._graph_module.graph.nodes:
-            is_computed = node.op in ("call_function", "call_method") and not _is_impure(node)
-            is_pure = is_computed and found.issuperset(node.all_input_nodes)
+            is_call = node.op in ("call_function", "call_method")
+            is_pure = is_call and found.issuperset(node.all_input_nodes) and not _draws(node)
             # Any other function without operands could be a counter or a clock.
-            is_function = is_pure and (node.all_input_nodes or _name(node) in _MAKES)
+            is_function = is_pure and (node.all_input_nodes or operator_name(node) in _MAKES)
             if (node.op == "get_attr" or is_function) and node not in mutated:
                 found.add(node)
         return frozenset(found)
+
+    def _mutated_nodes(self) -> set[Node]:
+        """Nodes that overwrite a value, and all that the value may be a view of."""
+        mutated: set[Node] = set()
+        for node in self._graph_module.graph.nodes:
+            operand = mutated_operand(self._graph_module, node)
+            if operand is not None:
+                mutated.update((node, *_with_ancestors(operand)))
+        return mutated
 
     def _evaluate(self, node: Node) -> Any:
         if node not in self._values:
@@ -79,23 +82,16 @@ def _call(node: Node, args: Any, kwargs: Any) -> Any:
     return function(*args, **kwargs)
 
 
-def _mutates(node: Node) -> bool:
-    if node.op == "call_function":
-        return node.target in _MUTATES or "out" in node.kwargs or _has_in_place_name(node)
-    return node.op == "call_method" and _has_in_place_name(node)
+def _draws(node: Node) -> bool:
+    name = operator_name(node)
+    return name in _DRAWS or name.startswith("rand") or "dropout" in name
 
 
-def _is_impure(node: Node) -> bool:
-    return _mutates(node) or any(word in _name(node) for word in _DRAWS)
-
-
-def _has_in_place_name(node: Node) -> bool:
-    name = _name(node)
-    return name.endswith("_") and not name.endswith("__")
-
-
-def _name(node: Node) -> str:
-    if isinstance(node.target, str):
-        return node.target
-    name: str = getattr(node.target, "_opname", getattr(node.target, "__name__", ""))
-    return name
+def _with_ancestors(node: Node) -> list[Node]:
+    found = {node: None}
+    pending = [node]
+    while pending:
+        new = [operand for operand in pending.pop().all_input_nodes if operand not in found]
+        found |= dict.fromkeys(new)
+        pending += new
+    return list(found)

@@ -9,8 +9,9 @@ import torch
 from torch.fx import Node
 
 from ..reparam import MapError, add
-from .affine_value import AffineValue, Source
+from .affine_value import OPAQUE, AffineValue, Source
 from .affine_views import Features
+from .mutation import mutated_operand
 
 _SUMS = (operator.add, torch.add)
 
@@ -63,6 +64,8 @@ def _gather(features: Features, values: Mapping[Node, AffineValue], root: Node) 
     together = _largest_part(values, summands)
     if len(together) < 2 or len(together) == len(summands) or _is_node(features, root, together):
         return False
+    if _is_overwritten(features, root, summands):
+        return False
     rest = list((Counter(summands) - Counter(together)).elements())
     graph = features.graph_module.graph
     shapes = features.shapes
@@ -87,8 +90,8 @@ def _summands(features: Features, node: Node) -> Iterable[Node]:
 
 def _largest_part(values: Mapping[Node, AffineValue], summands: list[Node]) -> list[Node]:
     """The most summands that are one map of one source, of which at least one is not the source."""
-    sources = Counter(source for node in summands for source in values[node].views)
-    parts = ([n for n in summands if source in values[n].views] for source in sources)
+    sources = Counter(source for node in summands for source in values.get(node, OPAQUE).views)
+    parts = ([n for n in summands if source in values.get(n, OPAQUE).views] for source in sources)
     mergeable = (
         part
         for part, source in zip(parts, sources, strict=True)
@@ -116,6 +119,17 @@ def _is_node(features: Features, root: Node, part: list[Node]) -> bool:
     return any(own == Counter(part) for own in sums) or any(
         _is_node(features, node, part) for node in inner
     )
+
+
+def _is_overwritten(features: Features, root: Node, summands: list[Node]) -> bool:
+    """Whether a summand changes while the sum is being computed."""
+    node, waiting = root.prev, set(summands)
+    while waiting:
+        if mutated_operand(features.graph_module, node) in summands and node not in summands:
+            return True
+        waiting.discard(node)
+        node = node.prev
+    return False
 
 
 def _erase_sums(root: Node, summands: set[Node]) -> None:

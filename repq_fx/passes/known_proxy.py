@@ -10,22 +10,31 @@ from torch.fx import Node
 from torch.fx.node import map_aggregate
 
 UNKNOWN = object()
-"""The value of a proxy whose computation failed on the example."""
+"""A value that could not be computed."""
 
-_PLAIN = (bool, int, float, torch.dtype, torch.device, torch.layout)
+_PLAIN = (bool, int, float, str, torch.dtype, torch.device, torch.layout)
+_QUESTIONS = frozenset(
+    {"shape", "ndim", "dtype", "device", "layout", "size", "dim", "ndimension", "is_floating_point",
+     "is_cuda", "is_sparse", "is_quantized", "numel", "nelement", "stride", "requires_grad"}
+)  # fmt: skip
+"""Attributes and methods of tensors whose answer does not depend on what a tensor holds."""
+
+
+class AsksForSizesError(Exception):
+    """Python code wants a number, and nothing is known yet about other batch sizes."""
 
 
 class KnownProxy(fx.Proxy):
-    """A proxy with its value on the example.
+    """A proxy with its values on the example and on one with another batch size.
 
-    Questions about the number of axes, about sizes other than that of the batch, and about
-    parameters are answered from the example, and the answer is fixed in the graph. A question about
-    what a tensor holds, or about the size of the batch, stops tracing.
+    Questions about parameters, the number of axes and sizes are answered from the example, and the
+    answer is fixed in the graph. A question about what a tensor holds, or whose answer changes with
+    the size of the batch, stops tracing.
     """
 
-    def __init__(self, node: Node, tracer: fx.Tracer, value: Any = UNKNOWN) -> None:
+    def __init__(self, node: Node, tracer: fx.Tracer) -> None:
         super().__init__(node, tracer)
-        self.value = value
+        self.values: tuple[Any, ...] = (UNKNOWN,)
 
     def __getattr__(self, name: str) -> Any:
         """An attribute or a bound method of the value."""
@@ -33,46 +42,58 @@ class KnownProxy(fx.Proxy):
 
     def __bool__(self) -> bool:
         """The answer to an ``if``."""
-        if self._is_answerable():
-            return bool(self.value)
-        return super().__bool__()
+        return bool(self._answer()) if self._is_number() else super().__bool__()
 
     def __int__(self) -> int:
         """A size as a number."""
-        return int(self._number())
+        return int(self._answer())
 
     def __index__(self) -> int:
         """A size as a number."""
-        return operator.index(self._number())
+        return operator.index(self._answer())
 
     def __float__(self) -> float:
         """A size as a number."""
-        return float(self._number())
+        return float(self._answer())
 
     def __len__(self) -> int:
         """Of a list or of a tensor's shape; the length of a tensor itself is the batch."""
-        if isinstance(self.value, tuple | list):
-            return len(self.value)
-        length: int = super().__len__()
+        length: int = self._count() if self._is_list() else super().__len__()
         return length
 
     def __iter__(self) -> Iterator[Any]:
         """The entries of a list or of a tensor's shape."""
-        if isinstance(self.value, tuple | list):
-            proxy: Any = self
-            return (proxy[index] for index in range(len(self.value)))
-        entries: Iterator[Any] = super().__iter__()
-        return entries
+        if not self._is_list():
+            entries: Iterator[Any] = super().__iter__()
+            return entries
+        proxy: Any = self
+        return (proxy[index] for index in range(self._count()))
 
-    def _number(self) -> Any:
-        if not self._is_answerable():
-            raise TypeError("a number that depends on the values or the batch size of an input")
-        return self.value
+    def _is_list(self) -> bool:
+        return isinstance(self.values[0], tuple | list)
 
-    def _is_answerable(self) -> bool:
-        if isinstance(self.value, Tensor):
-            return self.value.numel() == 1 and not _reads_inputs(self.node)
-        return isinstance(self.value, _PLAIN) and not _counts_batch(self.node)
+    def _is_number(self) -> bool:
+        value = self.values[0]
+        if isinstance(value, Tensor):
+            return value.numel() == 1 and not _reads_inputs(self.node)
+        return isinstance(value, _PLAIN)
+
+    def _answer(self) -> Any:
+        if not self._is_number() or _depends_on_contents(self.node):
+            raise TypeError("a number that depends on the values of an input cannot be traced")
+        return self._same(self.values)
+
+    def _count(self) -> int:
+        lengths = tuple(UNKNOWN if value is UNKNOWN else len(value) for value in self.values)
+        count: int = self._same(lengths)
+        return count
+
+    def _same(self, answers: tuple[Any, ...]) -> Any:
+        if len(answers) == 1 and _reads_inputs(self.node):
+            raise AsksForSizesError
+        if any(answer is UNKNOWN or answer != answers[0] for answer in answers):
+            raise TypeError("a number that depends on the batch size of an input cannot be traced")
+        return answers[0]
 
 
 class KnownAttribute(KnownProxy):
@@ -83,7 +104,9 @@ class KnownAttribute(KnownProxy):
         self.__dict__["attr"] = name
         self.tracer = root.tracer
         self._node: Node | None = None
-        self.value = UNKNOWN if root.value is UNKNOWN else getattr(root.value, name, UNKNOWN)
+        self.values = tuple(
+            UNKNOWN if value is UNKNOWN else getattr(value, name, UNKNOWN) for value in root.values
+        )
 
     @property
     def node(self) -> Node:  # type: ignore[override]
@@ -98,56 +121,43 @@ class KnownAttribute(KnownProxy):
         return self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
 
 
-def value_of(argument: Any) -> Any:
-    """An argument with values in the place of proxies, or `UNKNOWN`."""
-    unknown = False
+def values_of(argument: Any, index: int) -> Any:
+    """An argument with its values on one of the examples, or `UNKNOWN`."""
+    is_known = True
 
     def look_up(entry: Any) -> Any:
-        nonlocal unknown
-        value = entry.value if isinstance(entry, KnownProxy) else entry
-        unknown = unknown or value is UNKNOWN
+        nonlocal is_known
+        value = entry.values[index] if isinstance(entry, KnownProxy) else entry
+        is_known = is_known and value is not UNKNOWN
         return value
 
     values = map_aggregate(argument, look_up)
-    return UNKNOWN if unknown else values
+    return values if is_known else UNKNOWN
 
 
 def _reads_inputs(node: Node) -> bool:
     """Whether a value depends on an input of the model."""
-    return any(ancestor.op == "placeholder" for ancestor in _ancestors(node))
+    return any(each.op == "placeholder" for each in _ancestors(node, through_questions=True))
 
 
-def _counts_batch(node: Node) -> bool:
-    """Whether a number may depend on the size of the first axis of a tensor that is an input's."""
-    return any(_may_count_batch(ancestor) for ancestor in _ancestors(node, through_tensors=False))
+def _depends_on_contents(node: Node) -> bool:
+    """Whether a number depends on more of an input than its sizes and its type."""
+    return any(each.op == "placeholder" for each in _ancestors(node, through_questions=False))
 
 
-def _may_count_batch(node: Node) -> bool:
-    arguments = node.args[1:]
-    if node.target in ("numel", "nelement", "__len__", len):
-        return True
-    if node.target == "size" and arguments:
-        return bool(arguments[0] == 0)
-    if node.target is operator.getitem and _is_shape(node.args[0]):
-        index = arguments[0]
-        return bool(index == 0) or (isinstance(index, slice) and not index.start)
-    return False
-
-
-def _is_shape(node: Any) -> bool:
-    if not isinstance(node, Node):
-        return False
-    return node.target == "size" or (node.target is getattr and "shape" in node.args)
-
-
-def _ancestors(node: Node, *, through_tensors: bool = True) -> Iterator[Node]:
+def _ancestors(node: Node, *, through_questions: bool) -> Iterator[Node]:
     pending, seen = [node], {node}
     while pending:
         current = pending.pop()
         yield current
-        if not through_tensors and _is_shape(current):
+        if not through_questions and _is_question(current):
             continue
-        for operand in current.all_input_nodes:
-            if operand not in seen:
-                seen.add(operand)
-                pending.append(operand)
+        new = [operand for operand in current.all_input_nodes if operand not in seen]
+        seen.update(new)
+        pending += new
+
+
+def _is_question(node: Node) -> bool:
+    name = node.args[1] if node.target is getattr else node.target
+    name = getattr(name, "__name__", name)
+    return node.op != "call_module" and name in _QUESTIONS

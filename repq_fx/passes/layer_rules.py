@@ -166,6 +166,17 @@ def _unchanged(call: Call) -> AffineValue:
     return call.value(call.arguments("input")["input"])
 
 
+def _stored(call: Call) -> AffineValue:
+    """What asks for an order in memory, which a permutation after the layer would not keep."""
+
+    def store(source: Source, view: View) -> View:
+        if view.channel_axis != source.channel_axis:
+            raise MapError("it stores what a permutation moved")
+        return view
+
+    return call.value(call.arguments("input")["input"]).map(store)
+
+
 def _dropout_function(call: Call) -> AffineValue:
     bound = call.arguments("input", "p", "training")
     return OPAQUE if bound.get("training", True) else _unchanged(call)
@@ -223,9 +234,7 @@ FUNCTION_RULES: Mapping[Callable[..., Any], Rule] = MappingProxyType(
         F.batch_norm: _batch_norm_function,
         F.dropout: _dropout_function,
         F.leaky_relu: _leaky_relu_function,
-        torch.clone: _unchanged,
+        torch.clone: _stored,
     }
 )
-METHOD_RULES: Mapping[str, Rule] = MappingProxyType(
-    dict.fromkeys(("clone", "contiguous"), _unchanged)
-)
+METHOD_RULES: Mapping[str, Rule] = MappingProxyType(dict.fromkeys(("clone", "contiguous"), _stored))

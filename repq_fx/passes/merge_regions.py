@@ -36,7 +36,7 @@ def merge_regions(graph_module: GraphModule, inputs: tuple[Tensor, ...]) -> list
     """
     features = features_of(graph_module, inputs)
     values = affine_values(features)
-    if gather_sums(features, values):
+    while gather_sums(features, values):
         values = affine_values(features)
     planned, replacements = _verified_plan(features, values, inputs)
     regions = {candidate: _describe(graph_module, candidate) for candidate in planned}

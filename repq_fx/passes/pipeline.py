@@ -127,7 +127,10 @@ def _departure(model: nn.Module, merged: nn.Module, inputs: tuple[Tensor, ...]) 
     then says nothing about the merge.
     """
     for sample in (inputs, random_like(inputs)):
-        departure = difference(run(copy_of(model), sample), run(merged, sample))
+        try:
+            departure = difference(run(copy_of(model), sample), run(merged, sample))
+        except Exception as error:
+            return f"the merged one fails with: {error}"
         if departure is None:
             continue
         exact = tuple(entry.double() if entry.is_floating_point() else entry for entry in sample)

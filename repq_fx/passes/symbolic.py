@@ -13,7 +13,7 @@ from torch.fx.node import Argument, Target
 from ..errors import TraceError
 from .example import run
 from .failure_place import failure_place
-from .known_proxy import UNKNOWN, KnownProxy, value_of
+from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
 
 Leaves = Collection[str | type[nn.Module]]
 
@@ -35,10 +35,33 @@ def symbolic_trace(
         TraceError: ``forward`` does something that a proxy cannot; the message names the submodule
             and the line.
     """
-    tracer = _Tracer(model, inputs, leaves)
+    try:
+        return _traced(model, (inputs,), leaves)
+    except AsksForSizesError:
+        # Only now is it worth to run a second example along, which tells what the batch decides.
+        return _traced(model, (inputs, _other_batch(inputs)), leaves)
+
+
+def _other_batch(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """One image where there are several, as models may treat one in its own way; else two."""
+    batch = inputs[0].shape[:1]
+    return tuple(
+        (torch.cat([entry, entry]) if batch[0] == 1 else entry[:1])
+        if entry.ndim and entry.shape[:1] == batch
+        else entry
+        for entry in inputs
+    )
+
+
+def _traced(
+    model: nn.Module, examples: tuple[tuple[Tensor, ...], ...], leaves: Leaves
+) -> GraphModule:
+    tracer = _Tracer(model, examples, leaves)
     try:
         with torch.random.fork_rng():
             graph: Any = run(lambda: tracer.trace(model), ())
+    except AsksForSizesError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TraceError(f"Cannot trace {tracer.culprit(error)}: {reason}") from error
@@ -49,13 +72,15 @@ def symbolic_trace(
 class _Tracer(fx.Tracer):
     """Records layers of torch as one node each, and remembers in which module tracing failed."""
 
-    def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...], leaves: Leaves) -> None:
+    def __init__(
+        self, model: nn.Module, examples: tuple[tuple[Tensor, ...], ...], leaves: Leaves
+    ) -> None:
         super().__init__()
         # Torch looks for each name among all, which takes longer than all the rest in deep models.
         tensors = (*model.named_parameters(), *model.named_buffers())
         self._names = {id(tensor): name for name, tensor in tensors}
         self._paths: dict[int, str] = {id(module): path for path, module in model.named_modules()}
-        self._inputs = inputs
+        self._examples = examples
         self._leaves = leaves
         self._is_running = False  # a layer, on the example, rather than recording its parts
         self._failure: tuple[Exception, nn.Module] | None = None
@@ -129,12 +154,16 @@ class _Tracer(fx.Tracer):
         """Record an operation and do it on the example."""
         proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
         if isinstance(proxy, KnownProxy):
-            values, named = value_of(args), value_of(kwargs)
-            if values is not UNKNOWN and named is not UNKNOWN:
-                proxy.value = self._result(kind, target, values, named)
+            proxy.values = tuple(
+                self._result(kind, target, values_of((args, kwargs), index))
+                for index in range(len(self._examples))
+            )
         return proxy
 
-    def _result(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _result(self, kind: str, target: Any, arguments: Any) -> Any:
+        if arguments is UNKNOWN:
+            return UNKNOWN
+        args, kwargs = arguments
         self._is_running = True
         try:
             if kind == "call_module":
@@ -164,10 +193,10 @@ class _Tracer(fx.Tracer):
         def call(root: nn.Module, *proxies: fx.Proxy) -> Any:
             return root.forward(*proxies)
 
-        names = _argument_names(self.root, len(self._inputs))
+        names = _argument_names(self.root, len(self._examples[0]))
         proxies: list[Any] = [self.create_proxy("placeholder", name, (), {}) for name in names]
-        for proxy, value in zip(proxies, self._inputs, strict=True):
-            proxy.value = value.clone()
+        for proxy, values in zip(proxies, zip(*self._examples, strict=True), strict=True):
+            proxy.values = tuple(value.clone() for value in values)
         return call, [self.root, *proxies]
 
     def culprit(self, error: Exception) -> str:

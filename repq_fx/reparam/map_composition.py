@@ -75,8 +75,10 @@ def _padding_mode(second: ConvMap, first: ConvMap) -> PaddingMode:
     if not padded:
         return first.padding_mode
     for axis in padded:
-        if first.taps[axis] > 1 or any(first.padding[axis]):
+        if first.taps[axis] > 1 or min(first.padding[axis]) < 0:
             raise MapError("it pads between two kernels larger than one tap, whose border differs")
+        if any(first.padding[axis]) and {first.padding_mode, second.padding_mode} != {"zeros"}:
+            raise MapError(f"it pads with {first.padding_mode} and then {second.padding_mode}")
     mode = second.padding_mode
     if mode == "zeros":
         if first.bias is not None:

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from repq_fx.passes import trace
-from repq_fx.passes.affine_views import features_of
+from repq_fx.passes.affine_views import affine_values, features_of
 from repq_fx.passes.gather_sums import gather_sums
 
 
@@ -138,12 +138,12 @@ def test_reordered_sum_is_the_same_and_final(function):
     model, known = features(function, image)
     adds = operator.add, torch.add
     before = sum(node.target in adds for node in known.graph_module.graph.nodes)
-    assert gather_sums(known)
+    assert gather_sums(known, affine_values(known))
     graph_module = known.graph_module
     assert sum(node.target in adds for node in graph_module.graph.nodes) == before
     torch.testing.assert_close(graph_module(image), model(image), rtol=1e-12, atol=1e-12)
     text = str(graph_module.graph)
-    assert not gather_sums(known)
+    assert not gather_sums(known, affine_values(known))
     assert str(graph_module.graph) == text
 
 
@@ -151,7 +151,7 @@ def test_reordered_sum_is_the_same_and_final(function):
 def test_other_sums_keep_their_text(function):
     _, known = features(function, torch.randn(2, 4, 5, 6, dtype=torch.float64))
     before = str(known.graph_module.graph)
-    assert not gather_sums(known)
+    assert not gather_sums(known, affine_values(known))
     assert str(known.graph_module.graph) == before
 
 
@@ -172,7 +172,7 @@ def test_summand_that_is_used_elsewhere_is_not_merged_with_others(merge_exactly,
 
 def test_largest_part_comes_first():
     _, known = features(larger_of_two_parts, torch.randn(2, 4, 5, 6, dtype=torch.float64))
-    assert gather_sums(known)
+    assert gather_sums(known, affine_values(known))
     sums = [node for node in known.graph_module.graph.nodes if node.target is operator.add]
     names = [operand.name for operand in sums[1].args]
     assert [operand.name for operand in sums[0].args] == ["b_1", "d_1"]

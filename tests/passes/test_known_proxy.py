@@ -69,16 +69,29 @@ REFUSED = {
     "sum": (lambda _, x: x if x.sum() > 0 else -x, "control flow"),
     "layer": (lambda net, x: x if net.conv(x).max() > 0 else -x, "control flow"),
     "input_and_parameter": (lambda net, x: x if net.alpha > x.mean() else -x, "control flow"),
-    "batch": (lambda _, x: x if x.shape[0] > 1 else -x, "control flow"),
-    "batch_size": (lambda _, x: x if x.size(0) > 1 else -x, "control flow"),
-    "batch_of_slice": (lambda _, x: x if x.shape[:2][0] > 1 else -x, "control flow"),
-    "computed_batch": (lambda _, x: x if x.shape[0] * x.shape[1] > 5 else -x, "control flow"),
-    "batch_of_layer": (lambda net, x: x if net.conv(x).shape[0] > 1 else -x, "control flow"),
+    "batch": (lambda _, x: x if x.shape[0] > 1 else -x, "batch size of an input"),
+    "batch_size": (lambda _, x: x if x.size(0) > 1 else -x, "batch size of an input"),
+    "batch_of_slice": (lambda _, x: x if x.shape[:2][0] > 1 else -x, "batch size of an input"),
+    "computed_batch": (
+        lambda _, x: x if x.shape[0] * x.shape[1] > 5 else -x,
+        "batch size of an input",
+    ),
+    "batch_of_layer": (
+        lambda net, x: x if net.conv(x).shape[0] > 1 else -x,
+        "batch size of an input",
+    ),
     "range_of_batch": (lambda _, x: [x[i] for i in range(x.shape[0])], "batch size"),
     "length": (lambda _, x: x * len(x), "'len' is not supported"),
     "rows": (lambda _, x: torch.stack([row for row in x]), "cannot be iterated"),  # noqa: C416
     "numel": (lambda _, x: x / int(x.numel()), "batch size of an input"),
-    "float_of_values": (lambda _, x: x * float(x.sum()), "values or the batch"),
+    "counted_from_the_end": (lambda _, x: x if x.shape[-4] > 1 else -x, "batch size of an input"),
+    "all_sizes": (lambda _, x: x if x.shape == (2, 4, 6, 6) else -x, "batch size of an input"),
+    "batch_among_rows": (lambda _, x: x * int(x.flatten().shape[-1]), "batch size of an input"),
+    "moved_batch": (lambda _, x: x * int(x.permute(1, 0, 2, 3).shape[1]), "batch size of an input"),
+    "images": (lambda _, x: [image + 1 for image in x.unbind(0)], "batch size of an input"),
+    "item": (lambda _, x: x if x.sum().item() > 0 else -x, "values of an input"),
+    "equal": (lambda _, x: x if torch.equal(x, x.abs()) else -x, "values of an input"),
+    "float_of_values": (lambda _, x: x * float(x.sum()), "values of an input"),
 }
 
 
@@ -137,7 +150,7 @@ def test_the_caller_s_random_numbers_and_example_stay():
     assert torch.equal(image, before)
 
 
-def test_every_layer_runs_once():
+def test_every_layer_runs_once_without_questions():
     calls = []
 
     class Counting(nn.Identity):
@@ -145,12 +158,7 @@ def test_every_layer_runs_once():
             calls.append(self)
             return super().forward(input)
 
-    class Asking(nn.Sequential):
-        def forward(self, input):
-            result = super().forward(input)
-            return result.flatten(2) if result.shape[2] > 4 and result.ndim == 4 else result
-
-    model = nn.Sequential(Counting(), Asking(Counting(), nn.Sequential(Counting()))).eval()
+    model = nn.Sequential(Counting(), nn.Sequential(Counting(), nn.Sequential(Counting()))).eval()
     traced = symbolic_trace(model, (torch.randn(2, 4, 6, 6),), leaves=(Counting,))
     assert calls == [model[0], model[1][0], model[1][1][0]]
     called = [node.target for node in traced.graph.nodes if node.op == "call_module"]
