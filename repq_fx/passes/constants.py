@@ -57,12 +57,13 @@ class Constants:
         return frozenset(found)
 
     def _mutated_nodes(self) -> set[Node]:
-        """Nodes that overwrite a value, and all that the value may be a view of."""
+        """Nodes that overwrite a constant, and all that the constant may be a view of."""
         mutated: set[Node] = set()
         for node in self._graph_module.graph.nodes:
             operand = mutated_operand(self._graph_module, node)
-            if operand is not None:
-                mutated.update((node, *_with_ancestors(operand)))
+            written = [] if operand is None else _with_ancestors(operand)
+            if not any(each.op == "placeholder" for each in written):
+                mutated.update((node, *written) if written else ())
         return mutated
 
     def _evaluate(self, node: Node) -> Any:
