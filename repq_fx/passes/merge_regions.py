@@ -72,7 +72,7 @@ def _describe(graph_module: GraphModule, candidate: Candidate) -> Region:
     owned = nn.ModuleList(value for value in read if isinstance(value, nn.Module)).parameters()
     tensors = (value for value in read if isinstance(value, nn.Parameter))
     parameters = sum(parameter.numel() for parameter in {*owned, *tensors})
-    before, after = candidate.multiply_adds
+    before = candidate.before.multiply_adds
     return Region(
         name=preferred_name(candidate),
         source=candidate.source.node.name,
@@ -84,7 +84,7 @@ def _describe(graph_module: GraphModule, candidate: Candidate) -> Region:
         parameters_before=parameters,
         parameters_after=parameters,
         multiply_adds_before=before,
-        multiply_adds_after=after if candidate.reason is None else before,
+        multiply_adds_after=before if candidate.reason else candidate.after.multiply_adds,
     )
 
 

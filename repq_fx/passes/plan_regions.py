@@ -20,7 +20,7 @@ from .layer_rules import (
     TRANSPOSED_CONV_MODULES,
 )
 from .layout_rules import LAYOUTS
-from .region import Candidate
+from .region import Candidate, Cost
 
 Failures = Mapping[tuple[Node, Source], str]
 
@@ -52,6 +52,7 @@ class _Planner:
         self._features = features
         self._values = values
         self._failures = failures
+        self._options: dict[tuple[Node, Source], Candidate | None] = {}
         self._order = {node: i for i, node in enumerate(features.graph_module.graph.nodes)}
 
     def plan(self) -> list[Candidate]:
@@ -82,21 +83,24 @@ class _Planner:
 
     def _candidates(self, root: Node) -> Iterator[Candidate]:
         """All regions with this root, the farthest source first."""
+        for source in self._sources(root):
+            candidate = self._option(root, source)
+            if candidate is not None:
+                yield candidate
+
+    def _sources(self, root: Node) -> list[Source]:
         value = self._values[root]
-        sources = {*value.views, *value.refusals}
-        for source in sorted(sources, key=lambda s: (self._order[s.node], s.channel_axis)):
-            if source.node is root:
-                continue
+        sources = {source for source in (*value.views, *value.refusals) if source.node is not root}
+        return sorted(sources, key=lambda s: (self._order[s.node], s.channel_axis))
+
+    def _option(self, root: Node, source: Source) -> Candidate | None:
+        """The region between two nodes, judged; None if there is nothing to merge in it."""
+        if (root, source) not in self._options:
             candidate = self._candidate(root, source)
             has_structure = candidate.weights or candidate.branches > 1
-            if self._is_one_layer(candidate) or not has_structure:
-                continue
-            if (root, source) in self._failures:
-                yield replace(candidate, reason=self._failures[root, source])
-            elif source in value.refusals:
-                yield replace(candidate, reason=value.refusals[source])
-            else:
-                yield self._judged(candidate, value.views[source].map)
+            is_trivial = self._is_one_layer(candidate) or not has_structure
+            self._options[root, source] = None if is_trivial else self._judged(candidate)
+        return self._options[root, source]
 
     def _candidate(self, root: Node, source: Source) -> Candidate:
         inside, reads = {root}, dict[Node, None]()
@@ -112,10 +116,10 @@ class _Planner:
                     pending.append(operand)
         interior = tuple(sorted(inside, key=self._order.__getitem__))
         weights = {node: weight for node in interior if (weight := self._weight(node)) is not None}
-        cost = sum(self._multiply_adds(node, weight) for node, weight in weights.items())
+        cost = sum((self._cost(node, weight) for node, weight in weights.items()), Cost())
         targets = self._targets((*reads, *interior))
         paths = _count_paths(source.node, interior)
-        return Candidate(source, interior, weights, targets, paths, (cost, cost), None)
+        return Candidate(source, interior, weights, targets, paths, cost, cost, None)
 
     def _targets(self, nodes: tuple[Node, ...]) -> tuple[str, ...]:
         graph_module = self._features.graph_module
@@ -138,12 +142,13 @@ class _Planner:
         module = called_module(self._features.graph_module, node)
         return node.target if module is None else layer_type(module)
 
-    def _multiply_adds(self, node: Node, weight: Tensor) -> int:
+    def _cost(self, node: Node, weight: Tensor) -> Cost:
         # Each tap is multiplied once for each position, of the input where that is transposed. In
         # torch's layouts the first axis of the weight is the channel axis of that image.
         is_transposed = self._operator(node) in _TRANSPOSED
         image = node.all_input_nodes[0] if is_transposed else node
-        return weight.numel() * (self._features.shapes[image].numel() // weight.shape[0])
+        positions = self._features.shapes[image].numel() // weight.shape[0]
+        return Cost(weight.numel(), weight.numel() * positions)
 
     def _is_one_layer(self, candidate: Candidate) -> bool:
         """Whether the region is what would replace it: a layer, perhaps between permutations."""
@@ -155,30 +160,65 @@ class _Planner:
         module = called_module(self._features.graph_module, node)
         return module is not None and type(module) is layer_type(module)
 
-    def _judged(self, candidate: Candidate, view: ConvMap) -> Candidate:
-        """The candidate, which computes `view`, with its cost and why it must not be merged."""
-        if not candidate.weights:
-            return replace(candidate, reason="it holds no convolution")
-        image = candidate.source.node if view.transposed else candidate.root
-        channels = view.in_channels if view.transposed else view.out_channels
-        after = view.kernel.numel() * (self._features.shapes[image].numel() // channels)
-        candidate = replace(candidate, multiply_adds=(candidate.multiply_adds[0], after))
-        return replace(candidate, reason=self._objection(candidate, view))
+    def _judged(self, candidate: Candidate) -> Candidate:
+        """The candidate with its cost when merged, and why it must not be merged."""
+        root, source = candidate.root, candidate.source
+        value = self._values[root]
+        reason = self._failures.get((root, source)) or value.refusals.get(source)
+        if reason is None and not candidate.weights:
+            reason = "it holds no convolution"
+        if reason is not None:
+            return replace(candidate, reason=reason)
+        view = value.views[source].map
+        image, channels = root, view.out_channels
+        if view.transposed:
+            image, channels = source.node, view.in_channels
+        positions = self._features.shapes[image].numel() // channels
+        after = Cost(view.kernel.numel(), view.kernel.numel() * positions)
+        reason = self._objection(candidate, view, after)
+        return replace(candidate, after=after, reason=reason)
 
-    def _objection(self, candidate: Candidate, view: ConvMap) -> str | None:
+    def _objection(self, candidate: Candidate, view: ConvMap, after: Cost) -> str | None:
         for node in candidate.interior[:-1]:
             for user in node.users:
                 if user not in candidate.interior:
                     return f"'{node.name}' is also used by '{user.name}', outside"
-        weights = sum(weight.numel() for weight in candidate.weights.values())
-        if view.kernel.numel() > weights:
-            return f"one convolution would need {view.kernel.numel()} weights instead of {weights}"
-        before, after = candidate.multiply_adds
-        if after > before:
-            return f"one convolution would multiply {after} times instead of {before}"
+        apart = self._cost_apart(candidate)
+        if after.weights > apart.weights:
+            return f"one convolution would need {after.weights} weights instead of {apart.weights}"
+        if after.multiply_adds > apart.multiply_adds:
+            return (
+                f"one convolution would multiply {after.multiply_adds} times instead of "
+                f"{apart.multiply_adds}"
+            )
         if split_padding(view)[0] is not None and self._only_pads(candidate):
             return "the padding that one convolution lacks would stay beside it"
         return None
+
+    def _cost_apart(self, candidate: Candidate) -> Cost:
+        """The cost of the region's layers after the best merges within it, without the whole."""
+        inside, claimed, total = set(candidate.interior), set[Node](), Cost()
+        for node in reversed(candidate.interior):
+            if node in claimed:
+                continue
+            part = next(self._accepted_parts(candidate, node, inside), None)
+            if part is not None:
+                claimed.update(part.interior)
+                total += part.after
+            elif node in candidate.weights:
+                total += self._cost(node, candidate.weights[node])
+        return total
+
+    def _accepted_parts(
+        self, candidate: Candidate, root: Node, inside: set[Node]
+    ) -> Iterator[Candidate]:
+        """Smaller regions in a candidate that can be merged, the farthest source first."""
+        for source in self._sources(root):
+            is_whole = root is candidate.root and source == candidate.source
+            if source.node in inside or (source == candidate.source and not is_whole):
+                part = self._option(root, source)
+                if part is not None and part.reason is None and inside.issuperset(part.interior):
+                    yield part
 
     def _only_pads(self, candidate: Candidate) -> bool:
         others = [node for node in candidate.interior if node not in candidate.weights]

@@ -45,6 +45,23 @@ class Region:
         return self.reason is None
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What layers cost.
+
+    Attributes:
+        weights: Numbers in their kernels.
+        multiply_adds: Multiplications on the example.
+    """
+
+    weights: int = 0
+    multiply_adds: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """The cost of both."""
+        return Cost(self.weights + other.weights, self.multiply_adds + other.multiply_adds)
+
+
 @dataclass(frozen=True, eq=False)
 class Candidate:
     """A region while it is still part of a graph.
@@ -56,7 +73,8 @@ class Candidate:
         targets: Qualified names of the tensors that the region reads and of the modules that it
             calls, without modules that hold nothing.
         branches: Paths from the source to the root.
-        multiply_adds: Of its layers, on the example: now, and as one convolution.
+        before: The cost of its layers.
+        after: The cost of the one layer that would replace it.
         reason: Why it must not be merged, or None.
     """
 
@@ -65,7 +83,8 @@ class Candidate:
     weights: Mapping[Node, Tensor]
     targets: tuple[str, ...]
     branches: int
-    multiply_adds: tuple[int, int]
+    before: Cost
+    after: Cost
     reason: str | None
 
     @property
