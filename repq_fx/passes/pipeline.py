@@ -1,5 +1,7 @@
 """The order of the passes."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
@@ -11,7 +13,7 @@ from .merge_parts import merge_parts
 from .merge_regions import merge_regions
 from .region import Region
 from .symbolic import Leaves
-from .trace import copy_of, require_traceable, trace
+from .trace import copy_of, require_traceable, trace_and_run
 
 
 def reparameterize(
@@ -77,14 +79,16 @@ def merge_with_report(
     """What `reparameterize` and `find_regions` return, for the price of one."""
     inputs = as_inputs(example_inputs)
     require_traceable(model, leaves)
-    merged: nn.Module
     try:
-        merged, regions = _merged_graph(model, inputs, leaves)
+        return _merged_graph(model, inputs, leaves)
     except TraceError:
-        merged, regions = merge_parts(model, inputs, leaves)
+        parts, regions = merge_parts(model, inputs, leaves)
         if not regions:
             raise
-    return _checked(model, merged, inputs), regions
+    samples = (inputs, random_like(inputs))
+    reference = copy_of(model)
+    _require_agreement(model, parts, samples, [run(reference, sample) for sample in samples])
+    return parts, regions
 
 
 def merge_graph(
@@ -95,49 +99,55 @@ def merge_graph(
     Raises:
         TraceError: The model cannot be traced as a whole.
     """
-    inputs = as_inputs(example_inputs)
-    merged, _ = _merged_graph(model, inputs, leaves)
-    _checked(model, merged, inputs)
+    merged, _ = _merged_graph(model, as_inputs(example_inputs), leaves)
     return merged
 
 
 def _merged_graph(
     model: nn.Module, inputs: tuple[Tensor, ...], leaves: Leaves
 ) -> tuple[GraphModule, list[Region]]:
-    graph_module = trace(model, inputs, leaves=leaves)
+    traced = trace_and_run(model, inputs, leaves)
+    graph_module = traced.graph_module
     erase_assertions(graph_module)
-    return graph_module, merge_regions(graph_module, inputs)
+    regions = merge_regions(graph_module, inputs)
+    _require_agreement(model, graph_module, traced.samples, traced.outputs)
+    return graph_module, regions
 
 
-def _checked(model: nn.Module, merged: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
-    departure = _departure(model, merged, inputs)
-    if departure is not None:
-        raise RepqError(
-            f"Cannot merge {type(model).__name__}: every merged region agrees with the original, "
-            f"but the model as a whole does not: {departure}. Its later layers amplify rounding, "
-            f"as selecting the largest scores does; merge a part without them."
-        )
-    return merged
+def _require_agreement(
+    model: nn.Module,
+    merged: nn.Module,
+    samples: Sequence[tuple[Tensor, ...]],
+    outputs: Sequence[object],
+) -> None:
+    for sample, known in zip(samples, outputs, strict=True):
+        departure = _departure(model, merged, sample, known)
+        if departure is not None:
+            raise RepqError(
+                f"Cannot merge {type(model).__name__}: every merged region agrees with the "
+                f"original, but the model as a whole does not: {departure}. Its later layers "
+                f"amplify rounding, as selecting the largest scores does; merge a part without "
+                f"them."
+            )
 
 
-def _departure(model: nn.Module, merged: nn.Module, inputs: tuple[Tensor, ...]) -> str | None:
-    """How the merged model differs from the original, on the example or on a random input.
+def _departure(
+    model: nn.Module, merged: nn.Module, sample: tuple[Tensor, ...], known: object
+) -> str | None:
+    """How the merged model differs from what the original computes, or None.
 
     Where single precision differs, double precision decides: some heads amplify rounding, which
     then says nothing about the merge.
     """
-    for sample in (inputs, random_like(inputs)):
-        try:
-            departure = difference(run(copy_of(model), sample), run(merged, sample))
-        except Exception as error:
-            return f"the merged one fails with: {error}"
-        if departure is None:
-            continue
-        exact = tuple(entry.double() if entry.is_floating_point() else entry for entry in sample)
-        try:
-            known, found = (run(copy_of(net).double(), exact) for net in (model, merged))
-        except Exception:  # a model that insists on its dtype
-            return departure
-        if difference(known, found, tolerance=1e-4) is not None:
-            return departure
-    return None
+    try:
+        departure = difference(known, run(merged, sample))
+    except Exception as error:
+        return f"the merged one fails with: {error}"
+    if departure is None:
+        return None
+    exact = tuple(entry.double() if entry.is_floating_point() else entry for entry in sample)
+    try:
+        exactly, found = (run(copy_of(net).double(), exact) for net in (model, merged))
+    except Exception:  # a model that insists on its dtype
+        return departure
+    return departure if difference(exactly, found, tolerance=1e-4) is not None else None

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, nn
@@ -49,19 +50,38 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, *, leaves: Leaves = (
         >>> traced.get_submodule("stem.dense.0")
         Conv2d(1, 16, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
     """
-    inputs = as_inputs(example_inputs)
+    return trace_and_run(model, as_inputs(example_inputs), leaves).graph_module
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A trace, and what the model computed to check it.
+
+    Attributes:
+        graph_module: The graph.
+        samples: The example, and random inputs of the same shapes.
+        outputs: What the model returned for each.
+    """
+
+    graph_module: GraphModule
+    samples: tuple[tuple[Tensor, ...], ...]
+    outputs: tuple[object, ...]
+
+
+def trace_and_run(model: nn.Module, inputs: tuple[Tensor, ...], leaves: Leaves) -> Traced:
+    """What `trace` does, with the outputs that it compares."""
     require_traceable(model, leaves)
-    samples = [inputs, random_like(inputs)]
-    expected = _outputs(model, samples)
+    samples = (inputs, random_like(inputs))
+    outputs = _outputs(model, samples)
     failures: dict[str, TraceError] = {}
     for name, tracing in _tracings(leaves).items():
         try:
             traced = tracing(copy_of(model), inputs)
-            _require_faithful(traced, samples, expected)
+            _require_faithful(traced, samples, outputs)
         except TraceError as error:
             failures[name] = error
         else:
-            return traced
+            return Traced(traced, samples, outputs)
     reasons = " ".join(f"{name}: {str(error).rstrip('.')}." for name, error in failures.items())
     first = next(iter(failures.values()))
     raise TraceError(f"Cannot trace {type(model).__name__}. {reasons}") from first
@@ -131,16 +151,16 @@ def copy_of(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _outputs(model: nn.Module, samples: list[tuple[Tensor, ...]]) -> list[object]:
+def _outputs(model: nn.Module, samples: tuple[tuple[Tensor, ...], ...]) -> tuple[object, ...]:
     reference = copy_of(model)
     try:
-        return [run(reference, sample) for sample in samples]
+        return tuple(run(reference, sample) for sample in samples)
     except Exception as error:
         raise ValueError(f"The model itself fails on inputs like the example: {error}") from error
 
 
 def _require_faithful(
-    traced: GraphModule, samples: list[tuple[Tensor, ...]], expected: list[object]
+    traced: GraphModule, samples: tuple[tuple[Tensor, ...], ...], expected: tuple[object, ...]
 ) -> None:
     sources = ("the example", "a random input")
     for sample, known, source in zip(samples, expected, sources, strict=True):
