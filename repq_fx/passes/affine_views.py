@@ -12,7 +12,7 @@ from ..reparam import MapError, identity
 from .affine_rules import apply_rule
 from .affine_value import AffineValue, Call, Source, View
 from .constants import Constants
-from .example import run
+from .example import Inputs, run
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Features:
     constants: Constants
 
 
-def features_of(graph_module: GraphModule, inputs: tuple[Tensor, ...]) -> Features:
+def features_of(graph_module: GraphModule, inputs: Inputs) -> Features:
     """Run the graph on `inputs` and note the shapes."""
     constants = Constants(graph_module)
     recorder = _ShapeRecorder(graph_module, constants)

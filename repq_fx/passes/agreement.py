@@ -1,6 +1,9 @@
 """Whether two outputs of a model agree: nested containers, dtypes, shapes and values."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from math import isfinite
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -14,14 +17,18 @@ _TOLERANCES: Mapping[torch.dtype, float] = {
     torch.bfloat16: 5e-2,
 }
 """Largest difference relative to the largest magnitude; dtypes that are absent must be equal."""
+_WIDE: Mapping[torch.dtype, torch.dtype] = MappingProxyType(
+    {dtype: dtype for dtype in (torch.float32, torch.float64, torch.complex64, torch.complex128)}
+)
+"""Where differences are taken; others would overflow, vanish or wrap around."""
 
 
 def difference(expected: object, actual: object, tolerance: float | None = None) -> str | None:
     """Where `actual` departs from `expected`, as the end of a sentence; None if they agree.
 
     Tensors agree when shape and dtype are equal and no element differs by more than 1e-4 (float32)
-    of the largest magnitude; NaN agrees with NaN. Tuples, lists and mappings are compared entry by
-    entry, anything else with ``==``.
+    of the largest magnitude; NaN agrees with NaN. Tuples, lists, mappings and dataclasses are
+    compared entry by entry, anything else with ``==``.
 
     Args:
         expected: What is right.
@@ -35,23 +42,31 @@ def relative_error(expected: Tensor, actual: Tensor) -> float:
     """Largest difference over the largest magnitude; infinite where only one is not finite."""
     if expected.numel() == 0:
         return 0.0
+    wide = _WIDE.get(expected.dtype, torch.float64)
+    error, scale = _error_and_scale(expected.to(wide), actual.to(wide))
+    if isfinite(error) and isfinite(scale):
+        return error / scale if scale > 0 else error
     finite = expected.isfinite()
     if not torch.equal(finite, actual.isfinite()):
         return float("inf")
     if not torch.equal(expected[~finite].nan_to_num(), actual[~finite].nan_to_num()):
         return float("inf")
-    # Half precision would overflow or vanish in the quotient.
-    wide = torch.complex128 if expected.is_complex() else torch.float64
-    known, found = (tensor.detach()[finite].cpu().to(wide) for tensor in (expected, actual))
-    if known.numel() == 0:
+    if not bool(finite.any()):
         return 0.0
-    error, scale = float((known - found).abs().max()), float(known.abs().max())
+    error, scale = _error_and_scale(expected[finite].to(wide), actual[finite].to(wide))
     return error / scale if scale > 0 else error
+
+
+def _error_and_scale(expected: Tensor, actual: Tensor) -> tuple[float, float]:
+    known, found = expected.detach(), actual.detach()
+    return float((known - found).abs().max()), float(known.abs().max())
 
 
 def _differences(
     path: str, expected: object, actual: object, tolerance: float | None
 ) -> Iterator[str]:
+    if is_dataclass(expected) and type(expected) is type(actual):
+        expected, actual = dict(vars(expected)), dict(vars(actual))
     if isinstance(expected, Tensor) and isinstance(actual, Tensor):
         yield from _tensor_differences(path, expected, actual, tolerance)
     elif isinstance(expected, Mapping) and isinstance(actual, Mapping):

@@ -3,49 +3,60 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-ExampleInputs = Tensor | tuple[Tensor, ...]
+Inputs = tuple[Any, ...]
+"""Positional arguments: tensors, and lists, tuples and dictionaries of tensors."""
+ExampleInputs = Tensor | Inputs
 
 _FP32_SETTINGS = attrgetter("cudnn.conv", "cuda.matmul", "mkldnn.conv", "mkldnn.matmul")(
     torch.backends
 )
 
 
-def as_inputs(example_inputs: ExampleInputs) -> tuple[Tensor, ...]:
+def as_inputs(example_inputs: ExampleInputs) -> Inputs:
     """The positional arguments that `example_inputs` stands for.
 
     Raises:
-        TypeError: Not a tensor and not a tuple of tensors.
+        TypeError: Not a tensor and not a tuple of tensors or of containers of them.
         ValueError: An empty tuple, or a tensor without data.
     """
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
-    if not isinstance(inputs, tuple) or not all(isinstance(entry, Tensor) for entry in inputs):
+    leaves = tree_leaves(inputs)
+    if not isinstance(inputs, tuple) or not all(isinstance(leaf, Tensor) for leaf in leaves):
         given = _describe(example_inputs)
         raise TypeError(f"example_inputs must be a tensor or a tuple of tensors, got {given}.")
-    if not inputs:
+    if not leaves:
         raise ValueError("example_inputs is empty; give one tensor for every input of the model.")
-    if any(entry.is_meta or entry.numel() == 0 for entry in inputs):
+    if any(leaf.is_meta or leaf.numel() == 0 for leaf in leaves):
         raise ValueError("example_inputs must hold data; a tensor is empty or on the meta device.")
     return inputs
 
 
-def random_like(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def random_like(inputs: Inputs) -> Inputs:
     """Random inputs of the same shapes and dtypes; the same ones on every call.
 
     Integers and booleans stay within the range of the example, since they usually are indices. The
     global random number generator is not touched.
     """
     generator = torch.Generator().manual_seed(0)
-    return tuple(_random_tensor(entry, generator) for entry in inputs)
+    return map_tensors(lambda entry: _random_tensor(entry, generator), inputs)
 
 
-def run(function: Callable[..., object], inputs: tuple[Tensor, ...]) -> object:
+def map_tensors(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
+    """The inputs with every tensor in them replaced."""
+    mapped: Inputs = tree_map_only(Tensor, function, inputs)
+    return mapped
+
+
+def run(function: Callable[..., object], inputs: Inputs) -> object:
     """Call `function` without gradients in full precision, on copies, which it may overwrite."""
     with torch.no_grad(), _full_precision():
-        return function(*(entry.clone() for entry in inputs))
+        return function(*map_tensors(torch.clone, inputs))
 
 
 @contextmanager

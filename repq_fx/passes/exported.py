@@ -18,6 +18,7 @@ from torch.fx import GraphModule, Node
 
 from ..errors import TraceError
 from .aten_functions import call_in_torch
+from .example import Inputs
 from .failure_place import failure_place, innermost_module
 from .lift_modules import LayerLifter
 from .output_structure import put_together, take_apart
@@ -42,7 +43,7 @@ _OVERWRITES = frozenset({_aten.slice_scatter.default, _aten.copy.default})
 """Operators that return the values of their second operand if those are all of the first's."""
 
 
-def export_trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> GraphModule:
+def export_trace(model: nn.Module, inputs: Inputs) -> GraphModule:
     """Trace what `model` does to `inputs` below its Python code, where a proxy would not pass.
 
     Layers keep their names and become plain layers of torch again. The batch size stays free if
@@ -55,6 +56,8 @@ def export_trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> GraphModule:
         TraceError: ``forward`` depends on values of tensors or changes a buffer; the message names
             the submodule and the line.
     """
+    if not all(isinstance(entry, Tensor) for entry in inputs):
+        raise TraceError("Cannot export a model whose inputs are lists or dictionaries of tensors.")
     with _undisturbed():
         program, structure = _export(model, inputs)
         return _Lifting(model, program).graph_module(structure)
@@ -78,7 +81,7 @@ def _undisturbed() -> Iterator[None]:
             logging.disable(disabled)
 
 
-def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[ExportedProgram, Any]:
+def _export(model: nn.Module, inputs: Inputs) -> tuple[ExportedProgram, Any]:
     """The program with operators in place resolved, and the structure of what it returns."""
     batch = inputs[0].shape[:1]
     is_batched = [entry.shape[:1] == batch and entry.dim() > 0 for entry in inputs]
@@ -100,7 +103,7 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[ExportedProgr
 
 
 def _export_with(
-    model: nn.Module, inputs: tuple[Tensor, ...], sizes: tuple[Any, ...] | None
+    model: nn.Module, inputs: Inputs, sizes: tuple[Any, ...] | None
 ) -> tuple[ExportedProgram, Any]:
     forward = model.forward
     structures: list[Any] = []

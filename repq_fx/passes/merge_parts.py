@@ -9,7 +9,7 @@ from torch.fx import GraphModule
 
 from ..errors import TraceError
 from .erase_assertions import erase_assertions
-from .example import run
+from .example import Inputs, run
 from .merge_regions import merge_regions
 from .region import Region
 from .symbolic import Leaves
@@ -18,9 +18,7 @@ from .trace import copy_of, trace
 _Calls = Mapping[str, list[tuple[Tensor, ...] | None]]
 
 
-def merge_parts(
-    model: nn.Module, inputs: tuple[Tensor, ...], leaves: Leaves
-) -> tuple[nn.Module, list[Region]]:
+def merge_parts(model: nn.Module, inputs: Inputs, leaves: Leaves) -> tuple[nn.Module, list[Region]]:
     """A copy of `model` in which the largest submodules that can be traced are merged.
 
     A submodule is traced on what it gets when `model` runs on the example. One that is called with
@@ -64,7 +62,7 @@ def _parts(
             yield from _parts(model, own_path, calls, leaves)
 
 
-def _recorded_calls(model: nn.Module, inputs: tuple[Tensor, ...]) -> _Calls:
+def _recorded_calls(model: nn.Module, inputs: Inputs) -> _Calls:
     """What each submodule is called with; None for a call with other things than tensors."""
     calls: dict[str, list[tuple[Tensor, ...] | None]] = {}
     handles = []

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from operator import attrgetter
 
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import GraphModule, Node
 
 from .affine_value import AffineValue, Source
 from .affine_views import Features, affine_values, features_of
+from .example import Inputs
 from .gather_sums import gather_sums
 from .plan_regions import plan_regions
 from .region import Candidate, Region
@@ -20,7 +21,7 @@ from .verify_regions import verify_regions
 _LOGGER = logging.getLogger(__name__)
 
 
-def merge_regions(graph_module: GraphModule, inputs: tuple[Tensor, ...]) -> list[Region]:
+def merge_regions(graph_module: GraphModule, inputs: Inputs) -> list[Region]:
     """Merge all regions that can be merged, in place.
 
     Modules are never edited: each region gets a new layer, and modules that nothing calls any more
@@ -48,7 +49,7 @@ def merge_regions(graph_module: GraphModule, inputs: tuple[Tensor, ...]) -> list
 
 
 def _verified_plan(
-    features: Features, values: Mapping[Node, AffineValue], inputs: tuple[Tensor, ...]
+    features: Features, values: Mapping[Node, AffineValue], inputs: Inputs
 ) -> tuple[list[Candidate], dict[Candidate, Replacement]]:
     """Plan until every accepted region agrees with its layer on the example."""
     failures: dict[tuple[Node, Source], str] = {}

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import GraphModule
 
 from ..errors import RepqError, TraceError
 from .agreement import difference
 from .erase_assertions import erase_assertions
-from .example import ExampleInputs, as_inputs, random_like, run
+from .example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
 from .merge_parts import merge_parts
 from .merge_regions import merge_regions
 from .region import Region
@@ -104,7 +104,7 @@ def merge_graph(
 
 
 def _merged_graph(
-    model: nn.Module, inputs: tuple[Tensor, ...], leaves: Leaves
+    model: nn.Module, inputs: Inputs, leaves: Leaves
 ) -> tuple[GraphModule, list[Region]]:
     traced = trace_and_run(model, inputs, leaves)
     graph_module = traced.graph_module
@@ -117,7 +117,7 @@ def _merged_graph(
 def _require_agreement(
     model: nn.Module,
     merged: nn.Module,
-    samples: Sequence[tuple[Tensor, ...]],
+    samples: Sequence[Inputs],
     outputs: Sequence[object],
 ) -> None:
     for sample, known in zip(samples, outputs, strict=True):
@@ -131,9 +131,7 @@ def _require_agreement(
             )
 
 
-def _departure(
-    model: nn.Module, merged: nn.Module, sample: tuple[Tensor, ...], known: object
-) -> str | None:
+def _departure(model: nn.Module, merged: nn.Module, sample: Inputs, known: object) -> str | None:
     """How the merged model differs from what the original computes, or None.
 
     Where single precision differs, double precision decides: some heads amplify rounding, which
@@ -145,7 +143,7 @@ def _departure(
         return f"the merged one fails with: {error}"
     if departure is None:
         return None
-    exact = tuple(entry.double() if entry.is_floating_point() else entry for entry in sample)
+    exact = map_tensors(lambda t: t.double() if t.is_floating_point() else t, sample)
     try:
         exactly, found = (run(copy_of(net).double(), exact) for net in (model, merged))
     except Exception:  # a model that insists on its dtype

@@ -9,18 +9,17 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx import GraphModule, Node
 from torch.fx.node import Argument, Target
+from torch.utils._pytree import tree_leaves
 
 from ..errors import TraceError
-from .example import run
+from .example import Inputs, map_tensors, run
 from .failure_place import failure_place
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
 
 Leaves = Collection[str | type[nn.Module]]
 
 
-def symbolic_trace(
-    model: nn.Module, inputs: tuple[Tensor, ...], leaves: Leaves = ()
-) -> GraphModule:
+def symbolic_trace(model: nn.Module, inputs: Inputs, leaves: Leaves = ()) -> GraphModule:
     """Trace `model` with proxies, one placeholder for each of `inputs`.
 
     Arguments of ``forward`` beyond `inputs` keep their defaults. The model runs on `inputs` along
@@ -42,20 +41,19 @@ def symbolic_trace(
         return _traced(model, (inputs, _other_batch(inputs)), leaves)
 
 
-def _other_batch(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _other_batch(inputs: Inputs) -> Inputs:
     """One image where there are several, as models may treat one in its own way; else two."""
-    batch = inputs[0].shape[:1]
-    return tuple(
-        (torch.cat([entry, entry]) if batch[0] == 1 else entry[:1])
-        if entry.ndim and entry.shape[:1] == batch
-        else entry
-        for entry in inputs
-    )
+    batch = tree_leaves(inputs)[0].shape[:1]
+
+    def change(entry: Tensor) -> Tensor:
+        if not entry.ndim or entry.shape[:1] != batch:
+            return entry
+        return torch.cat([entry, entry]) if batch[0] == 1 else entry[:1]
+
+    return map_tensors(change, inputs)
 
 
-def _traced(
-    model: nn.Module, examples: tuple[tuple[Tensor, ...], ...], leaves: Leaves
-) -> GraphModule:
+def _traced(model: nn.Module, examples: tuple[Inputs, ...], leaves: Leaves) -> GraphModule:
     tracer = _Tracer(model, examples, leaves)
     try:
         with torch.random.fork_rng():
@@ -72,9 +70,7 @@ def _traced(
 class _Tracer(fx.Tracer):
     """Records layers of torch as one node each, and remembers in which module tracing failed."""
 
-    def __init__(
-        self, model: nn.Module, examples: tuple[tuple[Tensor, ...], ...], leaves: Leaves
-    ) -> None:
+    def __init__(self, model: nn.Module, examples: tuple[Inputs, ...], leaves: Leaves) -> None:
         super().__init__()
         # Torch looks for each name among all, which takes longer than all the rest in deep models.
         tensors = (*model.named_parameters(), *model.named_buffers())
@@ -196,7 +192,7 @@ class _Tracer(fx.Tracer):
         names = _argument_names(self.root, len(self._examples[0]))
         proxies: list[Any] = [self.create_proxy("placeholder", name, (), {}) for name in names]
         for proxy, values in zip(proxies, zip(*self._examples, strict=True), strict=True):
-            proxy.values = tuple(value.clone() for value in values)
+            proxy.values = map_tensors(torch.clone, values)
         return call, [self.root, *proxies]
 
     def culprit(self, error: Exception) -> str:

@@ -11,11 +11,11 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import TraceError
 from .agreement import difference
-from .example import ExampleInputs, as_inputs, random_like, run
+from .example import ExampleInputs, Inputs, as_inputs, random_like, run
 from .exported import export_trace
 from .symbolic import Leaves, symbolic_trace
 
-Tracing = Callable[[nn.Module, tuple[Tensor, ...]], GraphModule]
+Tracing = Callable[[nn.Module, Inputs], GraphModule]
 
 
 def trace(model: nn.Module, example_inputs: ExampleInputs, *, leaves: Leaves = ()) -> GraphModule:
@@ -64,11 +64,11 @@ class Traced:
     """
 
     graph_module: GraphModule
-    samples: tuple[tuple[Tensor, ...], ...]
+    samples: tuple[Inputs, ...]
     outputs: tuple[object, ...]
 
 
-def trace_and_run(model: nn.Module, inputs: tuple[Tensor, ...], leaves: Leaves) -> Traced:
+def trace_and_run(model: nn.Module, inputs: Inputs, leaves: Leaves) -> Traced:
     """What `trace` does, with the outputs that it compares."""
     require_traceable(model, leaves)
     samples = (inputs, random_like(inputs))
@@ -151,7 +151,7 @@ def copy_of(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _outputs(model: nn.Module, samples: tuple[tuple[Tensor, ...], ...]) -> tuple[object, ...]:
+def _outputs(model: nn.Module, samples: tuple[Inputs, ...]) -> tuple[object, ...]:
     reference = copy_of(model)
     try:
         return tuple(run(reference, sample) for sample in samples)
@@ -160,7 +160,7 @@ def _outputs(model: nn.Module, samples: tuple[tuple[Tensor, ...], ...]) -> tuple
 
 
 def _require_faithful(
-    traced: GraphModule, samples: tuple[tuple[Tensor, ...], ...], expected: tuple[object, ...]
+    traced: GraphModule, samples: tuple[Inputs, ...], expected: tuple[object, ...]
 ) -> None:
     sources = ("the example", "a random input")
     for sample, known, source in zip(samples, expected, sources, strict=True):

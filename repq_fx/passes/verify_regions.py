@@ -11,13 +11,13 @@ from torch.fx import Node
 from ..reparam import MapError
 from .affine_views import Features, evaluate
 from .agreement import difference
-from .example import run
+from .example import Inputs, run
 from .region import Candidate
 from .replacement import Replacement, replacement_of
 
 
 def verify_regions(
-    features: Features, candidates: Sequence[Candidate], inputs: tuple[Tensor, ...]
+    features: Features, candidates: Sequence[Candidate], inputs: Inputs
 ) -> dict[Candidate, Replacement | str]:
     """The layer that replaces each candidate, or how its output would have differed.
 

@@ -1,5 +1,6 @@
 import copy
 import logging
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -7,8 +8,9 @@ from torch import nn
 
 from repq_fx.errors import RepqError
 from repq_fx.models import cifar_repvgg, fashion_repvgg, repvgg_a0
+from repq_fx.nn import RepVGGBlock
 from repq_fx.passes import find_regions, reparameterize
-from repq_fx.passes.agreement import relative_error
+from repq_fx.passes.agreement import difference, relative_error
 
 OURS = {
     "fashion": (fashion_repvgg, (2, 1, 28, 28), 9),
@@ -111,3 +113,52 @@ def test_summary_is_logged(caplog):
     with caplog.at_level(logging.INFO, "repq_fx"):
         reparameterize(fashion_repvgg().eval(), torch.randn(1, 1, 28, 28))
     assert caplog.messages == ["Merged 9 regions, refused 0."]
+
+
+@dataclass
+class Detections:
+    """What a detector may return."""
+
+    boxes: torch.Tensor
+    scores: list[torch.Tensor]
+
+
+STRUCTURES = {
+    "dataclass": lambda y: Detections(y, [y + 1, y]),
+    "dictionary": lambda y: {"boxes": y, "scores": (y, None)},
+    "list": lambda y: [y, {"scores": y + 1}],
+}
+
+
+@pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES.keys())
+def test_outputs_keep_their_structure(structure, randomize_batch_norm, convs_of):
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = RepVGGBlock(3, 3)
+
+        def forward(self, x):
+            return structure(self.block(x))
+
+    model = randomize_batch_norm(Detector()).eval()
+    image = torch.randn(2, 3, 6, 6)
+    merged = reparameterize(model, image)
+    assert convs_of(merged) == ["block.reparam_conv"]
+    assert difference(model(image[:1]), merged(image[:1])) is None
+
+
+def test_lists_and_dictionaries_of_inputs(randomize_batch_norm, convs_of):
+    class Fusion(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = RepVGGBlock(3, 3)
+
+        def forward(self, images, other):
+            return sum(self.block(image) for image in images) + other["bias"]
+
+    model = randomize_batch_norm(Fusion()).eval()
+    images = [torch.randn(1, 3, 6, 6), torch.randn(1, 3, 6, 6)]
+    merged = reparameterize(model, (images, {"bias": torch.ones(1)}))
+    assert convs_of(merged) == ["block.reparam_conv"]
+    batch = [torch.randn(2, 3, 5, 5)] * 2
+    assert difference(model(batch, {"bias": 2}), merged(batch, {"bias": 2})) is None
