@@ -17,6 +17,7 @@ from torch.ao.quantization.backend_config import BackendConfig as BackendConfig
 from torch.ao.quantization.backend_config import BackendPatternConfig as BackendPatternConfig
 from torch.ao.quantization.backend_config import DTypeConfig as DTypeConfig
 from torch.ao.quantization.backend_config import ObservationType as ObservationType
+from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.observer import ObserverBase as ObserverBase
 from torch.ao.quantization.quantize_fx import (
     _convert_to_reference_decomposed_fx,
@@ -52,8 +53,27 @@ def prepare(
     backend_config: BackendConfig,
 ) -> GraphModule:
     """`torch.ao.quantization.quantize_fx.prepare_fx`, which inserts the observers."""
+    custom = PrepareCustomConfig().set_non_traceable_module_names(_own_modules(model))
     with _without_deprecation_warnings():
-        return prepare_fx(model, qconfig_mapping, example_inputs, backend_config=backend_config)
+        return prepare_fx(
+            model,
+            qconfig_mapping,
+            example_inputs,
+            prepare_custom_config=custom,
+            backend_config=backend_config,
+        )
+
+
+def _own_modules(model: Module) -> list[str]:
+    """What a graph calls besides layers of torch; `prepare_fx` would trace through them again."""
+    if not isinstance(model, GraphModule):
+        return []
+    called = {str(node.target) for node in model.graph.nodes if node.op == "call_module"}
+    return [
+        name
+        for name in sorted(called)
+        if not type(model.get_submodule(name)).__module__.startswith("torch.nn")
+    ]
 
 
 def convert_decomposed(prepared: GraphModule, backend_config: BackendConfig) -> GraphModule:

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 import repq_fx
-from repq_fx import CalibrationError, TraceError, api
+from repq_fx import CalibrationError, TraceError, analysis, api
 from repq_fx.models import fashion_repvgg
+from repq_fx.nn import RepVGGBlock
 from repq_fx.quant import ActivationObserver
 
 
@@ -166,3 +167,42 @@ def test_a_model_that_cannot_be_traced_is_named(images):
 def test_unknown_backend_is_refused(model, images):
     with pytest.raises(ValueError, match=r"backend must be one of \['reference', 'x86'\], got 'a"):
         repq_fx.convert(prepared_of(model, images), backend="arm")
+
+
+class DecodingHead(nn.Module):
+    """Takes a list, depends on values and returns a tuple, as the heads of detectors do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 2, 1)
+
+    def forward(self, features):
+        scores = [self.conv(feature) for feature in features]
+        return (scores[0], scores) if float(scores[0].detach().mean()) > -1e9 else (scores[1], scores)
+
+
+class Detector(nn.Module):
+    """A body of RepVGG blocks with a split, and a head that cannot be traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = RepVGGBlock(3, 4, stride=2)
+        self.body = RepVGGBlock(2, 2)
+        self.head = DecodingHead()
+
+    def forward(self, x):
+        left, right = self.stem(x).chunk(2, 1)
+        features = torch.cat([left, self.body(right)], 1)
+        return self.head([features, self.stem(x)])
+
+
+@pytest.mark.parametrize("backend", ["x86", "reference"])
+def test_detector_with_its_head_as_a_leaf(backend):
+    model = Detector().eval()
+    images = torch.rand(8, 3, 16, 16)
+    quantized = repq_fx.quantize(model, images, backend=backend, leaves=["head"], progress=False)
+    assert isinstance(quantized.head, DecodingHead)
+    assert torch.equal(quantized.head.conv.weight, model.head.conv.weight)
+    known, found = model(images), quantized(images)
+    assert analysis.sqnr_db(known[0], found[0]) > 25
+    assert len(found[1]) == 2

@@ -9,7 +9,7 @@ appendix D, in one sweep).
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter
 
 from ..quant import ActivationObserver, WeightObserver
@@ -31,13 +31,14 @@ def correct_biases(
     corrected = {
         name
         for name, layer in prepared.named_modules()
-        if hasattr(layer, "qconfig") and _wants_correction(layer.qconfig)
+        if isinstance(layer, nn.Conv2d | nn.Linear) and _wants_correction(layer)
     }
     targets = _FloatMeans(prepared, corrected).collect(inputs)
     _Corrector(reference, targets).run(*inputs)
 
 
-def _wants_correction(qconfig: Any) -> bool:
+def _wants_correction(layer: nn.Module) -> bool:
+    qconfig: Any = getattr(layer, "qconfig", None)
     observer = None if qconfig is None else qconfig.weight()
     return isinstance(observer, WeightObserver) and observer.corrects_bias
 
@@ -60,7 +61,7 @@ class _FloatMeans(Interpreter):
             return args[0]
         output = super().call_module(target, args, kwargs)
         if target in self._names and target not in self._means:
-            self._means[target] = _channel_mean(output, is_conv=isinstance(layer, torch.nn.Conv2d))
+            self._means[target] = _channel_mean(output, is_conv=isinstance(layer, nn.Conv2d))
         return output
 
 

@@ -35,7 +35,8 @@ REQUANTIZED_OPS: tuple[Target, ...] = (
     *ACTIVATION_FUNCTIONS,
 )  # fmt: skip
 
-# They only move, select or repeat values, so input and output share one range.
+# They only move, select or repeat values, so input and output share one range. Those that return
+# several tensors are absent: an observer of torch cannot watch a tuple.
 RANGE_PRESERVING_OPS: tuple[Target, ...] = (
     nn.MaxPool2d, F.max_pool2d,
     nn.Upsample, F.interpolate,
@@ -43,7 +44,6 @@ RANGE_PRESERVING_OPS: tuple[Target, ...] = (
     nn.Flatten, torch.flatten, "flatten",
     nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout,
     torch.cat, torch.concat,
-    torch.chunk, "chunk", torch.split, "split",
     torch.reshape, "reshape", "view", "contiguous",
     torch.permute, "permute", torch.transpose, "transpose",
     torch.squeeze, "squeeze", torch.unsqueeze, "unsqueeze",

@@ -16,6 +16,8 @@ from .affine_value import OPAQUE, AffineValue, Call, Frame, Source, View
 Rule = Callable[[Call], AffineValue]
 Sides = tuple[int, int]
 
+_END = 2**63 - 1  # what torch.export writes for an open end
+
 
 def _pad_function(call: Call) -> AffineValue:
     bound = call.arguments("input", "pad", "mode", "value")
@@ -93,11 +95,11 @@ def _repeated(call: Call) -> AffineValue:
 
 
 def _crop(call: Call) -> AffineValue:
-    """Indexing by slices that keep a contiguous part of the spatial axes."""
+    """Indexing by slices that cut borders off."""
     operand, index = call.node.args
     shape = call.shape(operand)
     entries = index if isinstance(index, tuple) else (index,)
-    if shape is None or not all(_is_static_slice(entry) for entry in entries):
+    if shape is None or not all(_is_border_cut(entry) for entry in entries):
         return OPAQUE
     if len(entries) > len(shape):
         return OPAQUE
@@ -111,7 +113,7 @@ def _slice(call: Call) -> AffineValue:
     entry = slice(bound.get("start"), bound.get("end"), bound.get("step"))
     shape = call.shape(bound["input"])
     axis = bound.get("dim", 0)
-    if shape is None or not _is_static_slice(entry):
+    if shape is None or not _is_border_cut(entry):
         return OPAQUE
     sides = [(0, 0)] * len(shape)
     sides[axis] = _cut(entry, shape[axis])
@@ -119,8 +121,17 @@ def _slice(call: Call) -> AffineValue:
 
 
 def _is_static_slice(entry: Any) -> bool:
+    """Whether a slice has known bounds and leaves nothing out in between."""
     bounds = (entry.start, entry.stop) if isinstance(entry, slice) else ("",)
     return all(b is None or isinstance(b, int) for b in bounds) and entry.step in (None, 1)
+
+
+def _is_border_cut(entry: Any) -> bool:
+    """Whether a slice leaves out as much of an image of any other size."""
+    if not _is_static_slice(entry):
+        return False
+    from_start = entry.start is None or entry.start >= 0
+    return from_start and (entry.stop is None or entry.stop < 0 or entry.stop == _END)
 
 
 def _cut(entry: slice, size: int) -> Sides:

@@ -122,6 +122,8 @@ OPAQUE = {
     "transposed_image": lambda v: v.y.transpose(2, 3),
     "cut_channels": lambda v: v.y[:, 1:],
     "every_second": lambda v: v.y[:, :, ::2],
+    "first_four_rows": lambda v: v.y[:, :, :4],
+    "last_four_rows": lambda v: v.y[:, :, -4:],
     "one_row": lambda v: v.y[:, :, 0],
     "random_weight": lambda v: v.y * F.dropout(v.norm.weight.view(4, 1, 1)),
     "output_argument": lambda v: torch.add(v.y, v.x, out=torch.empty_like(v.y)),
