@@ -178,7 +178,8 @@ class DecodingHead(nn.Module):
 
     def forward(self, features):
         scores = [self.conv(feature) for feature in features]
-        return (scores[0], scores) if float(scores[0].detach().mean()) > -1e9 else (scores[1], scores)
+        is_usual = float(scores[0].detach().mean()) > -1e9
+        return (scores[0] if is_usual else scores[1]), scores
 
 
 class Detector(nn.Module):
