@@ -79,11 +79,37 @@ def test_padding_by_its_own_value_at_zero_is_exact():
     torch.testing.assert_close(apply(pooled, image), expected)
 
 
-def test_average_counts_the_border():
-    image = torch.randn(1, 3, 7, 8, dtype=torch.float64)
-    expected = nn.functional.avg_pool2d(image, (3, 2), (2, 1), (1, 0), divisor_override=5)
-    pooled = average(3, (3, 2), (2, 1), (1, 0), divisor=5)
+@given(st.data(), SIZES)
+def test_average_counts_the_border(data, size):
+    taps, stride = (data.draw(st.tuples(st.integers(1, 5), st.integers(1, 5))) for _ in range(2))
+    padding = tuple(data.draw(st.integers(0, k // 2)) for k in taps)
+    divisor = data.draw(st.none() | st.integers(1, 9))
+    image = torch.randn(1, 3, *size, dtype=torch.float64)
+    pool = nn.functional.avg_pool2d
+    expected = pool(image, taps, stride, padding, divisor_override=divisor)
+    pooled = average(3, taps, stride, padding, divisor)
     torch.testing.assert_close(apply(pooled, image), expected)
+
+
+@given(st.data(), STRIDES, SIZES)
+def test_padding_before_any_map(data, stride, size):
+    sides = data.draw(st.tuples(*[st.tuples(st.integers(-2, 3), st.integers(-2, 3))] * 2))
+    padded = pad(identity(4), sides)
+    second = data.draw(conv_maps(4, stride))
+    if min(map(min, sides)) < 0:
+        second = unpadded(second)  # what was cropped would come back as zeros
+    check(second, padded, torch.randn(1, 4, size[0] + 9, size[1] + 9, dtype=torch.float64))
+
+
+@given(st.data(), SIZES)
+def test_padding_by_the_value_at_zero(data, size):
+    first = unpadded(data.draw(conv_maps(4, (1, 1))))
+    first = replace(first, kernel=first.kernel[:, :, :1, :1], dilation=(1, 1))
+    sides = data.draw(st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2))
+    image = torch.randn(2, 4, *size, dtype=torch.float64)
+    (top, bottom), (left, right) = sides
+    wide = nn.functional.pad(image, (left, right, top, bottom))
+    torch.testing.assert_close(apply(pad(first, sides), image), apply(first, wide))
 
 
 def test_depthwise_after_dense_stays_small():
