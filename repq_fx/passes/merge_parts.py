@@ -18,7 +18,9 @@ from .trace import copy_of, trace
 _Calls = Mapping[str, list[tuple[Tensor, ...] | None]]
 
 
-def merge_parts(model: nn.Module, inputs: Inputs, leaves: Leaves) -> tuple[nn.Module, list[Region]]:
+def merge_parts(
+    model: nn.Module, inputs: Inputs, leaves: Leaves
+) -> tuple[nn.Module, list[Region]] | None:
     """A copy of `model` in which the largest submodules that can be traced are merged.
 
     A submodule is traced on what it gets when `model` runs on the example. One that is called with
@@ -30,36 +32,49 @@ def merge_parts(model: nn.Module, inputs: Inputs, leaves: Leaves) -> tuple[nn.Mo
         leaves: As for `trace`.
 
     Returns:
-        The copy, and the regions of all parts; none if no part could be traced.
+        The copy, and the regions of all parts; None if no part can be traced.
     """
     merged = copy_of(model)
     calls = _recorded_calls(merged, inputs)
     regions: list[Region] = []
-    parts = {path: part for path, part in _parts(merged, "", calls, leaves) if part is not None}
-    for path, (graph_module, own_inputs) in parts.items():
+    parts = list(_parts(merged, "", calls, leaves))
+    for path, graph_module, own_inputs in parts:
         erase_assertions(graph_module)
         found = merge_regions(graph_module, own_inputs)
         regions += [replace(region, name=f"{path}.{region.name}") for region in found]
         if any(region.merged for region in found):
             merged.set_submodule(path, graph_module)
-    return merged, regions
+    return (merged, regions) if parts else None
 
 
 def _parts(
     model: nn.Module, path: str, calls: _Calls, leaves: Leaves
-) -> Iterator[tuple[str, tuple[GraphModule, tuple[Tensor, ...]] | None]]:
+) -> Iterator[tuple[str, GraphModule, tuple[Tensor, ...]]]:
     """The largest submodules below `path` that can be traced, with what they are called with."""
     for name, child in model.get_submodule(path).named_children():
         own_path = f"{path}.{name}" if path else name
         if own_path in leaves or type(child) in leaves or not any(child.children()):
             continue
         inputs = _common_inputs(calls.get(own_path, []))
-        try:
-            if inputs is None:
-                raise TraceError(f"'{own_path}' is not called with tensors of one shape.")
-            yield own_path, (trace(child, inputs, leaves=leaves), inputs)
-        except (TraceError, ValueError):
+        traced = None if inputs is None else _traced(child, inputs, _below(own_path, leaves, child))
+        if inputs is None or traced is None:
             yield from _parts(model, own_path, calls, leaves)
+        else:
+            yield own_path, traced, inputs
+
+
+def _traced(part: nn.Module, inputs: tuple[Tensor, ...], leaves: Leaves) -> GraphModule | None:
+    try:
+        return trace(part, inputs, leaves=leaves)
+    except (TraceError, ValueError):
+        return None
+
+
+def _below(path: str, leaves: Leaves, part: nn.Module) -> Leaves:
+    """The leaves in a part of the model, by the names that they have there."""
+    names = [leaf for leaf in leaves if isinstance(leaf, str) and leaf.startswith(f"{path}.")]
+    types = [leaf for leaf in leaves if leaf in set(map(type, part.modules()))]
+    return [*(name.removeprefix(f"{path}.") for name in names), *types]
 
 
 def _recorded_calls(model: nn.Module, inputs: Inputs) -> _Calls:

@@ -82,13 +82,14 @@ def merge_with_report(
     try:
         return _merged_graph(model, inputs, leaves)
     except TraceError:
-        parts, regions = merge_parts(model, inputs, leaves)
-        if not regions:
+        merged_parts = merge_parts(model, inputs, leaves)
+        if merged_parts is None:
             raise
     samples = (inputs, random_like(inputs))
     reference = copy_of(model)
-    _require_agreement(model, parts, samples, [run(reference, sample) for sample in samples])
-    return parts, regions
+    outputs = [run(reference, sample) for sample in samples]
+    _require_agreement(model, merged_parts[0], samples, outputs)
+    return merged_parts
 
 
 def merge_graph(

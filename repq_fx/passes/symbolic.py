@@ -56,7 +56,7 @@ def _other_batch(inputs: Inputs) -> Inputs:
 def _traced(model: nn.Module, examples: tuple[Inputs, ...], leaves: Leaves) -> GraphModule:
     tracer = _Tracer(model, examples, leaves)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             graph: Any = run(lambda: tracer.trace(model), ())
     except AsksForSizesError:
         raise

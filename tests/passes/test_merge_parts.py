@@ -73,6 +73,15 @@ def test_head_as_a_leaf(detector, convs_of, leaf):
     assert_same(merged, detector)
 
 
+@pytest.mark.parametrize("leaf", ["body.0", RepVGGBlock], ids=["name", "type"])
+def test_leaf_in_a_part(detector, convs_of, leaf):
+    merged = reparameterize(detector, IMAGE, leaves=[leaf])
+    assert isinstance(merged.get_submodule("body.0"), RepVGGBlock)
+    is_named = isinstance(leaf, str)
+    assert ("body.1.reparam_conv" in convs_of(merged)) == is_named
+    assert_same(merged, detector)
+
+
 def test_whole_graph_is_refused(detector):
     with pytest.raises(TraceError, match=r"Symbolic tracing: .*'head'.*torch.export: .*'head'"):
         merge_graph(detector, IMAGE)
