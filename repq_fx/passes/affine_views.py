@@ -32,10 +32,20 @@ class Features:
 
 def features_of(graph_module: GraphModule, inputs: Inputs) -> Features:
     """Run the graph on `inputs` and note the shapes."""
+    shapes: dict[Node, torch.Size] = {}
+    run(ShapeRecorder(graph_module, shapes).run, inputs)
+    return features_with(graph_module, shapes)
+
+
+def features_with(graph_module: GraphModule, shapes: Mapping[Node, torch.Size]) -> Features:
+    """The features of a graph whose shapes a `ShapeRecorder` has noted."""
     constants = Constants(graph_module)
-    recorder = _ShapeRecorder(graph_module, constants)
-    run(recorder.run, inputs)
-    return Features(graph_module, recorder.shapes, constants)
+    computed = {
+        node: shapes[node]
+        for node in graph_module.graph.nodes
+        if node in shapes and node not in constants
+    }
+    return Features(graph_module, computed, constants)
 
 
 def affine_values(features: Features) -> dict[Node, AffineValue]:
@@ -75,9 +85,15 @@ def evaluate(features: Features, source: Source, interior: Iterable[Node]) -> Vi
     """
     device = torch.device("cpu")
     values = {source.node: AffineValue({source: _identity(features, source, device)})}
+    order = list(interior)
+    last_use = {operand: node for node in order for operand in node.all_input_nodes}
     root = source.node
-    for root in interior:
+    for root in order:
         values[root] = _value(features, root, values, device)
+        # Kernels of a large layer in float64 are large; only those that are still read stay.
+        for operand in root.all_input_nodes:
+            if last_use[operand] is root:
+                values.pop(operand, None)
     result = values[root]
     if source not in result.views:
         raise MapError(result.refusals.get(source, "its numbers are not those of one convolution"))
@@ -98,15 +114,16 @@ def _identity(features: Features, source: Source, device: torch.device) -> View:
     return View(identity(channels, len(shape) - 2, device), source.channel_axis)
 
 
-class _ShapeRecorder(fx.Interpreter):
-    def __init__(self, graph_module: GraphModule, constants: Constants) -> None:
+class ShapeRecorder(fx.Interpreter):
+    """Runs a graph and notes the shapes of floating-point tensors of 2 to 5 axes."""
+
+    def __init__(self, graph_module: GraphModule, shapes: dict[Node, torch.Size]) -> None:
         super().__init__(graph_module)
-        self.shapes: dict[Node, torch.Size] = {}
-        self._constants = constants
+        self._shapes = shapes
 
     def run_node(self, n: Node) -> Any:
+        """Run one node."""
         result = super().run_node(n)
-        is_feature = isinstance(result, Tensor) and 2 <= result.ndim <= 5
-        if is_feature and result.is_floating_point() and n not in self._constants:
-            self.shapes[n] = result.shape
+        if isinstance(result, Tensor) and 2 <= result.ndim <= 5 and result.is_floating_point():
+            self._shapes[n] = result.shape
         return result

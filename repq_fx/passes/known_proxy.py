@@ -21,7 +21,7 @@ _QUESTIONS = frozenset(
 
 
 class AsksForSizesError(Exception):
-    """Python code wants a number, and nothing is known yet about other batch sizes."""
+    """Python code wants to know something, and no example is run along."""
 
 
 class KnownProxy(fx.Proxy):
@@ -34,7 +34,7 @@ class KnownProxy(fx.Proxy):
 
     def __init__(self, node: Node, tracer: fx.Tracer) -> None:
         super().__init__(node, tracer)
-        self.values: tuple[Any, ...] = (UNKNOWN,)
+        self.values: tuple[Any, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         """An attribute or a bound method of the value."""
@@ -70,10 +70,16 @@ class KnownProxy(fx.Proxy):
         return (proxy[index] for index in range(self._count()))
 
     def _is_list(self) -> bool:
-        return isinstance(self.values[0], tuple | list)
+        return isinstance(self._known(), tuple | list)
+
+    def _known(self) -> Any:
+        """The value on the example."""
+        if not self.values:
+            raise AsksForSizesError
+        return self.values[0]
 
     def _is_number(self) -> bool:
-        value = self.values[0]
+        value = self._known()
         if isinstance(value, Tensor):
             return value.numel() == 1 and not _reads_inputs(self.node)
         return isinstance(value, _PLAIN)
@@ -89,8 +95,6 @@ class KnownProxy(fx.Proxy):
         return count
 
     def _same(self, answers: tuple[Any, ...]) -> Any:
-        if len(answers) == 1 and _reads_inputs(self.node):
-            raise AsksForSizesError
         if any(answer is UNKNOWN or answer != answers[0] for answer in answers):
             raise TypeError("a number that depends on the batch size of an input cannot be traced")
         return answers[0]

@@ -21,7 +21,9 @@ from .verify_regions import verify_regions
 _LOGGER = logging.getLogger(__name__)
 
 
-def merge_regions(graph_module: GraphModule, inputs: Inputs) -> list[Region]:
+def merge_regions(
+    graph_module: GraphModule, inputs: Inputs, features: Features | None = None
+) -> list[Region]:
     """Merge all regions that can be merged, in place.
 
     Modules are never edited: each region gets a new layer, and modules that nothing calls any more
@@ -31,11 +33,12 @@ def merge_regions(graph_module: GraphModule, inputs: Inputs) -> list[Region]:
     Args:
         graph_module: A graph in evaluation mode that the caller owns.
         inputs: An example, on which each region is verified.
+        features: What is known about the graph already; found out on the example by default.
 
     Returns:
         The merged and the refused regions, in graph order.
     """
-    features = features_of(graph_module, inputs)
+    features = features or features_of(graph_module, inputs)
     values = affine_values(features)
     while gather_sums(features, values):
         values = affine_values(features)

@@ -6,6 +6,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from ..errors import RepqError, TraceError
+from .affine_views import features_with
 from .agreement import difference
 from .erase_assertions import erase_assertions
 from .example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
@@ -110,7 +111,8 @@ def _merged_graph(
     traced = trace_and_run(model, inputs, leaves)
     graph_module = traced.graph_module
     erase_assertions(graph_module)
-    regions = merge_regions(graph_module, inputs)
+    features = features_with(graph_module, traced.shapes)
+    regions = merge_regions(graph_module, inputs, features)
     _require_agreement(model, graph_module, traced.samples, traced.outputs)
     return graph_module, regions
 

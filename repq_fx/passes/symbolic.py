@@ -22,8 +22,8 @@ Leaves = Collection[str | type[nn.Module]]
 def symbolic_trace(model: nn.Module, inputs: Inputs, leaves: Leaves = ()) -> GraphModule:
     """Trace `model` with proxies, one placeholder for each of `inputs`.
 
-    Arguments of ``forward`` beyond `inputs` keep their defaults. The model runs on `inputs` along
-    the way, so that it may ask for sizes. The result shares modules with `model`.
+    Arguments of ``forward`` beyond `inputs` keep their defaults. A model that asks for sizes is run
+    on `inputs` along the way. The result shares modules with `model`.
 
     Args:
         model: The model.
@@ -34,11 +34,12 @@ def symbolic_trace(model: nn.Module, inputs: Inputs, leaves: Leaves = ()) -> Gra
         TraceError: ``forward`` does something that a proxy cannot; the message names the submodule
             and the line.
     """
+    count = len(inputs)
     try:
-        return _traced(model, (inputs,), leaves)
+        return _traced(model, count, (), leaves)
     except AsksForSizesError:
-        # Only now is it worth to run a second example along, which tells what the batch decides.
-        return _traced(model, (inputs, _other_batch(inputs)), leaves)
+        # Only now is it worth to run two examples along, which tell what the batch decides.
+        return _traced(model, count, (inputs, _other_batch(inputs)), leaves)
 
 
 def _other_batch(inputs: Inputs) -> Inputs:
@@ -53,8 +54,10 @@ def _other_batch(inputs: Inputs) -> Inputs:
     return map_tensors(change, inputs)
 
 
-def _traced(model: nn.Module, examples: tuple[Inputs, ...], leaves: Leaves) -> GraphModule:
-    tracer = _Tracer(model, examples, leaves)
+def _traced(
+    model: nn.Module, input_count: int, examples: tuple[Inputs, ...], leaves: Leaves
+) -> GraphModule:
+    tracer = _Tracer(model, input_count, examples, leaves)
     try:
         with torch.random.fork_rng(devices=[]):
             graph: Any = run(lambda: tracer.trace(model), ())
@@ -70,12 +73,15 @@ def _traced(model: nn.Module, examples: tuple[Inputs, ...], leaves: Leaves) -> G
 class _Tracer(fx.Tracer):
     """Records layers of torch as one node each, and remembers in which module tracing failed."""
 
-    def __init__(self, model: nn.Module, examples: tuple[Inputs, ...], leaves: Leaves) -> None:
+    def __init__(
+        self, model: nn.Module, input_count: int, examples: tuple[Inputs, ...], leaves: Leaves
+    ) -> None:
         super().__init__()
         # Torch looks for each name among all, which takes longer than all the rest in deep models.
         tensors = (*model.named_parameters(), *model.named_buffers())
         self._names = {id(tensor): name for name, tensor in tensors}
         self._paths: dict[int, str] = {id(module): path for path, module in model.named_modules()}
+        self._input_count = input_count
         self._examples = examples
         self._leaves = leaves
         self._is_running = False  # a layer, on the example, rather than recording its parts
@@ -189,10 +195,10 @@ class _Tracer(fx.Tracer):
         def call(root: nn.Module, *proxies: fx.Proxy) -> Any:
             return root.forward(*proxies)
 
-        names = _argument_names(self.root, len(self._examples[0]))
+        names = _argument_names(self.root, self._input_count)
         proxies: list[Any] = [self.create_proxy("placeholder", name, (), {}) for name in names]
-        for proxy, values in zip(proxies, zip(*self._examples, strict=True), strict=True):
-            proxy.values = map_tensors(torch.clone, values)
+        for index, proxy in enumerate(proxies):
+            proxy.values = map_tensors(torch.clone, tuple(e[index] for e in self._examples))
         return call, [self.root, *proxies]
 
     def culprit(self, error: Exception) -> str:

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 from torch.nn.parameter import is_lazy
 
 from ..errors import TraceError
+from .affine_views import ShapeRecorder
 from .agreement import difference
 from .example import ExampleInputs, Inputs, as_inputs, random_like, run
 from .exported import export_trace
@@ -59,11 +61,13 @@ class Traced:
 
     Attributes:
         graph_module: The graph.
+        shapes: What a `ShapeRecorder` noted on the example.
         samples: The example, and random inputs of the same shapes.
         outputs: What the model returned for each.
     """
 
     graph_module: GraphModule
+    shapes: dict[Node, torch.Size]
     samples: tuple[Inputs, ...]
     outputs: tuple[object, ...]
 
@@ -77,11 +81,11 @@ def trace_and_run(model: nn.Module, inputs: Inputs, leaves: Leaves) -> Traced:
     for name, tracing in _tracings(leaves).items():
         try:
             traced = tracing(copy_of(model), inputs)
-            _require_faithful(traced, samples, outputs)
+            shapes = _require_faithful(traced, samples, outputs)
         except TraceError as error:
             failures[name] = error
         else:
-            return Traced(traced, samples, outputs)
+            return Traced(traced, shapes, samples, outputs)
     reasons = " ".join(f"{name}: {str(error).rstrip('.')}." for name, error in failures.items())
     first = next(iter(failures.values()))
     raise TraceError(f"Cannot trace {type(model).__name__}. {reasons}") from first
@@ -161,11 +165,14 @@ def _outputs(model: nn.Module, samples: tuple[Inputs, ...]) -> tuple[object, ...
 
 def _require_faithful(
     traced: GraphModule, samples: tuple[Inputs, ...], expected: tuple[object, ...]
-) -> None:
+) -> dict[Node, torch.Size]:
+    """Compare the graph with the model, and note the shapes on the way."""
+    shapes: dict[Node, torch.Size] = {}
+    runs: tuple[Callable[..., object], ...] = (ShapeRecorder(traced, shapes).run, traced)
     sources = ("the example", "a random input")
-    for sample, known, source in zip(samples, expected, sources, strict=True):
+    for forward, sample, known, source in zip(runs, samples, expected, sources, strict=True):
         try:
-            found = run(traced, sample)
+            found = run(forward, sample)
         except Exception as error:
             raise TraceError(
                 f"The trace is not faithful to the model: on {source} it fails with: {error}"
@@ -176,3 +183,4 @@ def _require_faithful(
                 f"The trace is not faithful to the model: on {source}, {departure}. A forward that "
                 f"is random, or that changes the model's own state, has this effect."
             )
+    return shapes

@@ -23,7 +23,7 @@ def add(first: ConvMap, second: ConvMap) -> ConvMap:
     _require_same_outputs(first, second)
     groups = gcd(first.groups, second.groups)
     axes = [_common_axis(first, second, axis) for axis in range(first.spatial_dims)]
-    kernel = _on_grid(regroup(first, groups), axes) + _on_grid(regroup(second, groups), axes)
+    kernel = _added(regroup(first, groups), regroup(second, groups), axes)
     return replace(
         first,
         kernel=kernel,
@@ -79,16 +79,23 @@ def _common_axis(first: ConvMap, second: ConvMap, axis: int) -> _Axis:
     return _Axis(taps, step if taps > 1 else 1, (max(before), last - _slack(first, axis)))
 
 
-def _on_grid(conv_map: ConvMap, axes: Sequence[_Axis]) -> Tensor:
-    """The kernel of `conv_map` spread over a grid that contains its taps."""
-    kernel = conv_map.kernel
-    taps = [axis.taps for axis in axes]
-    if list(conv_map.taps) == taps:
-        return kernel
-    spread = kernel.new_zeros(*kernel.shape[:2], *taps)
+def _added(first: ConvMap, second: ConvMap, axes: Sequence[_Axis]) -> Tensor:
+    """The sum of two kernels, spread over a grid that contains the taps of both."""
+    taps = tuple(axis.taps for axis in axes)
+    if second.taps == taps:
+        first, second = second, first
+    if first.taps == taps:
+        total = first.kernel.clone()
+    else:
+        total = first.kernel.new_zeros(*first.kernel.shape[:2], *taps)
+        total[_places(first, axes)] = first.kernel
+    total[_places(second, axes)] += second.kernel
+    return total
+
+
+def _places(conv_map: ConvMap, axes: Sequence[_Axis]) -> tuple[slice, ...]:
     taps_on = (_taps_on(conv_map, index, axis) for index, axis in enumerate(axes))
-    spread[(slice(None), slice(None), *taps_on)] = kernel
-    return spread
+    return (slice(None), slice(None), *taps_on)
 
 
 def _taps_on(conv_map: ConvMap, axis: int, grid: _Axis) -> slice:
