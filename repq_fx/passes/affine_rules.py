@@ -3,7 +3,7 @@
 import torch
 
 from . import arithmetic_rules, border_rules, layer_rules, layout_rules
-from .affine_value import OPAQUE, AffineValue, Call, called_module, layer_type
+from .affine_value import OPAQUE, AffineValue, Call, Rule, called_module, layer_type
 
 _TABLES = (layer_rules, arithmetic_rules, border_rules, layout_rules)
 _MODULE_RULES = {**layer_rules.MODULE_RULES, **border_rules.MODULE_RULES}
@@ -15,7 +15,7 @@ _TAKES_SIZES = {torch.ops.aten.expand.default, "expand"}
 def apply_rule(call: Call) -> AffineValue:
     """The value of a node from the values of its operands, without its view of itself."""
     node = call.node
-    rule: layer_rules.Rule | None = None
+    rule: Rule | None = None
     if "out" in node.kwargs:
         return OPAQUE  # overwrites yet another tensor
     if node.target not in _TAKES_SIZES and not all(map(call.is_tensor, node.all_input_nodes)):

@@ -146,6 +146,10 @@ class Call:
         return isinstance(operand, Node) and operand not in self.constants
 
 
+Rule = Callable[[Call], AffineValue]
+"""A transfer function: the value of a node from what is known about its operands."""
+
+
 def called_module(graph_module: GraphModule, node: Node) -> nn.Module | None:
     """The module that `node` calls, if it calls one that no hook changes."""
     if node.op != "call_module":

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from ..reparam import MapError, in_float64, scale_channels, shift_channels
-from .affine_value import OPAQUE, AffineValue, Call, Source, View
-
-Rule = Callable[[Call], AffineValue]
+from .affine_value import OPAQUE, AffineValue, Call, Rule, Source, View
 
 
 def _sum(call: Call) -> AffineValue:

@@ -11,9 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..reparam import MapError, pad
-from .affine_value import OPAQUE, AffineValue, Call, Frame, Source, View
+from .affine_value import OPAQUE, AffineValue, Call, Frame, Rule, Source, View
 
-Rule = Callable[[Call], AffineValue]
 Sides = tuple[int, int]
 
 _END = 2**63 - 1  # what torch.export writes for an open end

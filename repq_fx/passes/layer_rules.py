@@ -20,9 +20,7 @@ from ..reparam import (
     scale_channels,
     shift_channels,
 )
-from .affine_value import OPAQUE, AffineValue, Call, Source, View
-
-Rule = Callable[[Call], AffineValue]
+from .affine_value import OPAQUE, AffineValue, Call, Rule, Source, View
 
 _POOL_ARGUMENTS = (
     "input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad",

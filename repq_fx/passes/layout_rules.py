@@ -7,9 +7,7 @@ from typing import Any
 import torch
 
 from ..reparam import MapError, with_axes
-from .affine_value import OPAQUE, AffineValue, Call, Source, View
-
-Rule = Callable[[Call], AffineValue]
+from .affine_value import OPAQUE, AffineValue, Call, Rule, Source, View
 
 
 def _permute_function(call: Call) -> AffineValue:

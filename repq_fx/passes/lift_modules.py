@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 _aten = torch.ops.aten
 
@@ -102,32 +102,23 @@ def _with_tensors(
     return layer.eval()
 
 
-def _plain_conv(layer_class: Callable[..., nn.Module]) -> _Rule:
+def _conv(layer_class: type[nn.Module]) -> _Rule:
+    is_transposed = issubclass(layer_class, _ConvTransposeNd)
+
     def build(
         _: Node, operands: dict[str, Tensor | None], settings: dict[str, Any]
     ) -> nn.Module | None:
         weight, groups = operands["weight"], settings.get("groups", 1)
         if weight is None:
             return None
-        sizes = weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:])
+        # The groups are left out of the second axis, which holds inputs unless transposed.
+        first, second = weight.shape[0], weight.shape[1] * groups
+        channels = (first, second) if is_transposed else (second, first)
         has_bias = operands["bias"] is not None
-        return layer_class(*sizes, bias=has_bias, device="meta", **settings)
+        taps = tuple(weight.shape[2:])
+        return layer_class(*channels, taps, bias=has_bias, device="meta", **settings)
 
-    return _Rule(build, _AFFINE, _CONV)
-
-
-def _transposed(layer_class: Callable[..., nn.Module]) -> _Rule:
-    def build(
-        _: Node, operands: dict[str, Tensor | None], settings: dict[str, Any]
-    ) -> nn.Module | None:
-        weight, groups = operands["weight"], settings.get("groups", 1)
-        if weight is None:
-            return None
-        sizes = weight.shape[0], weight.shape[1] * groups, tuple(weight.shape[2:])
-        has_bias = operands["bias"] is not None
-        return layer_class(*sizes, bias=has_bias, device="meta", **settings)
-
-    return _Rule(build, _AFFINE, _TRANSPOSED)
+    return _Rule(build, _AFFINE, _TRANSPOSED if is_transposed else _CONV)
 
 
 def _linear(_: Node, operands: dict[str, Tensor | None], __: dict[str, Any]) -> nn.Module | None:
@@ -154,15 +145,15 @@ _BATCH_NORMS: Mapping[int, Callable[..., nn.Module]] = MappingProxyType(
 )
 _RULES: Mapping[Any, _Rule] = MappingProxyType(
     {
-        _aten.conv1d.default: _plain_conv(nn.Conv1d),
-        _aten.conv1d.padding: _plain_conv(nn.Conv1d),
-        _aten.conv2d.default: _plain_conv(nn.Conv2d),
-        _aten.conv2d.padding: _plain_conv(nn.Conv2d),
-        _aten.conv3d.default: _plain_conv(nn.Conv3d),
-        _aten.conv3d.padding: _plain_conv(nn.Conv3d),
-        _aten.conv_transpose1d.default: _transposed(nn.ConvTranspose1d),
-        _aten.conv_transpose2d.input: _transposed(nn.ConvTranspose2d),
-        _aten.conv_transpose3d.input: _transposed(nn.ConvTranspose3d),
+        _aten.conv1d.default: _conv(nn.Conv1d),
+        _aten.conv1d.padding: _conv(nn.Conv1d),
+        _aten.conv2d.default: _conv(nn.Conv2d),
+        _aten.conv2d.padding: _conv(nn.Conv2d),
+        _aten.conv3d.default: _conv(nn.Conv3d),
+        _aten.conv3d.padding: _conv(nn.Conv3d),
+        _aten.conv_transpose1d.default: _conv(nn.ConvTranspose1d),
+        _aten.conv_transpose2d.input: _conv(nn.ConvTranspose2d),
+        _aten.conv_transpose3d.input: _conv(nn.ConvTranspose3d),
         _aten.linear.default: _Rule(_linear, _AFFINE, ()),
         _aten._native_batch_norm_legit_no_training.default: _Rule(
             _batch_norm, _STATISTICS, ("momentum", "eps")
