@@ -25,8 +25,12 @@ from .quant import KL as KL
 from .quant import MAE as MAE
 from .quant import MSE as MSE
 from .quant import CoarseFine as CoarseFine
+from .quant import Cosine as Cosine
+from .quant import LpLoss as LpLoss
 from .quant import MinMax as MinMax
+from .quant import MovingAverageMinMax as MovingAverageMinMax
 from .quant import Override as Override
+from .quant import Percentile as Percentile
 from .quant import PerChannel as PerChannel
 from .quant import PerTensor as PerTensor
 from .quant import Scheme as Scheme
