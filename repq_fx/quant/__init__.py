@@ -1,5 +1,6 @@
 """Schemes, range rules, weight quantizers and observers."""
 
+from .channel_histograms import ChannelHistograms as ChannelHistograms
 from .histogram import TensorHistogram as TensorHistogram
 from .kl import KL as KL
 from .observers import ActivationObserver as ActivationObserver
