@@ -1,6 +1,7 @@
 """Schemes, range rules, weight quantizers and observers."""
 
 from .channel_histograms import ChannelHistograms as ChannelHistograms
+from .gptq import InputMoment as InputMoment
 from .histogram import TensorHistogram as TensorHistogram
 from .kl import KL as KL
 from .observers import ActivationObserver as ActivationObserver

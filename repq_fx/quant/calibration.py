@@ -17,7 +17,10 @@ _BATCH_SIZE = 32
 
 # Where `calibrate` leaves inputs in a prepared model's `meta` for steps that need data again.
 KEPT_INPUTS = "repq_fx_calibration_inputs"
+# At least 32 images, and of small ones as many as have the pixels of 32 of 224 x 224.
 _KEPT_IMAGES = 32
+_KEPT_PIXELS = 32 * 224 * 224
+_MOST_KEPT_IMAGES = 1024
 
 Batch = Tensor | Sequence[Any]
 
@@ -70,7 +73,9 @@ def calibrate(
 
 def _keep(kept: list[tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> None:
     """Add to `kept` until it holds enough images; batches of another size are passed over."""
-    room = _KEPT_IMAGES - sum(len(values[0]) for values in kept)
+    pixels_per_image = inputs[0][0, :1].numel() if inputs[0].dim() > 1 else 1
+    wanted = min(max(_KEPT_IMAGES, _KEPT_PIXELS // pixels_per_image), _MOST_KEPT_IMAGES)
+    room = wanted - sum(len(values[0]) for values in kept)
     fits = not kept or all(a.shape[1:] == b.shape[1:] for a, b in zip(kept[0], inputs, strict=True))
     if room > 0 and fits:
         kept.append(tuple(value[:room] for value in inputs))
