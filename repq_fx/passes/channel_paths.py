@@ -35,7 +35,7 @@ _RESHAPES: frozenset[Target] = frozenset(
     {nn.Flatten, torch.flatten, "flatten", torch.reshape, "reshape", "view"}
 )
 _MEANS: frozenset[Target] = frozenset({torch.mean, "mean"})
-_SHAPE_READS: frozenset[Target] = frozenset({"size", "dim", "numel"})
+_SHAPE_METHODS = ("size", "dim", "numel")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Search:
         while pending:
             node, axis = pending.pop()
             for user in node.users:
-                if user.op == "call_method" and user.target in _SHAPE_READS:
+                if _reads_shape(user):
                     continue
                 if not _reads_only_first(user, node):
                     return None
@@ -172,6 +172,12 @@ def _reads_only_first(user: Node, operand: Node) -> bool:
     others: list[Node] = []
     map_arg((user.args[1:], user.kwargs), others.append)
     return bool(user.args) and user.args[0] is operand and operand not in others
+
+
+def _reads_shape(node: Node) -> bool:
+    if node.op == "call_method":
+        return node.target in _SHAPE_METHODS
+    return node.target is getattr and "shape" in node.args
 
 
 def _pads_planes_linearly(node: Node) -> bool:
