@@ -39,7 +39,7 @@ def equalize(
     migration: float = 0.3,
     absorb_bias: bool = False,
 ) -> GraphModule:
-    """Even out the channel ranges of activations, at the expense of the weights that read them.
+    """Share the differences between channels out to activations and the weights that read them.
 
     Of every convolution and linear layer whose output reaches nothing but other such layers,
     through ReLU, LeakyReLU, pooling and the like, each output channel is divided by a factor, and
@@ -52,8 +52,9 @@ def equalize(
     Args:
         graph: A float model as `reparameterize` returns it. It is not changed.
         inputs: Calibration data, one batch: a tensor or a tuple of tensors.
-        migration: How much of a difference between activations moves to weights, from 0 (only the
-            weights are evened out) to 1 (only the activations are).
+        migration: Where a reader mixes channels, r becomes (r w)^(1 - migration) and w becomes
+            (r w)^migration, up to a common factor: 0 evens out the weights, 1 the activations, and
+            little of it may spread the activations further apart than they were.
         absorb_bias: Also move biases as `absorb_high_biases` does. This changes the function
             outside of `inputs`.
 
