@@ -18,6 +18,7 @@ from .errors import TraceError as TraceError
 from .export import load as load
 from .export import save as save
 from .passes import Region as Region
+from .passes import equalize as equalize
 from .passes import find_regions as find_regions
 from .passes import reparameterize as reparameterize
 from .passes import trace as trace

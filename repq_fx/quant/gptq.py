@@ -57,6 +57,11 @@ class InputMoment:
         groups, size, _ = self.values.shape
         return weight.double().reshape(groups, -1, size)
 
+    def importance_of(self, weight: Tensor) -> Tensor:
+        """How much the squared error of each entry of `weight` counts in the outputs, as it."""
+        diagonal = self.values.diagonal(dim1=1, dim2=2)[:, None]
+        return diagonal.expand_as(self.rows_of(weight)).reshape(weight.shape)
+
     def output_error(self, error: Tensor) -> Tensor:
         """Mean squared output error that a weight error ``[out, ...]`` causes, summed over rows."""
         rows = self.rows_of(error)

@@ -72,9 +72,10 @@ class PerTensor:
 
     range: MinMax | LpLoss = field(default_factory=MinMax)
 
-    def scale_of(self, weight: Tensor, grid: Grid) -> Tensor:
-        """Scale ``[1]``."""
-        return _search_scale(weight.reshape(1, -1), grid, self.range)
+    def scale_of(self, weight: Tensor, grid: Grid, importance: Tensor | None = None) -> Tensor:
+        """Scale ``[1]``; `importance`, as `weight`, multiplies the error of each entry."""
+        rows = None if importance is None else importance.reshape(1, -1)
+        return _search_scale(weight.reshape(1, -1), grid, self.range, rows)
 
     def quantize(
         self, weight: Tensor, bits: int, moment: InputMoment | None = None
@@ -93,9 +94,10 @@ class PerChannel:
 
     range: MinMax | LpLoss = field(default_factory=MSE)
 
-    def scale_of(self, weight: Tensor, grid: Grid) -> Tensor:
-        """Scales ``[out]``."""
-        return _search_scale(weight.flatten(1), grid, self.range)
+    def scale_of(self, weight: Tensor, grid: Grid, importance: Tensor | None = None) -> Tensor:
+        """Scales ``[out]``; `importance`, as `weight`, multiplies the error of each entry."""
+        rows = None if importance is None else importance.flatten(1)
+        return _search_scale(weight.flatten(1), grid, self.range, rows)
 
     def quantize(
         self, weight: Tensor, bits: int, moment: InputMoment | None = None
@@ -178,7 +180,8 @@ def _quantize_whole(
     weight = weight.detach().float()
     represented = torch.zeros_like(weight) if represented is None else represented
     residual = weight - represented
-    scale = granularity.scale_of(residual, grid)
+    importance = None if moment is None else moment.importance_of(weight)
+    scale = granularity.scale_of(residual, grid, importance)
     if moment is None:
         integers = torch.round(residual * (1.0 / _per_row(scale, weight)))
         integers = integers.clamp(grid.quant_min, grid.quant_max)
@@ -187,8 +190,12 @@ def _quantize_whole(
     return QuantizedWeight(integers.to(torch.int8 if bits <= 8 else torch.int16), scale, bits)
 
 
-def _search_scale(rows: Tensor, grid: Grid, rule: MinMax | LpLoss) -> Tensor:
+def _search_scale(
+    rows: Tensor, grid: Grid, rule: MinMax | LpLoss, importance: Tensor | None
+) -> Tensor:
     """The best scale of each row of ``[rows, n]``: float32 ``[rows]``."""
+    if importance is not None:  # What meets only zeros may be clipped.
+        rows = torch.where(importance > 0, rows, 0)
     widest = (rows.abs().amax(1) / grid.quant_max).clamp_min(SMALLEST_SCALE)
     if isinstance(rule, MinMax):
         return widest
@@ -199,7 +206,8 @@ def _search_scale(rows: Tensor, grid: Grid, rule: MinMax | LpLoss) -> Tensor:
         scale = widest * (1.0 - 0.01 * step)
         rounded = fake_quantize(rows, scale, zero_point, grid.quant_min, grid.quant_max, axis=0)
         # Summed in float64: at 16 bits neighbouring candidates differ in the seventh digit.
-        loss = (rounded - rows).abs().double().pow(rule.power).sum(1)
+        loss = (rounded - rows).abs().double().pow(rule.power)
+        loss = (loss if importance is None else loss * importance).sum(1)
         better = loss < best_loss
         best_scale = torch.where(better, scale, best_scale)
         best_loss = torch.where(better, loss, best_loss)
