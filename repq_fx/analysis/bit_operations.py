@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
-from ..backend import CfwsConv2d, Int8Conv2d, Int8Linear, ReferenceConv2d, ReferenceLinear
+from ..backend.int8_layers import CfwsConv2d, Int8Conv2d, Int8Linear
+from ..backend.reference import ReferenceConv2d, ReferenceLinear
 from ..backend.reference_graph import DEQUANTIZE
 
 _FLOAT_BITS = 32

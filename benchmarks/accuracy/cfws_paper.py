@@ -1,0 +1,212 @@
+"""The ablations of the CFWS paper (arXiv 2312.10588) as rows, and the figures it publishes.
+
+What differs here from the paper, and cannot be made equal, because its quantization toolkit is not
+public:
+
+- Activations before the ReLU, and those called "signed", have 127 positive levels as in the paper.
+  Those called "unsigned" are ours: a tensor without negative values gets all 255. The pooled
+  features of the classifier are one-sided without a ReLU and follow the same naming.
+- Biases stay in float; the paper rounds them to int16. Sums are exact either way.
+- Every convolution and linear layer is quantized, the first and the last too, as in the paper; the
+  network's output is not. The paper splits every 3x3 convolution, so here the threshold is 0.
+- It is not stated whether the baseline's weights have one scale or one for each channel, nor how
+  its KL builds the histogram. So both granularities stand beside one published figure, "KL" of the
+  paper beside `KL.nvidia()`, and its "transformed" KL beside `KL.cfws()`.
+- Neither the 32 calibration images nor the checkpoints are named.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from repq_fx import (
+    KL,
+    MSE,
+    CoarseFine,
+    Cosine,
+    MinMax,
+    PerChannel,
+    PerTensor,
+    Scheme,
+    api,
+)
+from repq_fx.quant import ActivationObserver, TensorHistogram
+from repq_fx.quant.grid import Grid
+
+RULES = {"MinMax": MinMax(), "MSE": MSE(), "cosine": Cosine(), "KL nvidia": KL.nvidia(),
+         "KL cfws": KL.cfws(), "KL": KL()}  # fmt: skip
+WEIGHTS = {
+    "per tensor": PerTensor(MinMax()),
+    "per channel": PerChannel(MinMax()),
+    "CFWS per tensor": CoarseFine(PerTensor(MinMax()), threshold=0.0),
+    "CFWS per channel": CoarseFine(PerChannel(MinMax()), threshold=0.0),
+}
+
+
+class Placement(str, Enum):
+    """Which tensor the range of an activation is taken from, and its grid."""
+
+    BEFORE_RELU = "before ReLU, signed"  # the paper's baseline
+    AFTER_RELU_SIGNED = "after ReLU, signed"  # the paper's "ReLU fusion"
+    AFTER_RELU = "after ReLU, unsigned"  # ours
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: keys of `WEIGHTS` and `RULES`, and the placement."""
+
+    weight: str
+    rule: str
+    placement: Placement
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the weights are split into coarse and fine."""
+        return self.weight.startswith("CFWS")
+
+    def published(self, network: str) -> float | None:
+        """Top-1 that the paper prints for this combination, None where it prints none."""
+        figures = PUBLISHED.get((self.is_split, self.rule, self.placement), {})
+        return figures.get(network)
+
+
+# ImageNet top-1 in percent, as published (tables 2, 3, 4 and 6); none of these was measured here.
+PUBLISHED_FLOAT = {"repvgg_a0": 72.4, "repvgg_a1": 74.5, "repvgg_b1": 78.4}
+PUBLISHED: Mapping[tuple[bool, str, Placement], Mapping[str, float]] = {
+    (False, "MinMax", Placement.BEFORE_RELU): {"repvgg_a1": 2.7},
+    (False, "MSE", Placement.BEFORE_RELU): {"repvgg_a1": 6.6},
+    (False, "cosine", Placement.BEFORE_RELU): {"repvgg_a1": 2.6},
+    (False, "KL nvidia", Placement.BEFORE_RELU): {"repvgg_a1": 64.0, "repvgg_b1": 26.8},
+    (False, "KL cfws", Placement.BEFORE_RELU): {"repvgg_a1": 64.8, "repvgg_b1": 44.5},
+    # "KL alone": the transformed logarithm and ReLU fusion.
+    (False, "KL cfws", Placement.AFTER_RELU_SIGNED): {"repvgg_a1": 65.8, "repvgg_b1": 62.0},
+    # "CFWS alone" is on top of the baseline's KL.
+    (True, "KL nvidia", Placement.BEFORE_RELU): {"repvgg_a1": 73.1, "repvgg_b1": 54.2},
+    (True, "KL cfws", Placement.AFTER_RELU_SIGNED): {
+        "repvgg_a0": 69.2, "repvgg_a1": 74.2, "repvgg_b1": 75.7,
+    },
+}  # fmt: skip
+
+
+def all_variants() -> list[Variant]:
+    """Every weight quantizer with every rule and placement."""
+    return [
+        Variant(weight, rule, placement)
+        for weight in WEIGHTS
+        for placement in Placement
+        for rule in RULES
+    ]
+
+
+def paper_variants() -> list[Variant]:
+    """Those that the paper has figures for."""
+    return [v for v in all_variants() if (v.is_split, v.rule, v.placement) in PUBLISHED]
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """What calibration saw, by the name of the observer.
+
+    Attributes:
+        quantized: The tensors that are quantized.
+        before_relu: The inputs of the ReLUs in front of them, where there is one.
+    """
+
+    quantized: dict[str, TensorHistogram]
+    before_relu: dict[str, TensorHistogram]
+
+    @staticmethod
+    def collect(merged: GraphModule, images: Tensor) -> "Histograms":
+        """Calibrate once; no histogram depends on the scheme."""
+        prepared = api.prepare(merged, images[:2], Scheme.vanilla())
+        before: dict[str, TensorHistogram] = {}
+        hooks = []
+        for observer, layer in _observed_relus(prepared):
+            histogram = before.setdefault(observer, TensorHistogram())
+
+            def count(
+                _layer: nn.Module,
+                _args: object,
+                output: Tensor,
+                histogram: TensorHistogram = histogram,
+            ) -> None:
+                histogram.update(output)
+
+            hooks.append(prepared.get_submodule(layer).register_forward_hook(count))
+        api.calibrate(prepared, images, progress=False)
+        for hook in hooks:
+            hook.remove()
+        return Histograms(
+            {name: observer.histogram for name, observer in _observers(prepared)}, before
+        )
+
+
+def quantize(
+    merged: GraphModule, images: Tensor, histograms: Histograms, variant: Variant, backend: str
+) -> GraphModule:
+    """The merged model with 8-bit weights and activations, quantized as `variant` says."""
+    # The grid of two-sided tensors is centred in all placements, as in the paper.
+    scheme = Scheme(
+        8, 8, WEIGHTS[variant.weight], RULES[variant.rule], symmetric=True, bias_correction=False
+    )
+    prepared = api.prepare(merged, images[:2], scheme)
+    for name, observer in _observers(prepared):
+        histogram = histograms.quantized[name]
+        if variant.placement is Placement.BEFORE_RELU:
+            # Rounding on a grid centred at 0 commutes with the ReLU.
+            histogram = histograms.before_relu.get(name, histogram)
+        observer.histogram = histogram
+        if variant.placement is not Placement.AFTER_RELU and not histogram.is_two_sided:
+            observer.grid = Grid.unsigned(7)  # The positive half of int8.
+            observer.quant_max = observer.grid.quant_max
+    return api.convert(prepared, backend)
+
+
+@dataclass
+class Scores:
+    """Correct and agreeing images of one model so far."""
+
+    correct: int = 0
+    agreeing: int = 0
+
+
+@torch.inference_mode()
+def evaluate(
+    reference: nn.Module, models: Mapping[str, nn.Module], batches: Iterable[Tensor], labels: Tensor
+) -> tuple[int, dict[str, Scores]]:
+    """Images seen, and the scores of each model; every batch is decoded once for all models."""
+    scores = {name: Scores() for name in models}
+    seen = 0
+    for batch in batches:
+        expected = reference(batch).argmax(1)
+        truth = labels[seen : seen + len(batch)]
+        for name, model in models.items():
+            found = model(batch).argmax(1)
+            scores[name].correct += int((found == truth).sum())
+            scores[name].agreeing += int((found == expected).sum())
+        seen += len(batch)
+    return seen, scores
+
+
+def _observers(prepared: GraphModule) -> Iterator[tuple[str, ActivationObserver]]:
+    for name, module in prepared.named_modules():
+        if isinstance(module, ActivationObserver):
+            yield name, module
+
+
+def _observed_relus(prepared: GraphModule) -> Iterator[tuple[str, str]]:
+    """Names of the observers behind a layer and its ReLU, with the name of the layer."""
+    modules = dict(prepared.named_modules())
+    for node in prepared.graph.nodes:
+        if node.op != "call_module" or not isinstance(modules[node.target], ActivationObserver):
+            continue
+        relu = node.args[0]
+        if not (isinstance(relu, Node) and relu.op == "call_module"):
+            continue
+        layer = relu.args[0]
+        if isinstance(modules[str(relu.target)], nn.ReLU) and layer.op == "call_module":
+            yield str(node.target), str(layer.target)
