@@ -2,20 +2,17 @@
 
 Every range rule with every weight quantizer, from the tensor before and after the ReLU. The
 published figures beside them are of RepVGG-A1 and B1 on ImageNet: compare how the rows of a column
-are ordered, not the columns. See `cfws_paper` for the other differences.
+are ordered, not the columns with each other. See `cfws_paper` for the other differences.
 """
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from torch import nn
 from tqdm import tqdm
 
 from benchmarks.accuracy import cfws_paper, cifar10, mobileone
-from benchmarks.accuracy.cfws_paper import PUBLISHED_FLOAT, Histograms, Variant
+from benchmarks.accuracy.cfws_paper import PUBLISHED_FLOAT, Histograms, Scores, Variant
 from benchmarks.accuracy.comparison import report
 from repq_fx import reparameterize
 
@@ -34,6 +31,19 @@ class AblationRow:
     published_a1: float | None = field(metadata={"heading": "published A1", "digits": 1})
     published_b1: float | None = field(metadata={"heading": "published B1", "digits": 1})
 
+    @staticmethod
+    def of(variant: Variant, scores: Scores) -> "AblationRow":
+        published = (variant.published(name) for name in ("repvgg_a1", "repvgg_b1"))
+        return AblationRow(
+            variant.weight, variant.placement.value, variant.rule, scores.top1, scores.agreement,
+            *published,
+        )  # fmt: skip
+
+    @staticmethod
+    def of_float(scores: Scores) -> "AblationRow":
+        published = (PUBLISHED_FLOAT[name] for name in ("repvgg_a1", "repvgg_b1"))
+        return AblationRow("FP32, merged", None, None, scores.top1, None, *published)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -47,17 +57,21 @@ def main() -> None:
     calibration = task.calibration[:32]  # as many as in the paper
     merged = reparameterize(task.model, images[:2])
     histograms = Histograms.collect(merged, calibration)
-    batches = images.split(50)
-    rows = [_float_row(merged, batches, task.labels)]
-    for variant in tqdm(cfws_paper.all_variants(), unit="variant"):
-        quantized = cfws_paper.quantize(
-            merged, calibration, histograms, variant, arguments.backend
-        )
-        rows.append(_row(merged, quantized, variant, batches, task.labels))
+    variants = cfws_paper.all_variants()
+    quantized = [
+        cfws_paper.quantize(merged, calibration, histograms, variant, arguments.backend)
+        for variant in tqdm(variants, desc="quantize", unit="variant")
+    ]
+    batches = tqdm(images.split(50), desc="evaluate", unit="batch")
+    scores = cfws_paper.evaluate(merged, quantized, batches, task.labels)
+    rows = [AblationRow.of_float(scores[0])]
+    rows += [AblationRow.of(*pair) for pair in zip(variants, scores[1:], strict=True)]
     report(
         f"cfws_ablation_{task.name}" if arguments.limit is None else None,
-        f"{task.name}: W8A8, {len(images)} images, {len(calibration)} calibrate; {arguments.backend}",
+        f"{task.name}: W8A8, {len(images)} images, {len(calibration)} calibrate",
         rows, backend=arguments.backend,
     )  # fmt: skip
 
 
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ public:
 - Neither the 32 calibration images nor the checkpoints are named.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -168,28 +168,42 @@ def quantize(
 
 @dataclass
 class Scores:
-    """Correct and agreeing images of one model so far."""
+    """How many images a model classified correctly, and how many like FP32."""
 
     correct: int = 0
     agreeing: int = 0
+    seen: int = 0
+
+    def count(self, found: Tensor, expected: Tensor, truth: Tensor) -> None:
+        """Add one batch of class indices ``[N]``."""
+        self.correct += int((found == truth).sum())
+        self.agreeing += int((found == expected).sum())
+        self.seen += len(truth)
+
+    @property
+    def top1(self) -> float:
+        """Percent."""
+        return 100 * self.correct / self.seen
+
+    @property
+    def agreement(self) -> float:
+        """Percent."""
+        return 100 * self.agreeing / self.seen
 
 
 @torch.inference_mode()
 def evaluate(
-    reference: nn.Module, models: Mapping[str, nn.Module], batches: Iterable[Tensor], labels: Tensor
-) -> tuple[int, dict[str, Scores]]:
-    """Images seen, and the scores of each model; every batch is decoded once for all models."""
-    scores = {name: Scores() for name in models}
-    seen = 0
+    reference: nn.Module, models: Sequence[nn.Module], batches: Iterable[Tensor], labels: Tensor
+) -> list[Scores]:
+    """Scores of the reference and of each model; every batch is decoded once for all of them."""
+    scores = [Scores() for _ in range(len(models) + 1)]
     for batch in batches:
+        truth = labels[scores[0].seen :][: len(batch)]
         expected = reference(batch).argmax(1)
-        truth = labels[seen : seen + len(batch)]
-        for name, model in models.items():
-            found = model(batch).argmax(1)
-            scores[name].correct += int((found == truth).sum())
-            scores[name].agreeing += int((found == expected).sum())
-        seen += len(batch)
-    return seen, scores
+        scores[0].count(expected, expected, truth)
+        for model, score in zip(models, scores[1:], strict=True):
+            score.count(model(batch).argmax(1), expected, truth)
+    return scores
 
 
 def _observers(prepared: GraphModule) -> Iterator[tuple[str, ActivationObserver]]:
@@ -200,13 +214,16 @@ def _observers(prepared: GraphModule) -> Iterator[tuple[str, ActivationObserver]
 
 def _observed_relus(prepared: GraphModule) -> Iterator[tuple[str, str]]:
     """Names of the observers behind a layer and its ReLU, with the name of the layer."""
-    modules = dict(prepared.named_modules())
+    names = {observer: name for name, observer in _observers(prepared)}
     for node in prepared.graph.nodes:
-        if node.op != "call_module" or not isinstance(modules[node.target], ActivationObserver):
-            continue
-        relu = node.args[0]
-        if not (isinstance(relu, Node) and relu.op == "call_module"):
-            continue
-        layer = relu.args[0]
-        if isinstance(modules[str(relu.target)], nn.ReLU) and layer.op == "call_module":
-            yield str(node.target), str(layer.target)
+        observer = _called(prepared, node)
+        relu = node.args[0] if isinstance(observer, ActivationObserver) else None
+        if isinstance(_called(prepared, relu), nn.ReLU):
+            layer = relu.args[0]
+            if isinstance(_called(prepared, layer), nn.Conv2d | nn.Linear):
+                yield names[observer], str(layer.target)
+
+
+def _called(graph: GraphModule, node: object) -> nn.Module | None:
+    is_call = isinstance(node, Node) and node.op == "call_module"
+    return graph.get_submodule(str(node.target)) if is_call else None
