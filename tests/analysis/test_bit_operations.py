@@ -10,7 +10,7 @@ from repq_fx.analysis import count_bit_operations
 from repq_fx.models import RepVGG
 
 # Widths, depths, and GBOPs: 8x8 plain, 8x8 with every 3x3 split, 16x16. The paper (its table 1) has
-# 151.7, 168.4, 606.1 and 756.5, 840.8, 3027.0; it does not say what else it counts.
+# 151.7, 168.4, 606.1 and 756.5, 840.8, 3027.0: 0.1 to 0.3 percent more, we do not know of what.
 PUBLISHED = {
     "repvgg-a1": ((64, 64, 128, 256, 1280), (2, 4, 14, 1), (151.3, 168.1, 605.2)),
     "repvgg-b1": ((64, 128, 256, 512, 2048), (4, 6, 16, 1), (756.2, 840.2, 3024.8)),
