@@ -90,11 +90,11 @@ CHAINS = {
         [("a", "c"), ("c", "e")],
     ),
     "pools-and-pads": (
-        chain(conv(3, 8), nn.MaxPool2d(2), nn.ZeroPad2d(1), nn.AvgPool2d(2), conv(8, 5)),
+        chain(conv(3, 8), nn.MaxPool2d(2), nn.ZeroPad2d(1), nn.MaxPool2d(2), conv(8, 5)),
         [("a", "e")],
     ),
     "linear-head": (
-        chain(conv(3, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)),
+        chain(conv(3, 8), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8, 5)),
         [("a", "e")],
     ),
     "linear-chain": (
@@ -162,12 +162,12 @@ def returned(net, x):
 
 
 def view_head(net, x):
-    y = F.adaptive_avg_pool2d(net.a(x), 1)
+    y = F.adaptive_max_pool2d(net.a(x), 1)
     return net.d(y.view(y.size(0), -1))
 
 
 def shape_head(net, x):
-    y = F.adaptive_avg_pool2d(net.a(x), 1)
+    y = F.adaptive_max_pool2d(net.a(x), 1)
     return net.d(y.reshape(y.shape[0], -1))
 
 
@@ -181,11 +181,7 @@ GRAPHS = {
     "shared": (lambda net, x: net.b(F.relu(net.b(F.relu(net.a(x))))), []),
     "weight-read": (lambda net, x: net.b(net.a(x)) + net.a.weight.sum(), []),
     "weight-reused": (lambda net, x: net.b(F.conv2d(net.a(x), net.b.weight, padding=1)), []),
-    "mean-head": (lambda net, x: net.d(F.relu(net.a(x)).mean((2, 3))), [("a", "d")]),
-    "keepdim-head": (
-        lambda net, x: net.d(net.a(x).mean([-1, -2], keepdim=True).flatten(1)),
-        [("a", "d")],
-    ),
+    "mean-head": (lambda net, x: net.d(F.relu(net.a(x)).mean((2, 3))), []),
     "channel-mean": (lambda net, x: net.b(net.a(x).mean(1, keepdim=True).expand(-1, 8, 8, 8)), []),
     "view-head": (view_head, [("a", "d")]),
     "shape-head": (shape_head, [("a", "d")]),
@@ -285,7 +281,7 @@ def test_any_groups_compute_the_same(
     width, outputs = groups * per_group, groups * outputs_per_group
     model = chain(
         conv(3, width), nn.ReLU(), conv(width, outputs, kernel_size, groups=groups), nn.ReLU(),
-        conv(outputs, outputs, 3, groups=outputs), nn.LeakyReLU(0.2), nn.AdaptiveAvgPool2d(1),
+        conv(outputs, outputs, 3, groups=outputs), nn.LeakyReLU(0.2), nn.AdaptiveMaxPool2d(1),
         nn.Flatten(),
     )  # fmt: skip
     model.append(nn.Linear(outputs, 4))
