@@ -102,6 +102,7 @@ def _qconfig(scheme: Scheme) -> QConfig:
         scheme.weight,
         scheme.weight_bits,
         compensates_rounding=scheme.gptq,
+        refits=scheme.refits_weights,
         corrects_bias=scheme.bias_correction,
     )
     return QConfig(activation=activation, weight=weight)

@@ -85,7 +85,7 @@ class _Walk(Interpreter):
         # A layer that is called twice is quantized once, for its first call.
         if observer is not None and module not in self._finished:
             self._finished.add(module)
-            _quantize_layer(module, observer, args[0], exact)
+            _quantize_layer(module, observer, _Pair(exact_args[0], args[0]), exact)
         return _Pair(exact, module(*args, **kwargs))
 
     def _on_both(self, function: Callable[..., Any], args: Any, kwargs: Any) -> _Pair:
@@ -112,16 +112,19 @@ def weight_observer(module: nn.Module) -> WeightObserver | None:
 
 
 def _quantize_layer(
-    layer: nn.Conv2d | nn.Linear, observer: WeightObserver, input: Tensor, exact: Tensor
+    layer: nn.Conv2d | nn.Linear, observer: WeightObserver, input: _Pair, exact: Tensor
 ) -> None:
-    moment = None
-    if observer.compensates_rounding and layer.weight[0].numel() <= _LARGEST_ROW:
-        moment = InputMoment.of(layer, input, centered=observer.corrects_bias)
-    weight = observer.quantize(layer.weight, moment)
-    layer.quantized_weight = weight  # type: ignore[assignment]
-    layer.weight.copy_(weight.dequantize())
+    moment, weight = None, layer.weight
+    if observer.compensates_rounding and weight[0].numel() <= _LARGEST_ROW:
+        moment = InputMoment.of(
+            layer, input.quantized, input.exact, centered=observer.corrects_bias
+        )
+        weight = moment.refit(weight) if observer.refits else weight
+    quantized = observer.quantize(weight, moment)
+    layer.quantized_weight = quantized  # type: ignore[assignment]
+    layer.weight.copy_(quantized.dequantize())
     if observer.corrects_bias:
-        shift = _channel_mean(exact, layer) - _channel_mean(layer(input), layer)
+        shift = _channel_mean(exact, layer) - _channel_mean(layer(input.quantized), layer)
         bias = shift if layer.bias is None else layer.bias + shift
         layer.bias = nn.Parameter(bias, requires_grad=False)
 

@@ -164,7 +164,7 @@ def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
 @torch.no_grad()
 def _run(prepared: nn.Module, inputs: tuple[Tensor, ...], index: int) -> None:
     try:
-        prepared(*inputs)
+        prepared(*(value.clone() for value in inputs))  # The model may overwrite them.
     except CalibrationError as error:
         raise CalibrationError(f"calibration batch {index}: inside the model, {error}") from error
     except (RuntimeError, ValueError, TypeError) as error:

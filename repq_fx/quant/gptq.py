@@ -18,39 +18,72 @@ from .grid import Grid
 _DAMPING = 0.01
 # Errors are passed on within a block at once, and to the columns after it by one product.
 _BLOCK_COLUMNS = 128
+# How strongly `refit` holds on to the float weight, relative to the mean of the diagonal, and the
+# least number of positions that it asks for.
+_RIDGE = 0.2
+_POSITIONS_PER_WEIGHT = 4
 
 
 @dataclass(frozen=True)
 class InputMoment:
-    """Second moment of what each weight of a row is multiplied with.
+    """Second moments of what each weight of a row is multiplied with.
 
     Attributes:
         values: float64 ``[groups, k, k]`` with ``k = weight[0].numel()``, in the weight's order.
+        cross: The same between the inputs of the float network (rows) and those that really arrive
+            (columns).
+        count: Number of positions that were averaged.
     """
 
     values: Tensor
+    cross: Tensor
+    count: int
 
     @staticmethod
-    def of(layer: nn.Conv2d | nn.Linear, input: Tensor, *, centered: bool) -> "InputMoment":
-        """Measure it on `input`, the layer's own ``[N, in, H, W]`` or ``[..., in]``.
+    def of(
+        layer: nn.Conv2d | nn.Linear, input: Tensor, exact_input: Tensor, *, centered: bool
+    ) -> "InputMoment":
+        """Measure them, one image after the other.
 
         Args:
             layer: Gives kernel, stride, padding, dilation and groups.
-            input: Float data; one image after the other is unfolded.
+            input: What arrives at the layer, ``[N, in, H, W]`` or ``[..., in]``.
+            exact_input: What arrives in the float network, of the same shape.
             centered: Take the mean of every entry out first, because a bias correction will absorb
                 what the errors shift on average.
         """
         groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
         size = layer.weight[0].numel()
-        moment = torch.zeros(groups, size, size, dtype=torch.float64, device=input.device)
-        total = torch.zeros(groups, size, 1, dtype=torch.float64, device=input.device)
+        values, cross = torch.zeros(2, groups, size, size, dtype=torch.float64).to(input.device)
+        sums, exact_sums = torch.zeros(2, groups, size, 1, dtype=torch.float64).to(input.device)
         count = 0
-        for columns in _columns(layer, input):
-            moment += (columns @ columns.mT).double()
-            total += columns.sum(2, keepdim=True, dtype=torch.float64)
+        both = zip(_columns(layer, input), _columns(layer, exact_input), strict=True)
+        for columns, exact in both:
+            values += (columns @ columns.mT).double()
+            cross += (exact @ columns.mT).double()
+            sums += columns.sum(2, keepdim=True, dtype=torch.float64)
+            exact_sums += exact.sum(2, keepdim=True, dtype=torch.float64)
             count += columns.shape[2]
-        moment, mean = moment / count, total / count
-        return InputMoment(moment - mean @ mean.mT if centered else moment)
+        if centered:
+            values -= sums @ sums.mT / count
+            cross -= exact_sums @ sums.mT / count
+        return InputMoment(values / count, cross / count, count)
+
+    def refit(self, weight: Tensor) -> Tensor:
+        """The weight whose outputs on what arrives are nearest to the float network's.
+
+        Ridge regression around `weight`, which takes up what quantizing the layers before has done
+        to the inputs. Too few positions to tell leave `weight` as it is.
+        """
+        size = self.values.shape[1]
+        if self.count < _POSITIONS_PER_WEIGHT * size:
+            return weight
+        mean = self.values.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+        ridge = (_RIDGE * mean + torch.finfo(torch.float32).tiny) * torch.eye(size).to(mean)
+        wanted = self.rows_of(weight) @ (self.cross + ridge)
+        rows = torch.linalg.solve(self.values + ridge, wanted.mT).mT
+        fitted: Tensor = rows.reshape(weight.shape).to(weight.dtype)
+        return fitted
 
     def rows_of(self, weight: Tensor) -> Tensor:
         """Reshape ``[out, ...]`` to float64 rows ``[groups, out / groups, k]``."""

@@ -95,6 +95,8 @@ class WeightObserver(ObserverBase):
         bits: Width of the signed grid, 2..8 or 16.
         compensates_rounding: Let `repq_fx.convert` round for the layer's outputs (GPTQ); stock
             `convert_fx` rounds to nearest.
+        refits: Let it first fit the weight to the inputs that arrive, which layers before have
+            changed; only with `compensates_rounding`.
         corrects_bias: Let `repq_fx.convert` correct the layer's bias; stock `convert_fx` does not.
     """
 
@@ -104,12 +106,14 @@ class WeightObserver(ObserverBase):
         bits: int,
         *,
         compensates_rounding: bool = False,
+        refits: bool = False,
         corrects_bias: bool = False,
     ) -> None:
         super().__init__(dtype=torch.qint8 if bits <= 8 else torch.int16)
         self.quantizer = quantizer
         self.bits = bits
         self.compensates_rounding = compensates_rounding
+        self.refits = refits
         self.corrects_bias = corrects_bias
         # The names that torch.ao reads.
         grid = Grid.symmetric(bits)

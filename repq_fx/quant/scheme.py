@@ -52,6 +52,9 @@ class Scheme:
             quantized, instead of the float network's.
         gptq: Round weights so that the error of the layer's outputs is small, not each weight's
             own (arXiv 2210.17323).
+        refit: Before rounding with `gptq`, fit each weight to the inputs that the quantized layers
+            before it produce. None does so at 4 bits and below: with more, it damps the signal
+            more than it repairs.
         bias_correction: Take the mean effect of quantization out of every bias.
         overrides: Other schemes for single modules; a later entry wins.
     """
@@ -64,6 +67,7 @@ class Scheme:
     equalization: bool = True
     sequential_ranges: bool = True
     gptq: bool = True
+    refit: bool | None = None
     bias_correction: bool = True
     overrides: tuple[Override, ...] = ()
 
@@ -133,6 +137,11 @@ class Scheme:
             )
         weight_bits, activation_bits = map(int, match.groups())
         return Scheme(weight_bits=weight_bits, activation_bits=activation_bits)
+
+    @property
+    def refits_weights(self) -> bool:
+        """What `refit` comes to."""
+        return self.weight_bits <= 4 if self.refit is None else self.refit
 
     def describe(self) -> dict[str, str]:
         """Every field as text, for reports."""
