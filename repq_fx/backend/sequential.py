@@ -116,10 +116,11 @@ def _quantize_layer(
 ) -> None:
     moment, weight = None, layer.weight
     if observer.compensates_rounding and weight[0].numel() <= _LARGEST_ROW:
+        exact_input = input.exact if observer.refits else None
         moment = InputMoment.of(
-            layer, input.quantized, input.exact, centered=observer.corrects_bias
+            layer, input.quantized, exact_input, centered=observer.corrects_bias
         )
-        weight = moment.refit(weight) if observer.refits else weight
+        weight = moment.refit(weight)
     quantized = observer.quantize(weight, moment)
     layer.quantized_weight = quantized  # type: ignore[assignment]
     layer.weight.copy_(quantized.dequantize())

@@ -31,52 +31,48 @@ class InputMoment:
     Attributes:
         values: float64 ``[groups, k, k]`` with ``k = weight[0].numel()``, in the weight's order.
         cross: The same between the inputs of the float network (rows) and those that really arrive
-            (columns).
+            (columns); None unless they were given.
         count: Number of positions that were averaged.
     """
 
     values: Tensor
-    cross: Tensor
+    cross: Tensor | None
     count: int
 
     @staticmethod
     def of(
-        layer: nn.Conv2d | nn.Linear, input: Tensor, exact_input: Tensor, *, centered: bool
+        layer: nn.Conv2d | nn.Linear,
+        input: Tensor,
+        exact_input: Tensor | None = None,
+        *,
+        centered: bool,
     ) -> "InputMoment":
         """Measure them, one image after the other.
 
         Args:
             layer: Gives kernel, stride, padding, dilation and groups.
             input: What arrives at the layer, ``[N, in, H, W]`` or ``[..., in]``.
-            exact_input: What arrives in the float network, of the same shape.
+            exact_input: What arrives in the float network, of the same shape; `refit` needs it.
             centered: Take the mean of every entry out first, because a bias correction will absorb
                 what the errors shift on average.
         """
-        groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-        size = layer.weight[0].numel()
-        values, cross = torch.zeros(2, groups, size, size, dtype=torch.float64).to(input.device)
-        sums, exact_sums = torch.zeros(2, groups, size, 1, dtype=torch.float64).to(input.device)
-        count = 0
-        both = zip(_columns(layer, input), _columns(layer, exact_input), strict=True)
-        for columns, exact in both:
-            values += (columns @ columns.mT).double()
-            cross += (exact @ columns.mT).double()
-            sums += columns.sum(2, keepdim=True, dtype=torch.float64)
-            exact_sums += exact.sum(2, keepdim=True, dtype=torch.float64)
-            count += columns.shape[2]
+        values, total, count = _mean_products(layer, input, input)
+        cross, exact_total = None, total
+        if exact_input is not None:
+            cross, exact_total, _ = _mean_products(layer, exact_input, input)
         if centered:
-            values -= sums @ sums.mT / count
-            cross -= exact_sums @ sums.mT / count
-        return InputMoment(values / count, cross / count, count)
+            values = values - total @ total.mT
+            cross = None if cross is None else cross - exact_total @ total.mT
+        return InputMoment(values, cross, count)
 
     def refit(self, weight: Tensor) -> Tensor:
         """The weight whose outputs on what arrives are nearest to the float network's.
 
         Ridge regression around `weight`, which takes up what quantizing the layers before has done
-        to the inputs. Too few positions to tell leave `weight` as it is.
+        to the inputs. Without `cross`, or from too few positions to tell, `weight` stays as it is.
         """
         size = self.values.shape[1]
-        if self.count < _POSITIONS_PER_WEIGHT * size:
+        if self.cross is None or self.count < _POSITIONS_PER_WEIGHT * size:
             return weight
         mean = self.values.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
         ridge = (_RIDGE * mean + torch.finfo(torch.float32).tiny) * torch.eye(size).to(mean)
@@ -99,6 +95,19 @@ class InputMoment:
         """Mean squared output error that a weight error ``[out, ...]`` causes, summed over rows."""
         rows = self.rows_of(error)
         return ((rows @ self.values) * rows).sum()
+
+
+def _mean_products(
+    layer: nn.Conv2d | nn.Linear, left: Tensor, right: Tensor
+) -> tuple[Tensor, Tensor, int]:
+    """Means of ``left right^T`` ``[groups, k, k]`` and `left` ``[groups, k, 1]``; their count."""
+    products, total, count = torch.zeros(()), torch.zeros(()), 0
+    columns = _columns(layer, left)
+    for entries, others in zip(columns, _columns(layer, right), strict=True):
+        products = products + (entries @ others.mT).double()
+        total = total + entries.sum(2, keepdim=True, dtype=torch.float64)
+        count += entries.shape[2]
+    return products / count, total / count, count
 
 
 def _columns(layer: nn.Conv2d | nn.Linear, input: Tensor) -> Iterator[Tensor]:

@@ -50,7 +50,7 @@ def test_the_moment_foretells_the_output_error(make_layer, shape, centered):
     data = correlated(shape)
     layer = make_layer()
     weight = layer.weight.detach() + 0.1 * torch.randn_like(layer.weight)
-    moment = InputMoment.of(layer, data, data, centered=centered)
+    moment = InputMoment.of(layer, data, centered=centered)
     foretold = moment.output_error(weight - layer.weight.detach())
     assert foretold.item() == pytest.approx(
         output_error(layer, weight, data, centered=centered).item(), rel=1e-4
@@ -63,7 +63,7 @@ def test_outputs_are_nearer_than_by_rounding_to_nearest(make_layer, shape, quant
     data = correlated(shape)
     layer = make_layer()
     weight = layer.weight.detach()
-    moment = InputMoment.of(layer, data, data, centered=False)
+    moment = InputMoment.of(layer, data, centered=False)
     nearest = quantizer.quantize(weight, 3).dequantize()
     compensated = quantizer.quantize(weight, 3, moment)
     assert compensated.values.abs().max() <= 3
@@ -92,7 +92,7 @@ def test_the_cholesky_form_is_the_recursion(size, bits, seed):
     torch.manual_seed(seed)
     layer = nn.Linear(size, 2)
     data = correlated((2 * size, size), seed) if size > 1 else torch.randn(3, 1)
-    moment = InputMoment.of(layer, data, data, centered=False)
+    moment = InputMoment.of(layer, data, centered=False)
     weight = layer.weight.detach()
     grid = Grid.symmetric(bits)
     scale = weight.abs().amax(1) / grid.quant_max
@@ -108,7 +108,7 @@ def test_inputs_that_are_always_zero_do_not_stretch_the_range():
         layer.weight.copy_(torch.tensor([[0.1, -0.2, 0.3, 1000.0]]))
     data = torch.randn(64, 4)
     data[:, 3] = 0
-    moment = InputMoment.of(layer, data, data, centered=False)
+    moment = InputMoment.of(layer, data, centered=False)
     quantized = PerChannel(MinMax()).quantize(layer.weight.detach(), 8, moment)
     assert quantized.scale.item() == pytest.approx(0.3 / 127)
     assert quantized.values[0, 3] == 127
