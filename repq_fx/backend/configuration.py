@@ -96,6 +96,7 @@ def _qconfig(scheme: Scheme) -> QConfig:
         scheme.activation_bits,
         symmetric=scheme.symmetric,
         sequential=scheme.sequential_ranges,
+        searches_outputs=scheme.output_search,
     )
     weight = partial(
         WeightObserver,

@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_aggregate
 
 from ..quant import ActivationObserver, InputMoment, TensorHistogram, WeightObserver
+from .output_search import search_scale
 
 # Above this many weights in a row the second moment of its inputs takes gigabytes.
 _LARGEST_ROW = 9216
@@ -96,10 +97,27 @@ class _Walk(Interpreter):
     def _observe(self, observer: ActivationObserver, value: _Pair) -> _Pair:
         if self._node not in self._read:
             return value
-        if observer.sequential and self._node in self._own_range:
-            observer.histogram = TensorHistogram()
-            observer.histogram.update(value.quantized)
-        return _Pair(value.exact, observer.fake_quantize(value.quantized))
+        if self._node in self._own_range:
+            # An input is the same in both networks, and `calibrate` has seen more of it.
+            if observer.sequential and self._node.all_input_nodes[0].op != "placeholder":
+                observer.histogram = TensorHistogram()
+                observer.histogram.update(value.quantized)
+            readers = self._readers_of(self._node)
+            if observer.searches_outputs and readers:
+                observer.chosen = search_scale(observer, readers, value.exact, value.quantized)
+        quantized = observer.fake_quantize(value.quantized, observer.parameters_of_range())
+        return _Pair(value.exact, quantized)
+
+    def _readers_of(self, observed: Node) -> list[nn.Module]:
+        """The float layers that read a tensor, and an identity for all that is no such layer."""
+        layers = [
+            self._original.get_submodule(str(n.target))
+            for n in observed.users
+            if n.op == "call_module"
+        ]
+        weighted = [layer for layer in layers if weight_observer(layer) is not None]
+        is_used_elsewhere = len(weighted) < len(observed.users)
+        return [*weighted, nn.Identity()] if weighted and is_used_elsewhere else weighted
 
 
 def weight_observer(module: nn.Module) -> WeightObserver | None:
@@ -144,19 +162,10 @@ def _quantized(arguments: Any) -> Any:
 
 
 def _observers_of_one_tensor(prepared: GraphModule) -> set[Node]:
-    """Observers whose range may follow one tensor: not shared, and not of an input.
-
-    A shared observer must cover also the tensors that come later in the walk; an input is the same
-    in both networks and was seen in full by `calibrate`.
-    """
+    """Observers that are not shared; a shared one must cover also what comes later in the walk."""
     nodes = [n for n in prepared.graph.nodes if n.op == "call_module"]
     calls = Counter(prepared.get_submodule(str(n.target)) for n in nodes)
-    return {
-        node
-        for node in nodes
-        if calls[prepared.get_submodule(str(node.target))] == 1
-        and node.all_input_nodes[0].op != "placeholder"
-    }
+    return {node for node in nodes if calls[prepared.get_submodule(str(node.target))] == 1}
 
 
 def _read_by_weighted_layers(prepared: GraphModule) -> set[Node]:

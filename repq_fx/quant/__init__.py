@@ -2,6 +2,7 @@
 
 from .channel_histograms import ChannelHistograms as ChannelHistograms
 from .gptq import InputMoment as InputMoment
+from .grid import AffineParameters as AffineParameters
 from .histogram import TensorHistogram as TensorHistogram
 from .kl import KL as KL
 from .observers import ActivationObserver as ActivationObserver

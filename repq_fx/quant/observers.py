@@ -27,17 +27,26 @@ class ActivationObserver(ObserverBase):
         symmetric: Put the zero point of two-sided tensors in the middle of the grid.
         sequential: Let `repq_fx.convert` choose the range again from the tensor that arrives when
             everything before it is quantized; stock `convert_fx` does not.
+        searches_outputs: Let it then scale the range for the outputs of the layers that read it.
     """
 
     def __init__(
-        self, rule: RangeRule, bits: int, *, symmetric: bool, sequential: bool = False
+        self,
+        rule: RangeRule,
+        bits: int,
+        *,
+        symmetric: bool,
+        sequential: bool = False,
+        searches_outputs: bool = False,
     ) -> None:
         super().__init__(dtype=torch.quint8)
         self.rule = rule
         self.symmetric = symmetric
         self.sequential = sequential
+        self.searches_outputs = searches_outputs
         self.grid = Grid.unsigned(bits)
         self.histogram = TensorHistogram()
+        self.chosen: AffineParameters | None = None
         # The names that torch.ao reads.
         self.qscheme = torch.per_tensor_affine
         self.quant_min, self.quant_max = self.grid.quant_min, self.grid.quant_max
@@ -48,11 +57,13 @@ class ActivationObserver(ObserverBase):
         return values
 
     def parameters_of_range(self) -> AffineParameters:
-        """Scale and zero point of the range that the rule chooses.
+        """`chosen` if that was set, else scale and zero point of the range the rule chooses.
 
         Raises:
             CalibrationError: Nothing was observed yet.
         """
+        if self.chosen is not None:
+            return self.chosen
         if self.histogram.is_empty:
             raise CalibrationError(
                 "an activation observer has seen no data: "
@@ -60,9 +71,8 @@ class ActivationObserver(ObserverBase):
             )
         return choose_parameters(self.rule, self.histogram, self.grid, symmetric=self.symmetric)
 
-    def fake_quantize(self, values: Tensor) -> Tensor:
-        """Round `values` to the grid of `parameters_of_range`, in float."""
-        parameters = self.parameters_of_range()
+    def fake_quantize(self, values: Tensor, parameters: AffineParameters) -> Tensor:
+        """Round `values` to the observer's grid in float."""
         scale = torch.tensor([parameters.scale], device=values.device)
         zero_point = torch.tensor([parameters.zero_point], device=values.device)
         return fake_quantize(values, scale, zero_point, self.quant_min, self.quant_max)

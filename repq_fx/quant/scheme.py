@@ -50,6 +50,8 @@ class Scheme:
             done by `quantize`, and by `equalize` before `prepare_fx`.
         sequential_ranges: Choose every range from the tensor that arrives when all before it is
             quantized, instead of the float network's.
+        output_search: Scale the range of each tensor for the outputs of the layers that read it
+            (EasyQuant, arXiv 2006.16669).
         gptq: Round weights so that the error of the layer's outputs is small, not each weight's
             own (arXiv 2210.17323).
         refit: Before rounding with `gptq`, fit each weight to the inputs that the quantized layers
@@ -66,6 +68,7 @@ class Scheme:
     symmetric: bool = False
     equalization: bool = True
     sequential_ranges: bool = True
+    output_search: bool = True
     gptq: bool = True
     refit: bool | None = None
     bias_correction: bool = True
@@ -117,7 +120,8 @@ class Scheme:
         """Only a weight quantizer and a range rule: none of the helpers that need data."""
         return Scheme(
             weight_bits, activation_bits, weight, activation,
-            equalization=False, sequential_ranges=False, gptq=False, bias_correction=False,
+            equalization=False, sequential_ranges=False, output_search=False, gptq=False,
+            bias_correction=False,
         )  # fmt: skip
 
     @staticmethod
