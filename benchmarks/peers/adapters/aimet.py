@@ -15,6 +15,7 @@ from benchmarks.peers.job import Job, Quantized, serve
 _CONFIGURATIONS = {
     "min-max": {"scheme": "min_max"},
     "TF enhanced": {"scheme": "post_training_tf_enhanced"},
+    "percentile 99.99": {"scheme": "post_training_percentile", "percentile": 99.99},
     "CLE, min-max": {"scheme": "min_max", "cle": True},
     "CLE, TF enhanced": {"scheme": "post_training_tf_enhanced", "cle": True},
     "sequential MSE": {"scheme": "post_training_tf_enhanced", "seq_mse": True},
@@ -34,6 +35,8 @@ def quantize(job: Job) -> Quantized:
         default_output_bw=job.activation_bits, default_param_bw=job.weight_bits,
         config_file=get_path_for_per_channel_config(),
     )  # fmt: skip
+    if "percentile" in settings:
+        simulation.set_percentile_value(settings["percentile"])
     if settings.get("seq_mse"):
         apply_seq_mse(simulation, batches)
 
