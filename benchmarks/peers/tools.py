@@ -23,7 +23,7 @@ class Tool:
 
 
 _ONNX_RUNTIME = ("min-max", "entropy, 1024 bins", "percentile 99.99")
-_AIMET = ("TF enhanced", "CLE, TF enhanced")
+_AIMET = ("percentile 99.99", "TF enhanced", "CLE, TF enhanced")
 _BREVITAS = ("CLE, bias correction", "GPTQ, bias correction", "CLE, GPTQ, bias correction")
 
 TOOLS = (
