@@ -18,6 +18,7 @@ from .errors import TraceError as TraceError
 from .export import load as load
 from .export import save as save
 from .passes import Region as Region
+from .passes import equalize as equalize
 from .passes import find_regions as find_regions
 from .passes import reparameterize as reparameterize
 from .passes import trace as trace
@@ -25,8 +26,12 @@ from .quant import KL as KL
 from .quant import MAE as MAE
 from .quant import MSE as MSE
 from .quant import CoarseFine as CoarseFine
+from .quant import Cosine as Cosine
+from .quant import LpLoss as LpLoss
 from .quant import MinMax as MinMax
+from .quant import MovingAverageMinMax as MovingAverageMinMax
 from .quant import Override as Override
+from .quant import Percentile as Percentile
 from .quant import PerChannel as PerChannel
 from .quant import PerTensor as PerTensor
 from .quant import Scheme as Scheme

@@ -12,7 +12,7 @@ from . import _torch_ao, passes
 from .backend import get_backend_config, get_qconfig_mapping, lower_to_x86, to_reference
 from .errors import CalibrationError
 from .quant import Scheme
-from .quant.calibration import Batch, batches_of, model_inputs
+from .quant.calibration import Batch, batches_of, first_images, model_inputs
 from .quant.calibration import calibrate as _calibrate
 
 ExampleInputs = Tensor | tuple[Tensor, ...]
@@ -125,16 +125,21 @@ def quantize(
         torch.Size([2, 10])
     """
     backend = as_backend(backend)
+    batches = batches_of(data)
+    first = next(batches, None)
+    if first is None:
+        raise CalibrationError("quantize: the calibration data is empty.")
     if example_inputs is None:
-        batches = batches_of(data)
-        first = next(batches, None)
-        if first is None:
-            raise CalibrationError("quantize: the calibration data is empty.")
         example_inputs = model_inputs(first, 1, "calibration batch 0")
-        data = data if isinstance(data, Tensor) else chain([first], batches)
     merged = passes.merge_graph(model, example_inputs, leaves=leaves)
+    seen = [first]
+    if scheme.equalization:
+        inputs = first_images(merged, seen, batches)
+        merged = passes.equalize(merged, inputs)
     prepared = prepare(merged, example_inputs, scheme)
-    calibrate(prepared, data, progress=progress)
+    calibrate(
+        prepared, data if isinstance(data, Tensor) else chain(seen, batches), progress=progress
+    )
     return convert(prepared, backend)
 
 

@@ -37,7 +37,8 @@ def test_one_call_quantizes_a_training_form_model(backend, model, images):
 
 def test_the_one_call_is_the_steps_in_order(model, images):
     merged = repq_fx.reparameterize(model, images[:2])
-    prepared = api.prepare(merged, images[:2], repq_fx.Scheme())
+    equalized = repq_fx.equalize(merged, images)
+    prepared = api.prepare(equalized, images[:2], repq_fx.Scheme())
     repq_fx.calibrate(prepared, images, progress=False)
     by_hand = repq_fx.convert(prepared)
     in_one = repq_fx.quantize(model, images, images[:2], progress=False)

@@ -12,18 +12,23 @@ from repq_fx.models import cifar_repvgg
 WEIGHTS = Path(__file__).with_name("cifar_repvgg.safetensors")  # examples/train_cifar10.py
 
 
-def main() -> None:
-    arguments = data_argument(__doc__)
+def load_task(data: Path) -> Task:
+    """The model and the images below the folder `data`."""
     model = cifar_repvgg().eval()
     load_weights(model, WEIGHTS)
     to_input = Preprocessing(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop=1.0)
-    train = open_images(arguments.data / "cifar10" / "train.npz", to_input)
-    test = open_images(arguments.data / "cifar10" / "test.npz", to_input)
-    task = Task(
+    train = open_images(data / "cifar10" / "train.npz", to_input)
+    test = open_images(data / "cifar10" / "test.npz", to_input)
+    return Task(
         "cifar_repvgg", model, torch.cat(list(train.batches(128))),
         torch.cat(list(test.batches())), test.labels,
         "5,000 test images, 128 training images calibrate",
     )  # fmt: skip
+
+
+def main() -> None:
+    arguments = data_argument(__doc__)
+    task = load_task(arguments.data)
     run(task, ablation=arguments.ablation, backend=arguments.backend)
 
 

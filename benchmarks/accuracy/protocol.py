@@ -4,6 +4,7 @@ import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from repq_fx import (
     MAE,
     MSE,
     CoarseFine,
+    Cosine,
     MinMax,
     PerChannel,
     PerTensor,
@@ -51,17 +53,23 @@ def headline_schemes() -> dict[str, Scheme]:
 
 
 def ablation_schemes() -> dict[str, Scheme]:
-    """Every weight quantizer with every range rule, at each width."""
-    weights = (PerTensor(), PerChannel(MinMax()), PerChannel(), CoarseFine(PerTensor()),
-               CoarseFine(PerChannel(MinMax())), CoarseFine())  # fmt: skip
-    rules = (MinMax(), KL(), MSE(), MAE())
+    """The default with one thing changed at a time, and nothing but weights and ranges."""
+    changes: dict[str, dict[str, Any]] = {"default": {}}
+    helpers = ("equalization", "sequential_ranges", "gptq", "bias_correction")
+    changes |= {f"without {helper}": {helper: False} for helper in helpers}
+    changes |= {"refit": {"refit": True}, "no refit": {"refit": False}}
+    changes |= {f"{rule}": {"activation": rule} for rule in (MinMax(), KL(), MAE(), Cosine())}
+    changes |= {
+        f"{weight}": {"weight": weight}
+        for weight in (PerTensor(), PerChannel(MinMax()), PerChannel(), CoarseFine(PerTensor()))
+    }
     return {
-        f"W{weight_bits}A{activation_bits} {weight} {rule}": Scheme(
-            weight_bits, activation_bits, weight, rule
-        )
+        f"W{weight_bits}A{activation_bits} {name}": scheme
         for weight_bits, activation_bits in _WIDTHS
-        for weight in weights
-        for rule in rules
+        for name, scheme in [
+            *((n, Scheme(weight_bits, activation_bits, **c)) for n, c in changes.items()),
+            ("no helpers", Scheme.plain(weight_bits, activation_bits, CoarseFine(), MSE())),
+        ]
     }
 
 

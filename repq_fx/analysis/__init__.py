@@ -1,5 +1,7 @@
 """Read-only measurements of models."""
 
+from .bit_operations import LayerBitOperations as LayerBitOperations
+from .bit_operations import count_bit_operations as count_bit_operations
 from .evaluation import predict as predict
 from .evaluation import top1_accuracy as top1_accuracy
 from .latency import LatencyStatistics as LatencyStatistics

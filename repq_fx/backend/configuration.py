@@ -91,12 +91,18 @@ def get_qconfig_mapping(scheme: Scheme) -> QConfigMapping:
 
 def _qconfig(scheme: Scheme) -> QConfig:
     activation = partial(
-        ActivationObserver, scheme.activation, scheme.activation_bits, symmetric=scheme.symmetric
+        ActivationObserver,
+        scheme.activation,
+        scheme.activation_bits,
+        symmetric=scheme.symmetric,
+        sequential=scheme.sequential_ranges,
     )
     weight = partial(
         WeightObserver,
         scheme.weight,
         scheme.weight_bits,
+        compensates_rounding=scheme.gptq,
+        refits=scheme.refits_weights,
         corrects_bias=scheme.bias_correction,
     )
     return QConfig(activation=activation, weight=weight)

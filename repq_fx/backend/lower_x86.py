@@ -116,6 +116,8 @@ def _integer_layer(layer: ReferenceLayer) -> Callable[[Grids], nn.Module] | None
     }
     if layer.coarse_values is None or layer.coarse_scale is None:
         return lambda grids: Int8Conv2d(**weight, **geometry, grids=grids)
+    if layer.coarse_values.shape[2:] != (1, 1):
+        return None
     weight["coarse_int"] = layer.coarse_values
     weight["coarse_scale"] = layer.coarse_scale.expand(layer.values.shape[0]).contiguous()
     return lambda grids: CfwsConv2d(**weight, **geometry, grids=grids)

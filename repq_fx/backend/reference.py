@@ -25,6 +25,7 @@ class ReferenceLayer(nn.Module):
 
     def __init__(self, weight: QuantizedWeight, bias: Tensor | None) -> None:
         super().__init__()
+        self.bits, self.coarse_bits = weight.bits, weight.coarse_bits
         self.register_buffer("values", weight.values)
         self.register_buffer("scale", weight.scale)
         self.register_buffer("coarse_values", weight.coarse_values)
@@ -34,7 +35,10 @@ class ReferenceLayer(nn.Module):
     @property
     def quantized_weight(self) -> QuantizedWeight:
         """The integers and scales."""
-        return QuantizedWeight(self.values, self.scale, self.coarse_values, self.coarse_scale)
+        return QuantizedWeight(
+            self.values, self.scale, self.bits,
+            self.coarse_values, self.coarse_scale, self.coarse_bits,
+        )  # fmt: skip
 
     @property
     def is_split(self) -> bool:
@@ -88,6 +92,10 @@ class ReferenceLinear(ReferenceLayer):
 
 
 def _quantized_weight(layer: nn.Conv2d | nn.Linear) -> QuantizedWeight:
+    """What `quantize_sequentially` left on the layer, or its weight rounded to nearest."""
+    chosen = getattr(layer, "quantized_weight", None)
+    if isinstance(chosen, QuantizedWeight):
+        return chosen
     observer: Any = layer.qconfig.weight()  # type: ignore[union-attr, operator]
     with torch.no_grad():
         quantized: QuantizedWeight = observer.quantize(layer.weight)

@@ -9,9 +9,9 @@ from .._torch_ao import convert_decomposed, is_prepared
 from ..errors import CalibrationError, ConversionError
 from ..quant import ActivationObserver
 from ..quant.calibration import KEPT_INPUTS
-from .bias_correction import correct_biases
 from .configuration import get_backend_config
 from .reference import ReferenceLayer
+from .sequential import quantize_sequentially
 
 QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
 DEQUANTIZE = torch.ops.quantized_decomposed.dequantize_per_tensor.default
@@ -29,13 +29,14 @@ def to_reference(prepared: GraphModule) -> GraphModule:
             f"convert: expected a model prepared by prepare_fx, got {type(prepared).__name__}."
         )
     _require_calibrated(prepared)
-    reference = convert_decomposed(copy.deepcopy(prepared), get_backend_config())
+    refined = copy.deepcopy(prepared)
+    inputs = refined.meta.get(KEPT_INPUTS)
+    if inputs is not None:
+        quantize_sequentially(refined, prepared, inputs)
+    reference = convert_decomposed(refined, get_backend_config())
     for module in reference.modules():
         module.__dict__.pop("qconfig", None)
     _drop_unread_quantization(reference)
-    inputs = prepared.meta.get(KEPT_INPUTS)
-    if inputs is not None:
-        correct_biases(reference, prepared, inputs)
     return reference.eval()
 
 

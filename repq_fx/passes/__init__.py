@@ -1,5 +1,7 @@
 """Graph rewrites: tracing a model, finding its linear regions and merging them."""
 
+from .bias_absorption import absorb_high_biases as absorb_high_biases
+from .equalization import equalize as equalize
 from .example import ExampleInputs as ExampleInputs
 from .pipeline import find_regions as find_regions
 from .pipeline import merge_graph as merge_graph

@@ -1,12 +1,19 @@
 """Schemes, range rules, weight quantizers and observers."""
 
+from .channel_histograms import ChannelHistograms as ChannelHistograms
+from .gptq import InputMoment as InputMoment
 from .histogram import TensorHistogram as TensorHistogram
-from .kl_divergence import KL as KL
+from .kl import KL as KL
 from .observers import ActivationObserver as ActivationObserver
 from .observers import WeightObserver as WeightObserver
 from .range_rules import MAE as MAE
 from .range_rules import MSE as MSE
+from .range_rules import Cosine as Cosine
+from .range_rules import LpLoss as LpLoss
 from .range_rules import MinMax as MinMax
+from .range_rules import MovingAverageMinMax as MovingAverageMinMax
+from .range_rules import Percentile as Percentile
+from .range_rules import RangeRule as RangeRule
 from .scheme import Override as Override
 from .scheme import Scheme as Scheme
 from .weights import CoarseFine as CoarseFine

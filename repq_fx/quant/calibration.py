@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -17,7 +17,10 @@ _BATCH_SIZE = 32
 
 # Where `calibrate` leaves inputs in a prepared model's `meta` for steps that need data again.
 KEPT_INPUTS = "repq_fx_calibration_inputs"
+# At least 32 images, and of small ones as many as have the pixels of 32 of 224 x 224.
 _KEPT_IMAGES = 32
+_KEPT_PIXELS = 32 * 224 * 224
+_MOST_KEPT_IMAGES = 1024
 
 Batch = Tensor | Sequence[Any]
 
@@ -35,7 +38,7 @@ def calibrate(
             "repq_fx.get_qconfig_mapping(scheme)."
         )
     input_count = sum(node.op == "placeholder" for node in prepared.graph.nodes)
-    device = next((p.device for p in prepared.parameters()), torch.device("cpu"))
+    device = _device_of(prepared)
     lowest, highest, seen = float("inf"), float("-inf"), 0
     kept: list[tuple[Tensor, ...]] = []
     batches = tqdm(
@@ -49,7 +52,7 @@ def calibrate(
         inputs = model_inputs(batch, input_count, f"calibration batch {index}")
         inputs = tuple(value.to(device) for value in inputs)
         _run(prepared, inputs, index)
-        _keep(kept, inputs)
+        _keep(kept, inputs, _images_worth_keeping(inputs[0]))
         lowest = min(lowest, *(value.min().item() for value in inputs))
         highest = max(highest, *(value.max().item() for value in inputs))
         seen += 1
@@ -63,17 +66,29 @@ def calibrate(
         raise CalibrationError(
             f"calibrate: every value of the calibration data is {lowest:g}; nothing to learn."
         )
-    parts = zip(*kept, strict=True)
-    prepared.meta[KEPT_INPUTS] = tuple(torch.cat(batches) for batches in parts)
+    prepared.meta[KEPT_INPUTS] = _joined(kept)
     _report_constant_tensors(prepared)
 
 
-def _keep(kept: list[tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> None:
-    """Add to `kept` until it holds enough images; batches of another size are passed over."""
-    room = _KEPT_IMAGES - sum(len(values[0]) for values in kept)
+def _keep(kept: list[tuple[Tensor, ...]], inputs: tuple[Tensor, ...], count: int) -> None:
+    """Add to `kept` until it holds `count` images; batches of another size are passed over."""
+    room = count - sum(len(values[0]) for values in kept)
     fits = not kept or all(a.shape[1:] == b.shape[1:] for a, b in zip(kept[0], inputs, strict=True))
     if room > 0 and fits:
         kept.append(tuple(value[:room] for value in inputs))
+
+
+def _images_worth_keeping(images: Tensor) -> int:
+    pixels = images[0, :1].numel() if images.dim() > 2 else 1
+    return min(max(_KEPT_IMAGES, _KEPT_PIXELS // pixels), _MOST_KEPT_IMAGES)
+
+
+def _joined(kept: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return tuple(torch.cat(values) for values in zip(*kept, strict=True))
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def batches_of(data: Tensor | Iterable[Batch]) -> Iterator[Batch]:
@@ -90,6 +105,32 @@ def batches_of(data: Tensor | Iterable[Batch]) -> Iterator[Batch]:
             f"got {type(data).__name__}."
         )
     return iter(data)
+
+
+def first_images(model: Any, seen: list[Batch], batches: Iterator[Batch]) -> tuple[Tensor, ...]:
+    """The first 32 images that `calibrate` would keep, joined into one batch for `model`.
+
+    Args:
+        model: A graph module.
+        seen: Batches taken from `batches` already, at least one; those taken here are added.
+        batches: The rest of the calibration data.
+
+    Raises:
+        CalibrationError: See `model_inputs`; or the first batch does not fit the model.
+    """
+    count = sum(node.op == "placeholder" for node in model.graph.nodes)
+    device = _device_of(model)
+    kept: list[tuple[Tensor, ...]] = []
+    for index, batch in enumerate(chain(list(seen), batches)):
+        if index >= len(seen):
+            seen.append(batch)
+        inputs = model_inputs(batch, count, f"calibration batch {index}")
+        _keep(kept, tuple(value.to(device) for value in inputs), _KEPT_IMAGES)
+        if index == 0:
+            _run(model, kept[0], index)
+        if sum(len(values[0]) for values in kept) >= _KEPT_IMAGES:
+            break
+    return _joined(kept)
 
 
 def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
@@ -123,7 +164,7 @@ def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
 @torch.no_grad()
 def _run(prepared: nn.Module, inputs: tuple[Tensor, ...], index: int) -> None:
     try:
-        prepared(*inputs)
+        prepared(*(value.clone() for value in inputs))  # The model may overwrite them.
     except CalibrationError as error:
         raise CalibrationError(f"calibration batch {index}: inside the model, {error}") from error
     except (RuntimeError, ValueError, TypeError) as error:

@@ -1,8 +1,7 @@
 """Integer grids and the affine parameters that map real ranges onto them."""
 
+import ctypes
 from dataclasses import dataclass
-
-import torch
 
 # Keeps a scale, its reciprocal and the product of two scales normal float32 numbers, also for the
 # dead channels of real checkpoints (weights near 1e-24 in MobileOne-S0).
@@ -65,4 +64,4 @@ def affine_parameters(
 
 
 def _as_float32(scale: float) -> float:
-    return torch.tensor(max(scale, SMALLEST_SCALE), dtype=torch.float32).item()
+    return ctypes.c_float(max(scale, SMALLEST_SCALE)).value

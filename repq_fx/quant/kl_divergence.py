@@ -1,82 +1,135 @@
-"""Entropy calibration: the threshold whose quantized distribution diverges least."""
+"""Divergence of a quantized histogram from itself, for every number of bins kept.
 
-from dataclasses import dataclass
+Keeping the first i of n bins, P is those bins with everything beyond them added to the last, and Q
+is the bins without that addition, averaged within each quantization level. Bins are counted from
+the one at zero; all counts are float64.
+"""
+
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from .grid import Grid
-from .histogram import TensorHistogram
+Divergence = Literal["reject", "mask", "smooth", "cfws"]
+Expansion = Literal["filled", "all"]
+Remainder = Literal["spread", "last"]
 
-
-@dataclass(frozen=True)
-class KL:
-    """Minimize ``KL(P || Q)`` over thresholds (NVIDIA, GTC 2017, "8-bit inference with TensorRT").
-
-    P is the histogram of magnitudes up to the threshold with everything beyond it added to the
-    last bin; Q is the same histogram without that addition, averaged over the bins of each
-    quantization level that are not empty. A threshold whose last bin would be empty but for the
-    values beyond it has an infinite divergence and is never chosen; of equals the largest wins;
-    the result is the upper edge of the last bin. One-sided data has as many levels as the grid has
-    integers, two-sided data half of them.
-
-    Attributes:
-        skip_zero_bin: Give the lowest bin the count of its neighbour, as NVIDIA's toolkit does, so
-            that the spike of zeros behind a ReLU does not decide.
-    """
-
-    skip_zero_bin: bool = True
-
-    def threshold(self, histogram: TensorHistogram, grid: Grid, *, symmetric: bool) -> float:
-        """The upper edge of the last bin kept, or the largest magnitude seen if that is smaller."""
-        del symmetric  # Magnitudes are searched either way.
-        levels = grid.quant_max - grid.quant_min + 1
-        if histogram.lowest < 0.0 < histogram.highest:
-            levels //= 2
-        counts = histogram.magnitudes().double()
-        if self.skip_zero_bin:
-            counts[0] = counts[1]
-        if counts.sum() == 0:  # Nothing but zeros.
-            return histogram.largest_magnitude
-        occupied = counts[: int(counts.nonzero()[-1]) + 1]
-        if len(occupied) <= levels:
-            return histogram.largest_magnitude
-        divergences = kl_divergences(occupied, levels)
-        # The last of equal minima: the widest range.
-        kept = len(divergences) - 1 - int(divergences.flip(0).argmin()) + levels
-        return min(kept * histogram.width, histogram.largest_magnitude)
+# What MXNet and ONNX Runtime put in place of an empty bin.
+SMOOTHING = 1e-4
+# Candidates that are smoothed together: with 4,096 bins their matrices take a few megabytes.
+_BLOCK = 64
 
 
-def kl_divergences(counts: Tensor, levels: int) -> Tensor:
-    """Divergence of keeping the first ``i`` bins, for every ``i`` from `levels` to all of them.
+def kl_divergences(
+    counts: Tensor,
+    levels: int,
+    kept: Tensor,
+    *,
+    divergence: Divergence = "reject",
+    expand: Expansion = "filled",
+    remainder: Remainder = "spread",
+) -> Tensor:
+    """Divergence of keeping the first ``i`` bins, for every ``i`` in `kept`.
 
     With prefix sums of the counts c, of ``c ln c`` and of the bins that are not empty, each
     candidate costs one term per level instead of one per bin:
-    ``sum p ln p - sum p ln q``, where q is constant over the non-empty bins of a level.
+    ``sum p ln p - sum p ln q``, where q is constant over the bins of a level. Smoothing changes
+    every bin of every candidate, so it costs one term per bin.
 
     Args:
-        counts: float64 ``[n]`` with ``n >= levels`` and a last entry that is not 0.
-        levels: Number of quantization levels; bin k of i belongs to level ``k * levels // i``.
+        counts: ``[n]`` with a last entry that is not 0.
+        levels: Number of quantization levels.
+        kept: int64 ``[k]``, from 1 to n.
+        divergence: See `KL`.
+        expand: See `KL`.
+        remainder: See `KL`.
 
     Returns:
-        float64 ``[n - levels + 1]``; ``inf`` where P has mass in a bin in which Q has none.
+        float64 ``[k]``; ``inf`` for candidates that must not be chosen.
     """
-    total = counts.sum()
-    kept = torch.arange(levels, len(counts) + 1)
-    level_starts = -(-torch.arange(levels + 1) * kept[:, None] // levels)  # ceil(j * i / levels)
-    mass = _prefix_sums(counts)[level_starts].diff(dim=1)
-    filled = _prefix_sums((counts > 0).double())[level_starts].diff(dim=1)
-    log_mean = torch.where(mass > 0, (mass / filled).log(), 0.0)
+    if divergence == "smooth":
+        blocks = [
+            _smoothed(counts, levels, block, expand, remainder) for block in kept.split(_BLOCK)
+        ]
+        return torch.cat(blocks)
+    starts = _level_starts(kept, levels, remainder)
+    sums = _prefix_sums(counts)
+    mass = sums[starts].diff(dim=1)
+    averaged_over = starts if expand == "all" else _prefix_sums((counts > 0).double())[starts]
+    log_mean = torch.where(mass > 0, (mass / averaged_over.diff(dim=1)).log(), 0.0)
 
-    last = counts[kept - 1]
-    beyond = total - _prefix_sums(counts)[kept]
+    total, last, beyond = counts.sum(), counts[kept - 1], counts.sum() - sums[kept]
+    level_of_last = _level_of(kept - 1, kept, levels, remainder)[:, None]
+    # Q has mass in the last bin, so P's addition there has a finite logarithm to be compared with.
+    comparable = (last > 0) | (expand == "all") & (mass.gather(1, level_of_last)[:, 0] > 0)
+    added = torch.where(comparable, beyond, 0.0)
     entropy = _prefix_sums(torch.special.xlogy(counts, counts))[kept]
-    entropy += torch.special.xlogy(last + beyond, last + beyond) - torch.special.xlogy(last, last)
-    cross_entropy = (mass * log_mean).sum(1) + beyond * log_mean[:, -1]
+    entropy += torch.special.xlogy(last + added, last + added) - torch.special.xlogy(last, last)
+    cross_entropy = (mass * log_mean).sum(1) + added * log_mean.gather(1, level_of_last)[:, 0]
     # P sums to `total`, Q to `total - beyond`; normalizing both adds the ratio's logarithm.
-    divergence = (entropy - cross_entropy) / total - (total / (total - beyond)).log()
-    return torch.where((last == 0) & (beyond > 0), torch.inf, divergence)
+    log_ratio = (total / (total - beyond)).log() * ((total - beyond + added) / total)
+    sign = 1.0 if divergence == "cfws" else -1.0
+    result = (entropy - cross_entropy) / total + sign * log_ratio
+    refused = beyond == total  # Q is empty.
+    if divergence == "reject":
+        refused |= ~comparable & (beyond > 0)
+    return torch.where(refused, torch.inf, result)
+
+
+def _level_starts(kept: Tensor, levels: int, remainder: Remainder) -> Tensor:
+    """First bin of each level and, at the end, the number of bins: ``[k, levels + 1]``."""
+    numbers = torch.arange(levels + 1)
+    if remainder == "spread":
+        return -(-numbers * kept[:, None] // levels)  # ceil(level * i / levels)
+    starts = numbers * (kept[:, None] // levels)
+    starts[:, -1] = kept
+    return starts
+
+
+def _level_of(bins: Tensor, kept: Tensor, levels: int, remainder: Remainder) -> Tensor:
+    """Level of each of `bins` where `kept` bins are kept; the two broadcast."""
+    if remainder == "spread":
+        return bins * levels // kept
+    size = kept // levels
+    return torch.where(size > 0, bins // size.clamp(min=1), levels - 1).clamp(max=levels - 1)
+
+
+def _smoothed(
+    counts: Tensor, levels: int, kept: Tensor, expand: Expansion, remainder: Remainder
+) -> Tensor:
+    """Divergences of P and Q after both are smoothed, from their values in every bin."""
+    bins = torch.arange(int(kept.max()))
+    inside = bins < kept[:, None]
+    starts = _level_starts(kept, levels, remainder)
+    level = torch.where(inside, _level_of(bins, kept[:, None], levels, remainder), 0)
+    filled = (counts[: len(bins)] > 0) & inside
+    shared_by = inside if expand == "all" else filled
+    averaged_over = torch.zeros(starts.shape, dtype=torch.float64)
+    averaged_over.scatter_add_(1, level, shared_by.double())
+    mass = _prefix_sums(counts)[starts].diff(dim=1)
+    means = mass / averaged_over[:, :levels].clamp(min=1.0)
+
+    q = torch.where(shared_by, means.gather(1, level), 0.0)
+    p = torch.where(inside, counts[: len(bins)], 0.0)
+    last = (kept - 1)[:, None]
+    p.scatter_add_(1, last, counts.sum() - p.sum(1, keepdim=True))
+    p, usable_p = _smooth(p, inside)
+    q, usable_q = _smooth(q, inside)
+    p, q = p / p.sum(1, keepdim=True), q / q.sum(1, keepdim=True)
+    terms = torch.where(inside, p * (p / q).log(), 0.0)
+    return torch.where(usable_p & usable_q, terms.sum(1), torch.inf)
+
+
+def _smooth(rows: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row with `SMOOTHING` in its empty bins, taken from the others; and whether it can be."""
+    empty = (rows == 0) & inside
+    filled = (rows > 0).sum(1, keepdim=True)
+    taken = SMOOTHING * empty.sum(1, keepdim=True) / filled
+    smoothed = torch.where(empty, SMOOTHING, rows - taken)
+    usable = (taken[:, 0] < 1.0) & ((smoothed > 0) | ~inside).all(1)
+    return smoothed.where(inside, 0.0), usable
 
 
 def _prefix_sums(values: Tensor) -> Tensor:
-    return torch.nn.functional.pad(values.cumsum(0), (1, 0))
+    return pad(values.cumsum(0), (1, 0))

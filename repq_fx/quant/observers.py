@@ -7,6 +7,8 @@ from torch import Tensor
 
 from .._torch_ao import ObserverBase
 from ..errors import CalibrationError, PrecisionWarning
+from ..ops import fake_quantize
+from .gptq import InputMoment
 from .grid import AffineParameters, Grid
 from .histogram import TensorHistogram
 from .range_rules import RangeRule, choose_parameters
@@ -23,12 +25,17 @@ class ActivationObserver(ObserverBase):
         rule: Chooses the range from the histogram.
         bits: Width of the unsigned grid, 2..8.
         symmetric: Put the zero point of two-sided tensors in the middle of the grid.
+        sequential: Let `repq_fx.convert` choose the range again from the tensor that arrives when
+            everything before it is quantized; stock `convert_fx` does not.
     """
 
-    def __init__(self, rule: RangeRule, bits: int, *, symmetric: bool) -> None:
+    def __init__(
+        self, rule: RangeRule, bits: int, *, symmetric: bool, sequential: bool = False
+    ) -> None:
         super().__init__(dtype=torch.quint8)
         self.rule = rule
         self.symmetric = symmetric
+        self.sequential = sequential
         self.grid = Grid.unsigned(bits)
         self.histogram = TensorHistogram()
         # The names that torch.ao reads.
@@ -52,6 +59,13 @@ class ActivationObserver(ObserverBase):
                 "run repq_fx.calibrate(prepared, data) before converting."
             )
         return choose_parameters(self.rule, self.histogram, self.grid, symmetric=self.symmetric)
+
+    def fake_quantize(self, values: Tensor) -> Tensor:
+        """Round `values` to the grid of `parameters_of_range`, in float."""
+        parameters = self.parameters_of_range()
+        scale = torch.tensor([parameters.scale], device=values.device)
+        zero_point = torch.tensor([parameters.zero_point], device=values.device)
+        return fake_quantize(values, scale, zero_point, self.quant_min, self.quant_max)
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """`parameters_of_range` as float32 and int64 tensors ``[1]``, for `torch.ao`."""
@@ -79,13 +93,27 @@ class WeightObserver(ObserverBase):
     Args:
         quantizer: Turns the weight into integers.
         bits: Width of the signed grid, 2..8 or 16.
+        compensates_rounding: Let `repq_fx.convert` round for the layer's outputs (GPTQ); stock
+            `convert_fx` rounds to nearest.
+        refits: Let it first fit the weight to the inputs that arrive, which layers before have
+            changed; only with `compensates_rounding`.
         corrects_bias: Let `repq_fx.convert` correct the layer's bias; stock `convert_fx` does not.
     """
 
-    def __init__(self, quantizer: WeightQuantizer, bits: int, *, corrects_bias: bool) -> None:
+    def __init__(
+        self,
+        quantizer: WeightQuantizer,
+        bits: int,
+        *,
+        compensates_rounding: bool = False,
+        refits: bool = False,
+        corrects_bias: bool = False,
+    ) -> None:
         super().__init__(dtype=torch.qint8 if bits <= 8 else torch.int16)
         self.quantizer = quantizer
         self.bits = bits
+        self.compensates_rounding = compensates_rounding
+        self.refits = refits
         self.corrects_bias = corrects_bias
         # The names that torch.ao reads.
         grid = Grid.symmetric(bits)
@@ -97,9 +125,9 @@ class WeightObserver(ObserverBase):
         """Return `weight` unchanged; a weight needs no statistics over batches."""
         return weight
 
-    def quantize(self, weight: Tensor) -> QuantizedWeight:
+    def quantize(self, weight: Tensor, moment: InputMoment | None = None) -> QuantizedWeight:
         """Quantize the weight of one layer, ``[out, in/groups, *kernel]``."""
-        return self.quantizer.quantize(weight, self.bits)
+        return self.quantizer.quantize(weight, self.bits, moment)
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """A placeholder that `torch.ao` passes on and our reference modules do not read."""

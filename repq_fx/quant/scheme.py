@@ -43,10 +43,19 @@ class Scheme:
         weight_bits: 2..8, or 16.
         activation_bits: 2..8.
         weight: `PerTensor()`, `PerChannel()` or `CoarseFine()`.
-        activation: `MinMax()`, `KL()`, `MAE()` or `MSE()`.
+        activation: `MinMax()`, `MovingAverageMinMax()`, `Percentile()`, `KL()`, `MAE()`, `MSE()`,
+            `LpLoss()` or `Cosine()`.
         symmetric: Put the zero point of two-sided activations in the middle of the grid.
-        bias_correction: Take the mean effect of quantization out of every bias, on the first
-            calibration images.
+        equalization: Scale channels between layers so that those of one tensor have like ranges;
+            done by `quantize`, and by `equalize` before `prepare_fx`.
+        sequential_ranges: Choose every range from the tensor that arrives when all before it is
+            quantized, instead of the float network's.
+        gptq: Round weights so that the error of the layer's outputs is small, not each weight's
+            own (arXiv 2210.17323).
+        refit: Before rounding with `gptq`, fit each weight to the inputs that the quantized layers
+            before it produce. None does so at 4 bits and below: with more, it damps the signal
+            more than it repairs.
+        bias_correction: Take the mean effect of quantization out of every bias.
         overrides: Other schemes for single modules; a later entry wins.
     """
 
@@ -55,6 +64,10 @@ class Scheme:
     weight: WeightQuantizer = field(default_factory=CoarseFine)
     activation: RangeRule = field(default_factory=MSE)
     symmetric: bool = False
+    equalization: bool = True
+    sequential_ranges: bool = True
+    gptq: bool = True
+    refit: bool | None = None
     bias_correction: bool = True
     overrides: tuple[Override, ...] = ()
 
@@ -95,9 +108,17 @@ class Scheme:
     @staticmethod
     def vanilla(weight_bits: int = 8, activation_bits: int = 8) -> "Scheme":
         """The baseline: per-tensor min-max for weights and activations, nothing else."""
+        return Scheme.plain(weight_bits, activation_bits, PerTensor(MinMax()), MinMax())
+
+    @staticmethod
+    def plain(
+        weight_bits: int, activation_bits: int, weight: WeightQuantizer, activation: RangeRule
+    ) -> "Scheme":
+        """Only a weight quantizer and a range rule: none of the helpers that need data."""
         return Scheme(
-            weight_bits, activation_bits, PerTensor(MinMax()), MinMax(), bias_correction=False
-        )
+            weight_bits, activation_bits, weight, activation,
+            equalization=False, sequential_ranges=False, gptq=False, bias_correction=False,
+        )  # fmt: skip
 
     @staticmethod
     def from_name(name: str) -> "Scheme":
@@ -116,6 +137,11 @@ class Scheme:
             )
         weight_bits, activation_bits = map(int, match.groups())
         return Scheme(weight_bits=weight_bits, activation_bits=activation_bits)
+
+    @property
+    def refits_weights(self) -> bool:
+        """What `refit` comes to."""
+        return self.weight_bits <= 4 if self.refit is None else self.refit
 
     def describe(self) -> dict[str, str]:
         """Every field as text, for reports."""

@@ -23,6 +23,7 @@ def assert_same(left: TensorHistogram, right: TensorHistogram) -> None:
     assert left.width == right.width
     assert (left.lowest, left.highest) == (right.lowest, right.highest)
     assert torch.equal(left.counts, right.counts)
+    assert left.zeros == right.zeros
 
 
 @given(st.lists(FINITE, min_size=1, max_size=40), st.integers(0, 40))
@@ -45,6 +46,7 @@ def test_every_value_is_counted_in_its_own_bin(values):
     for index in exact.floor().long() + BINS_PER_SIDE:
         expected[index] += 1
     assert torch.equal(histogram.counts, expected)
+    assert histogram.zeros == sum(value == 0.0 for value in values)
 
 
 def test_width_uses_at_least_half_the_bins():
@@ -92,6 +94,63 @@ def test_refuses_non_finite_values_and_counts_nothing(bad):
     assert histogram.counts.sum() == 1
 
 
-def test_occupied_of_an_empty_histogram_is_refused():
-    with pytest.raises(ValueError, match="empty"):
-        TensorHistogram().occupied()
+def test_float64_beyond_float32_is_refused_and_counts_nothing():
+    histogram = collect(torch.tensor([1.0]))
+    with pytest.raises(CalibrationError, match="infinite"):
+        histogram.update(torch.tensor([1e300], dtype=torch.float64))
+    assert_same(histogram, collect(torch.tensor([1.0])))
+
+
+def test_refuses_integers():
+    with pytest.raises(TypeError, match=r"floating-point, got torch\.int64"):
+        TensorHistogram().update(torch.arange(3))
+
+
+def test_counts_zeros_of_either_sign_and_no_denormals():
+    histogram = collect(torch.tensor([0.0, -0.0, 1e-45, -1e-45, 3.0]), torch.tensor([-2.0, 0.0]))
+    assert histogram.zeros == 3
+    assert histogram.counts[BINS_PER_SIDE] == 4
+    assert histogram.counts[BINS_PER_SIDE - 1] == 1
+
+
+def test_counts_stay_exact_beyond_32_bits():
+    histogram = collect(torch.tensor([0.0, 1.0, 1.0, -3.0]))
+    doubled = collect(torch.tensor([0.0, 1.0, 1.0, -3.0]))
+    for _ in range(18):  # The list of batch ranges doubles too.
+        histogram.merge(doubled)
+        doubled.merge(doubled)
+    for _ in range(2):
+        histogram.counts *= 2**18
+        histogram.zeros *= 2**18
+        histogram.merge(collect(torch.tensor([1.0])))
+    total = 4 * 2**54 + 2**18 + 1
+    assert histogram.counts.sum() == total
+    assert histogram.zeros == 2**54
+    assert histogram.magnitudes().sum() == total
+
+
+def test_merging_with_itself_doubles():
+    histogram = collect(torch.tensor([0.0, 1.0, -2.0]))
+    histogram.merge(histogram)
+    assert_same(histogram, collect(torch.tensor([0.0, 1.0, -2.0, 0.0, 1.0, -2.0])))
+
+
+def test_merging_needs_equal_bins():
+    with pytest.raises(ValueError, match="4096 and 8 bins"):
+        TensorHistogram().merge(TensorHistogram(8))
+
+
+def test_batch_ranges_are_kept_in_order():
+    histogram = collect(torch.tensor([1.0, -2.0]), torch.empty(0), torch.tensor([0.5]))
+    histogram.merge(collect(torch.tensor([-7.0, 3.0])))
+    assert histogram.batch_ranges == [(-2.0, 1.0), (0.5, 0.5), (-7.0, 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([-3.0, 4.0], (-2.0, 2.0)), ([-1.0, 4.0], (-1.0, 2.0)), ([3.0, 4.0], (0.0, 2.0)),
+     ([-4.0, -3.0], (-2.0, 0.0)), ([0.0], (0.0, 0.0))],
+    ids=["two-sided", "short-side", "positive", "negative", "zero"],
+)  # fmt: skip
+def test_range_within_clips_what_was_seen_and_contains_zero(values, expected):
+    assert collect(torch.tensor(values)).range_within(-2.0, 2.0) == expected

@@ -21,7 +21,12 @@ def test_presets_have_the_bits_of_their_names():
 
 def test_vanilla_is_per_tensor_min_max():
     assert Scheme.vanilla() == Scheme(
-        weight=PerTensor(MinMax()), activation=MinMax(), bias_correction=False
+        weight=PerTensor(MinMax()),
+        activation=MinMax(),
+        equalization=False,
+        sequential_ranges=False,
+        gptq=False,
+        bias_correction=False,
     )
     assert Scheme.from_name("vanilla") == Scheme.vanilla()
 

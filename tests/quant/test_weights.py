@@ -126,3 +126,27 @@ def test_negative_threshold_is_refused():
 
 def test_default_scheme_splits():
     assert isinstance(Scheme().weight, CoarseFine)
+
+
+def test_parts_may_have_different_widths():
+    weight = torch.randn(4, 3, 3, 3)
+    quantized = CoarseFine(threshold=0, coarse_bits=3).quantize(weight, 6)
+    assert (quantized.bits, quantized.coarse_bits) == (6, 3)
+    assert quantized.values.abs().max() <= 31
+    assert quantized.coarse_values.abs().max() == 3
+
+
+def test_whole_kernel_is_a_residual_of_the_whole_kernel():
+    weight = torch.randn(4, 3, 3, 3)
+    quantized = CoarseFine(PerChannel(MinMax()), threshold=0, whole_kernel=True).quantize(weight, 4)
+    coarse = PerChannel(MinMax()).quantize(weight, 4)
+    assert torch.equal(quantized.coarse_values, coarse.values)
+    assert quantized.coarse_values.shape == weight.shape
+    # Half a coarse step is left over, and the fine grid divides that into 7.
+    assert (quantized.dequantize() - weight).abs().max() <= coarse.scale.max() / 2 / 7 / 2 * 1.001
+
+
+@pytest.mark.parametrize("bits", [1, 9, 4.5, "8"])
+def test_impossible_coarse_bits_are_refused(bits):
+    with pytest.raises(ValueError, match=f"coarse_bits must be 2..8, got {bits!r}"):
+        CoarseFine(coarse_bits=bits)

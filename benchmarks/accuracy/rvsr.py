@@ -1,0 +1,144 @@
+"""RVSR x4 super-resolution on Set5 and Set14: `python -m benchmarks.accuracy.rvsr`."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from benchmarks.accuracy.comparison import report
+from benchmarks.accuracy.protocol import headline_schemes
+from benchmarks.accuracy.rvsr_network import RVSR, Mixer
+from repq_fx import analysis, api, reparameterize
+from repq_fx.cli.model_source import load_weights
+
+_SETS = ("Set5", "Set14")
+_SCALE = 4
+_CROP = 64  # pixels of a low-resolution calibration crop
+_CROPS = 32
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class PsnrRow:
+    """Mean PSNR of both sets, and the SQNR of all output pixels against FP32."""
+
+    name: str = field(metadata={"heading": "model"})
+    set5_db: float = field(metadata={"heading": "Set5 PSNR dB"})
+    set14_db: float = field(metadata={"heading": "Set14 PSNR dB"})
+    sqnr_db: float | None = field(default=None, metadata={"heading": "SQNR dB", "digits": 1})
+    residual_sqnr_db: float | None = field(
+        default=None, metadata={"heading": "without bilinear", "digits": 1}
+    )
+
+
+def image_pair(path: Path) -> Pair:
+    """Low- and high-resolution tensors ``[1, 3, H, W]`` of an image, cut to multiples of 4."""
+    high = Image.open(path).convert("RGB")
+    high = high.crop((0, 0, *(side // _SCALE * _SCALE for side in high.size)))
+    return _tensor(_downscale(high)), _tensor(high)
+
+
+def psnr_of_luma(first: Tensor, second: Tensor) -> float:
+    """As the super-resolution literature measures it: Y of BT.601, without 4 pixels of border."""
+    weight = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+    error = ((first.clamp(0, 1) - second) * weight).sum(1)[:, 4:-4, 4:-4]
+    return float(10 * torch.log10(255**2 / error.square().mean()))
+
+
+def calibration_crops(folder: Path) -> Tensor:
+    """``[32, 3, 64, 64]``: the centres of the first images that are large enough, downscaled."""
+    crops = []
+    for path in sorted(folder.glob("*.jpg")):
+        image = Image.open(path).convert("RGB")
+        if min(image.size) >= _CROP * _SCALE:
+            low = _tensor(_downscale(image))
+            top, left = ((side - _CROP) // 2 for side in low.shape[2:])
+            crops.append(low[:, :, top : top + _CROP, left : left + _CROP])
+        if len(crops) == _CROPS:
+            return torch.cat(crops)
+    raise SystemExit(f"{folder} holds {len(crops)} large images, {_CROPS} are needed.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="see README")
+    parser.add_argument("--backend", default="x86", choices=("x86", "reference"))
+    parser.add_argument("--limit", type=int, help="images of each set; nothing is written then")
+    arguments = parser.parse_args()
+    model = RVSR(Mixer).eval()
+    load_weights(model, arguments.data / "weights" / "rvsr_x4_train.pt")
+    sets = [
+        [
+            image_pair(path)
+            for path in sorted((arguments.data / "super_resolution" / name).glob("*.png"))
+        ][: arguments.limit]
+        for name in _SETS
+    ]
+    crops = calibration_crops(arguments.data / "coco128" / "images" / "val2017")
+    merged = reparameterize(model, crops[:2])
+    reference = _outputs(merged, sets)
+    rows = [PsnrRow("FP32, merged", *_psnr(reference, sets))]
+    for name, scheme in tqdm(headline_schemes().items(), unit="scheme"):
+        quantized = api.quantize(
+            merged, crops, scheme=scheme, backend=arguments.backend, progress=False
+        )
+        outputs = _outputs(quantized, sets)
+        rows.append(PsnrRow(name, *_psnr(outputs, sets), *_sqnr(reference, outputs, sets)))
+    report(
+        "rvsr" if arguments.limit is None else None,
+        "RVSR x4: PIL bicubic inputs, Y channel, 4-pixel border; 32 COCO crops calibrate",
+        rows, backend=arguments.backend,
+    )  # fmt: skip
+
+
+def _outputs(model: nn.Module, sets: Sequence[Sequence[Pair]]) -> list[list[Tensor]]:
+    with torch.inference_mode():
+        return [[model(low) for low, _ in pairs] for pairs in sets]
+
+
+def _psnr(outputs: Sequence[Sequence[Tensor]], sets: Sequence[Sequence[Pair]]) -> list[float]:
+    return [
+        sum(psnr_of_luma(output, high) for output, (_, high) in zip(images, pairs, strict=True))
+        / len(pairs)
+        for images, pairs in zip(outputs, sets, strict=True)
+    ]
+
+
+def _sqnr(
+    reference: Sequence[Sequence[Tensor]],
+    outputs: Sequence[Sequence[Tensor]],
+    sets: Sequence[Sequence[Pair]],
+) -> tuple[float, float]:
+    """Of the whole output, and of what the network adds to the bilinear image."""
+    expected, actual = (_flat(images) for images in (reference, outputs))
+    bilinear = _flat([
+        [nn.functional.interpolate(low, scale_factor=_SCALE, mode="bilinear") for low, _ in pairs]
+        for pairs in sets
+    ])  # fmt: skip
+    return analysis.sqnr_db(expected, actual), analysis.sqnr_db(
+        expected - bilinear, actual - bilinear
+    )
+
+
+def _flat(images: Sequence[Sequence[Tensor]]) -> Tensor:
+    return torch.cat([image.flatten() for group in images for image in group])
+
+
+def _downscale(image: Image.Image) -> Image.Image:
+    width, height = (side // _SCALE for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""One walk through the network that quantizes each tensor given all that came before it.
+
+Every node gets its value in the float network and in the network quantized so far. Ranges are
+chosen from the tensors that really arrive, which clipping upstream has made smaller; weights are
+rounded for the inputs that they really meet (GPTQ); each bias takes up the difference of the means
+that is left (Nagel et al., arXiv 1906.04721, appendix D, in one sweep).
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Interpreter, Node
+from torch.fx.node import map_aggregate
+
+from ..quant import ActivationObserver, InputMoment, TensorHistogram, WeightObserver
+
+# Above this many weights in a row the second moment of its inputs takes gigabytes.
+_LARGEST_ROW = 9216
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The values of one node: in the float network, and in the network quantized so far."""
+
+    exact: Any
+    quantized: Any
+
+
+@torch.no_grad()
+def quantize_sequentially(
+    prepared: GraphModule, original: GraphModule, inputs: tuple[Tensor, ...]
+) -> None:
+    """Refine ranges, weights and biases of `prepared` as its observers ask for, in place.
+
+    A weight that was rounded here is left on its layer as ``quantized_weight``.
+
+    Args:
+        prepared: A copy of `original`.
+        original: The prepared, calibrated model; it is not changed.
+        inputs: One batch of calibration data. The tensors that the network holds at one time are
+            held twice.
+    """
+    # Two tensors each, or an operation in place on one side would change the other.
+    _Walk(prepared, original).run(*(_Pair(value.clone(), value.clone()) for value in inputs))
+
+
+class _Walk(Interpreter):
+    def __init__(self, prepared: GraphModule, original: GraphModule) -> None:
+        super().__init__(prepared)
+        self._original = original
+        self._own_range = _observers_of_one_tensor(prepared)
+        self._read = _read_by_weighted_layers(prepared)
+        self._finished: set[nn.Module] = set()
+        self._node: Node
+
+    def run_node(self, n: Node) -> Any:
+        self._node = n
+        return super().run_node(n)
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        value = super().get_attr(target, args, kwargs)
+        return _Pair(value, value)
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return self._on_both(target, args, kwargs)
+
+    def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
+        def method(subject: Any, *rest: Any, **named: Any) -> Any:
+            return getattr(subject, target)(*rest, **named)
+
+        return self._on_both(method, args, kwargs)
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        module = self.fetch_attr(target)
+        if isinstance(module, ActivationObserver):
+            return self._observe(module, args[0])
+        exact_args, exact_kwargs = _exact((args, kwargs))
+        exact = self._original.get_submodule(target)(*exact_args, **exact_kwargs)
+        args, kwargs = _quantized((args, kwargs))
+        observer = weight_observer(module)
+        # A layer that is called twice is quantized once, for its first call.
+        if observer is not None and module not in self._finished:
+            self._finished.add(module)
+            _quantize_layer(module, observer, _Pair(exact_args[0], args[0]), exact)
+        return _Pair(exact, module(*args, **kwargs))
+
+    def _on_both(self, function: Callable[..., Any], args: Any, kwargs: Any) -> _Pair:
+        exact_args, exact_kwargs = _exact((args, kwargs))
+        args, kwargs = _quantized((args, kwargs))
+        return _Pair(function(*exact_args, **exact_kwargs), function(*args, **kwargs))
+
+    def _observe(self, observer: ActivationObserver, value: _Pair) -> _Pair:
+        if self._node not in self._read:
+            return value
+        if observer.sequential and self._node in self._own_range:
+            observer.histogram = TensorHistogram()
+            observer.histogram.update(value.quantized)
+        return _Pair(value.exact, observer.fake_quantize(value.quantized))
+
+
+def weight_observer(module: nn.Module) -> WeightObserver | None:
+    """The weight observer of a layer that will be quantized, or None."""
+    qconfig: Any = getattr(module, "qconfig", None)
+    if qconfig is None or not isinstance(module, nn.Conv2d | nn.Linear):
+        return None
+    observer = qconfig.weight()
+    return observer if isinstance(observer, WeightObserver) else None
+
+
+def _quantize_layer(
+    layer: nn.Conv2d | nn.Linear, observer: WeightObserver, input: _Pair, exact: Tensor
+) -> None:
+    moment, weight = None, layer.weight
+    if observer.compensates_rounding and weight[0].numel() <= _LARGEST_ROW:
+        exact_input = input.exact if observer.refits else None
+        moment = InputMoment.of(
+            layer, input.quantized, exact_input, centered=observer.corrects_bias
+        )
+        weight = moment.refit(weight)
+    quantized = observer.quantize(weight, moment)
+    layer.quantized_weight = quantized  # type: ignore[assignment]
+    layer.weight.copy_(quantized.dequantize())
+    if observer.corrects_bias:
+        shift = _channel_mean(exact, layer) - _channel_mean(layer(input.quantized), layer)
+        bias = shift if layer.bias is None else layer.bias + shift
+        layer.bias = nn.Parameter(bias, requires_grad=False)
+
+
+def _channel_mean(output: Tensor, layer: nn.Module) -> Tensor:
+    channel = 1 if isinstance(layer, nn.Conv2d) else output.dim() - 1
+    return output.mean([d for d in range(output.dim()) if d != channel])
+
+
+def _exact(arguments: Any) -> Any:
+    return map_aggregate(arguments, lambda a: a.exact if isinstance(a, _Pair) else a)
+
+
+def _quantized(arguments: Any) -> Any:
+    return map_aggregate(arguments, lambda a: a.quantized if isinstance(a, _Pair) else a)
+
+
+def _observers_of_one_tensor(prepared: GraphModule) -> set[Node]:
+    """Observers whose range may follow one tensor: not shared, and not of an input.
+
+    A shared observer must cover also the tensors that come later in the walk; an input is the same
+    in both networks and was seen in full by `calibrate`.
+    """
+    nodes = [n for n in prepared.graph.nodes if n.op == "call_module"]
+    calls = Counter(prepared.get_submodule(str(n.target)) for n in nodes)
+    return {
+        node
+        for node in nodes
+        if calls[prepared.get_submodule(str(node.target))] == 1
+        and node.all_input_nodes[0].op != "placeholder"
+    }
+
+
+def _read_by_weighted_layers(prepared: GraphModule) -> set[Node]:
+    """Nodes that a quantized layer depends on; the rest of the network stays in float."""
+    read: set[Node] = set()
+    for node in reversed(prepared.graph.nodes):
+        is_layer = (
+            node.op == "call_module"
+            and weight_observer(prepared.get_submodule(str(node.target))) is not None
+        )
+        if is_layer or node in read:
+            read.update(node.all_input_nodes)
+    return read

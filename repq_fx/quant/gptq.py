@@ -1,0 +1,180 @@
+"""Rounding that lets the weights not yet rounded make up for the error of those that are (GPTQ).
+
+Frantar et al., arXiv 2210.17323, equations 2 and 3 with the Cholesky form of algorithm 1, for the
+rows of any convolution or linear layer. Nothing is trained: the only statistic is the second moment
+of the layer's inputs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .grid import Grid
+
+# Added to the diagonal, relative to its mean: the value of the GPTQ paper.
+_DAMPING = 0.01
+# Errors are passed on within a block at once, and to the columns after it by one product.
+_BLOCK_COLUMNS = 128
+# How strongly `refit` holds on to the float weight, relative to the mean of the diagonal, and the
+# least number of positions that it asks for.
+_RIDGE = 0.2
+_POSITIONS_PER_WEIGHT = 4
+
+
+@dataclass(frozen=True)
+class InputMoment:
+    """Second moments of what each weight of a row is multiplied with.
+
+    Attributes:
+        values: float64 ``[groups, k, k]`` with ``k = weight[0].numel()``, in the weight's order.
+        cross: The same between the inputs of the float network (rows) and those that really arrive
+            (columns); None unless they were given.
+        count: Number of positions that were averaged.
+    """
+
+    values: Tensor
+    cross: Tensor | None
+    count: int
+
+    @staticmethod
+    def of(
+        layer: nn.Conv2d | nn.Linear,
+        input: Tensor,
+        exact_input: Tensor | None = None,
+        *,
+        centered: bool,
+    ) -> "InputMoment":
+        """Measure them, one image after the other.
+
+        Args:
+            layer: Gives kernel, stride, padding, dilation and groups.
+            input: What arrives at the layer, ``[N, in, H, W]`` or ``[..., in]``.
+            exact_input: What arrives in the float network, of the same shape; `refit` needs it.
+            centered: Take the mean of every entry out first, because a bias correction will absorb
+                what the errors shift on average.
+        """
+        values, total, count = _mean_products(layer, input, input)
+        cross, exact_total = None, total
+        if exact_input is not None:
+            cross, exact_total, _ = _mean_products(layer, exact_input, input)
+        if centered:
+            values = values - total @ total.mT
+            cross = None if cross is None else cross - exact_total @ total.mT
+        return InputMoment(values, cross, count)
+
+    def refit(self, weight: Tensor) -> Tensor:
+        """The weight whose outputs on what arrives are nearest to the float network's.
+
+        Ridge regression around `weight`, which takes up what quantizing the layers before has done
+        to the inputs. Without `cross`, or from too few positions to tell, `weight` stays as it is.
+        """
+        size = self.values.shape[1]
+        if self.cross is None or self.count < _POSITIONS_PER_WEIGHT * size:
+            return weight
+        mean = self.values.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+        ridge = (_RIDGE * mean + torch.finfo(torch.float32).tiny) * torch.eye(size).to(mean)
+        wanted = self.rows_of(weight) @ (self.cross + ridge)
+        rows = torch.linalg.solve(self.values + ridge, wanted.mT).mT
+        fitted: Tensor = rows.reshape(weight.shape).to(weight.dtype)
+        return fitted
+
+    def rows_of(self, weight: Tensor) -> Tensor:
+        """Reshape ``[out, ...]`` to float64 rows ``[groups, out / groups, k]``."""
+        groups, size, _ = self.values.shape
+        return weight.double().reshape(groups, -1, size)
+
+    def importance_of(self, weight: Tensor) -> Tensor:
+        """How much the squared error of each entry of `weight` counts in the outputs, as it."""
+        diagonal = self.values.diagonal(dim1=1, dim2=2)[:, None]
+        return diagonal.expand_as(self.rows_of(weight)).reshape(weight.shape)
+
+    def output_error(self, error: Tensor) -> Tensor:
+        """Mean squared output error that a weight error ``[out, ...]`` causes, summed over rows."""
+        rows = self.rows_of(error)
+        return ((rows @ self.values) * rows).sum()
+
+
+def _mean_products(
+    layer: nn.Conv2d | nn.Linear, left: Tensor, right: Tensor
+) -> tuple[Tensor, Tensor, int]:
+    """Means of ``left right^T`` ``[groups, k, k]`` and `left` ``[groups, k, 1]``; their count."""
+    products, total, count = torch.zeros(()), torch.zeros(()), 0
+    columns = _columns(layer, left)
+    for entries, others in zip(columns, _columns(layer, right), strict=True):
+        products = products + (entries @ others.mT).double()
+        total = total + entries.sum(2, keepdim=True, dtype=torch.float64)
+        count += entries.shape[2]
+    return products / count, total / count, count
+
+
+def _columns(layer: nn.Conv2d | nn.Linear, input: Tensor) -> Iterator[Tensor]:
+    """What the rows of the weight meet: ``[groups, k, positions]``, image by image."""
+    if isinstance(layer, nn.Linear):
+        yield input.reshape(-1, layer.in_features).mT[None]
+        return
+    padding = layer._reversed_padding_repeated_twice
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    for image in input.split(1):
+        padded = F.pad(image, padding, mode=mode)
+        unfolded = F.unfold(padded, layer.kernel_size, layer.dilation, 0, layer.stride)
+        yield unfolded.reshape(layer.groups, -1, unfolded.shape[2])
+
+
+def compensated_rounding(
+    weight: Tensor, scale: Tensor, offset: Tensor, grid: Grid, moment: InputMoment
+) -> Tensor:
+    """Integers ``q`` for which ``offset + scale * q`` gives nearly the outputs of `weight`.
+
+    Columns are rounded in the order of falling second moment; each passes its error on to those
+    after it as the inverse second moment tells.
+
+    Args:
+        weight: ``[out, ...]``.
+        scale: ``[out]`` or ``[1]``.
+        offset: As `weight`; what another part of the weight represents already.
+        grid: Bounds of the integers.
+        moment: Of the layer's inputs.
+
+    Returns:
+        float32 integers, as `weight`.
+    """
+    rows = moment.rows_of(weight - offset)
+    groups, _, size = rows.shape
+    steps = scale.double().expand(len(weight)).reshape(groups, -1)
+    diagonal = moment.values.diagonal(dim1=1, dim2=2)
+    order = diagonal.argsort(1, descending=True)
+    upper = _inverse_factor(moment.values, order)
+    rows = rows.gather(2, order[:, None].expand_as(rows)).contiguous()
+    integers = torch.empty_like(rows)
+    for start in range(0, size, _BLOCK_COLUMNS):
+        stop = min(start + _BLOCK_COLUMNS, size)
+        errors = torch.empty_like(rows[:, :, start:stop])
+        for column in range(start, stop):
+            wanted = rows[:, :, column]
+            rounded = torch.round(wanted / steps).clamp_(grid.quant_min, grid.quant_max)
+            integers[:, :, column] = rounded
+            error = (wanted - rounded * steps) / upper[:, column, column, None]
+            errors[:, :, column - start] = error
+            rows[:, :, column:stop] -= error[:, :, None] * upper[:, None, column, column:stop]
+        rows[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
+    restored = integers.gather(2, order.argsort(1)[:, None].expand_as(integers))
+    return restored.reshape(weight.shape).float()
+
+
+def _inverse_factor(moment: Tensor, order: Tensor) -> Tensor:
+    """Upper Cholesky factor of the inverse of the damped, reordered moment, ``[groups, k, k]``."""
+    groups, size, _ = moment.shape
+    diagonal = moment.diagonal(dim1=1, dim2=2)
+    damping = _DAMPING * diagonal.mean(1, keepdim=True)
+    # An input that is always 0 has no say; 1 keeps a group of only such inputs invertible.
+    damping = torch.where(damping > 0, damping, torch.ones_like(damping)).expand(groups, size)
+    damped = moment + torch.diag_embed(damping)
+    square = (groups, size, size)
+    damped = damped.gather(1, order[:, :, None].expand(square))
+    damped = damped.gather(2, order[:, None].expand(square))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor

@@ -1,0 +1,144 @@
+"""The walk that quantizes each tensor given all that came before it."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+import repq_fx
+from repq_fx import api
+from repq_fx.backend.reference_graph import QUANTIZE
+
+
+def sqnr_db(model, data, scheme):
+    quantized = repq_fx.quantize(model, data, scheme=scheme, backend="reference", progress=False)
+    with torch.no_grad():
+        exact = model(data)
+        error = exact - quantized(data)
+    return 10 * torch.log10(exact.square().mean() / error.square().mean()).item()
+
+
+@pytest.mark.parametrize("bits", [3, 4, 6])
+def test_rounding_for_the_outputs_is_better(small_net, images, bits):
+    options = {"weight_bits": bits, "activation_bits": 8, "refit": False}
+    compensated = sqnr_db(small_net, images, repq_fx.Scheme(**options))
+    nearest = sqnr_db(small_net, images, repq_fx.Scheme(**options, gptq=False))
+    assert compensated > nearest
+
+
+def test_ranges_follow_the_quantized_stream():
+    """Clipping in one layer leaves the next a smaller range than the float network shows."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Conv2d(1, 1, 1), nn.ReLU(),
+                          nn.Conv2d(1, 1, 1)).eval()  # fmt: skip
+    for layer in (model[0], model[2], model[4]):
+        nn.init.ones_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    data = torch.rand(8, 1, 16, 16)
+    data[0, 0, 0, 0] = 1000
+    clipping = repq_fx.Override(
+        re.compile("[01]$"), repq_fx.Scheme(activation=repq_fx.Percentile(99.0))
+    )
+    scales = {}
+    for sequential in (False, True):
+        scheme = repq_fx.Scheme(
+            activation=repq_fx.MinMax(), sequential_ranges=sequential, equalization=False,
+            bias_correction=False,
+        ).with_overrides(clipping)  # fmt: skip
+        prepared = api.prepare(model, data, scheme)
+        repq_fx.calibrate(prepared, data, progress=False)
+        quantized = repq_fx.convert(prepared, backend="reference")
+        scales[sequential] = [n.args[1] for n in quantized.graph.nodes if n.target is QUANTIZE]
+    first, second = scales[True][1:3]
+    assert scales[False][2] == pytest.approx(1000 / 255, rel=0.02)
+    assert second < 2 * first < 0.02
+
+
+def test_the_prepared_model_is_not_changed(small_net, images):
+    prepared = api.prepare(small_net, images, repq_fx.Scheme(4, 4))
+    repq_fx.calibrate(prepared, images, progress=False)
+    before = {name: value.clone() for name, value in prepared.state_dict().items()}
+    first = repq_fx.convert(prepared, backend="reference")
+    second = repq_fx.convert(prepared, backend="reference")
+    assert all(torch.equal(value, before[name]) for name, value in prepared.state_dict().items())
+    assert torch.equal(first(images), second(images))
+
+
+class Awkward(nn.Module):
+    """In-place steps, a layer called twice, chunks, a concatenation and an operation on slices."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.twice = nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
+        self.head = nn.Conv2d(8, 5, 1)
+
+    def forward(self, image):
+        left, right = self.stem(image.mul_(0.5)).relu_().chunk(2, 1)
+        both = torch.cat([self.twice(left), self.twice(right).add_(left)], 1)
+        return self.head(both[:, :, 1:-1, 1:-1])
+
+
+def test_awkward_graphs_keep_their_float_values():
+    torch.manual_seed(0)
+    model, images = Awkward().eval(), torch.randn(8, 3, 12, 12)
+    copy = images.clone()
+    quantized = repq_fx.quantize(model, images, backend="reference", progress=False)
+    assert torch.equal(images, copy)
+    with torch.no_grad():
+        exact, actual = model(copy.clone()), quantized(copy.clone())
+    assert (exact - actual).square().mean() < 1e-3 * exact.square().mean()
+
+
+def output_shift(layer, data, *, correct):
+    scheme = repq_fx.Scheme(weight_bits=3, gptq=False, bias_correction=correct)
+    prepared = api.prepare(layer, data, scheme)
+    repq_fx.calibrate(prepared, data, progress=False)
+    quantized = repq_fx.convert(prepared, backend="reference")
+    dims = [d for d in range(data.dim()) if d != 1]
+    with torch.no_grad():
+        return (quantized(data) - layer(data)).mean(dims).abs().max().item()
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(8, 12, 3), (32, 8, 9, 9)),
+        (nn.Conv2d(8, 8, 3, groups=8, bias=False), (32, 8, 9, 9)),
+        (nn.Conv2d(8, 12, 1, groups=2), (32, 8, 9, 9)),
+        (nn.Linear(8, 12), (32, 8)),
+    ],
+    ids=["conv", "depthwise", "grouped", "linear"],
+)
+def test_the_mean_output_is_that_of_the_float_layer(layer, shape):
+    torch.manual_seed(0)
+    model = nn.Sequential(layer).eval()
+    data = torch.rand(shape)
+    uncorrected = output_shift(model, data, correct=False)
+    assert uncorrected > 1e-3
+    assert output_shift(model, data, correct=True) < 1e-3 * uncorrected
+
+
+def test_layers_are_corrected_on_the_quantized_stream(small_net, images):
+    outputs = {}
+    for correct in (False, True):
+        scheme = repq_fx.Scheme(weight_bits=4, activation_bits=4, bias_correction=correct)
+        prepared = api.prepare(small_net, images, scheme)
+        repq_fx.calibrate(prepared, images, progress=False)
+        quantized = repq_fx.convert(prepared, backend="reference")
+        with torch.no_grad():
+            outputs[correct] = (quantized(images) - small_net(images)).mean(0).abs().max().item()
+    assert outputs[True] < 1e-5 < outputs[False]
+
+
+def test_a_loop_of_the_users_own_leaves_biases_alone(small_net, images):
+    prepared = api.prepare(small_net, images, repq_fx.Scheme())
+    with torch.no_grad():
+        prepared(images)
+    quantized = repq_fx.convert(prepared, backend="reference")
+    assert torch.equal(quantized.get_submodule("stem").bias, small_net.stem.bias)
+
+
+def test_vanilla_corrects_nothing():
+    assert not repq_fx.Scheme.vanilla().bias_correction
