@@ -1,0 +1,1 @@
+"""Our accuracy beside other tools' in one run; see ../README.md."""

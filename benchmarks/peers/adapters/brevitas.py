@@ -1,0 +1,63 @@
+"""Brevitas: the functions of its own post-training example, which its package ships."""
+
+import importlib.metadata
+
+import torch
+from brevitas.graph.quantize import preprocess_for_quantize
+from brevitas_examples.imagenet_classification.ptq.ptq_common import (
+    apply_bias_correction,
+    apply_gptq,
+    calibrate,
+    quantize_model,
+)
+
+from benchmarks.peers.job import Job, Quantized, serve
+
+# The example's defaults, but for weight scales per channel; then its backend that quantizes every
+# layer's input, the only one for asymmetric activations that are multiplied.
+_DEFAULT = {"backend": "fx", "act_quant_type": "sym", "act_param_method": "stats"}
+_LAYERWISE = {"backend": "layerwise", "act_quant_type": "asym", "act_param_method": "stats"}
+_CONFIGURATIONS = {
+    "default": _DEFAULT,
+    "CLE, bias correction": _LAYERWISE | {"cle": True, "bias_correction": True},
+    "CLE, bias correction, MSE": _LAYERWISE
+    | {"cle": True, "bias_correction": True, "act_param_method": "mse"},
+    "GPTQ, bias correction": _LAYERWISE | {"gptq": True, "bias_correction": True},
+    "CLE, GPTQ, bias correction": _LAYERWISE | {"cle": True, "gptq": True, "bias_correction": True},
+}
+_STEPS = ("cle", "gptq", "bias_correction")
+
+
+def quantize(job: Job) -> Quantized:
+    settings = _CONFIGURATIONS[job.configuration]
+    calibration = job.calibration()
+    loader = [(batch, None) for batch in calibration.split(8)]  # It expects labels, and drops them.
+    with torch.no_grad():
+        model = preprocess_for_quantize(
+            job.model(), equalize_iters=20 if settings.get("cle") else 0, equalize_merge_bias=True
+        )
+        options = {name: value for name, value in settings.items() if name not in _STEPS} | {
+            "weight_bit_width": job.weight_bits, "act_bit_width": job.activation_bits,
+            # One number for weights and activations, so W4A8 has 8-bit weights in these layers.
+            "layerwise_first_last_bit_width": job.activation_bits, "bias_bit_width": 32,
+            "weight_quant_granularity": "per_channel", "act_quant_percentile": 99.999,
+            "scale_factor_type": "float_scale", "quant_format": "int",
+        }  # fmt: skip
+        model = quantize_model(model, **options)
+        model.eval()
+        model(loader[0][0])  # Initializes the weight scales, as the example's main program does.
+        calibrate(loader, model)
+        if settings.get("gptq"):
+            apply_gptq(loader, model, act_order=True)
+        if settings.get("bias_correction"):
+            apply_bias_correction(loader, model)
+
+    def predict(images):
+        output = model(images)
+        return getattr(output, "value", output)  # A QuantTensor where the last layer is quantized.
+
+    return Quantized(predict, {**settings, **options}, "fake quantization")
+
+
+if __name__ == "__main__":
+    serve(importlib.metadata.version("brevitas"), quantize)

@@ -1,0 +1,157 @@
+"""The networks with their data: what every tool calibrates on and is judged by."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from benchmarks.accuracy.cifar10 import WEIGHTS as CIFAR_WEIGHTS
+from benchmarks.peers.networks import MergedRepVGG, MergedRVSR, MobileOneS0
+from repq_fx import analysis, reparameterize
+from repq_fx.cli.image_data import Preprocessing, open_images
+from repq_fx.cli.measurements import accuracy_fields
+from repq_fx.cli.model_source import load_weights
+from repq_fx.models import cifar_repvgg
+
+_CALIBRATION_IMAGES = 32
+_BATCH = 50
+
+
+@dataclass(frozen=True)
+class Task:
+    """A merged float network, its calibration images and how outputs are judged.
+
+    Attributes:
+        images: One tensor for each size or batch of images.
+        quality: ``top1`` or ``psnr_db`` of the outputs for `images`.
+    """
+
+    name: str
+    model: nn.Module
+    calibration: Tensor
+    images: list[Tensor]
+    quality: Callable[[list[Tensor]], dict[str, float]]
+    protocol: str
+
+    def write(self, folder: Path) -> None:
+        """The data folder of `benchmarks.peers.job`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.model.state_dict(), folder / "weights.pt")
+        np.save(folder / "calibration.npy", self.calibration.numpy())
+        arrays = {f"{index:04}": images.numpy() for index, images in enumerate(self.images)}
+        np.savez(folder / "images.npz", **arrays)
+
+
+def mobileone_s0(data: Path) -> Task:
+    model = MobileOneS0().eval()
+    load_weights(model, data / "weights" / "mobileone_s0_imagenet_deploy.pt")
+    sample = open_images(data / "imagenet_sample" / "images.npz", Preprocessing())
+    images = list(sample.batches(size=_BATCH))
+    return Task(
+        "mobileone_s0", model, images[0][:_CALIBRATION_IMAGES], images,
+        lambda outputs: accuracy_fields(torch.cat(outputs), sample.labels),
+        "500 ImageNet images, the first 32 calibrate, all are evaluated",
+    )  # fmt: skip
+
+
+def cifar(data: Path) -> Task:
+    to_input = Preprocessing(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop=1.0)
+    train = open_images(data / "cifar10" / "train.npz", to_input)
+    test = open_images(data / "cifar10" / "test.npz", to_input)
+    calibration = torch.cat(list(train.batches(_CALIBRATION_IMAGES)))
+    training_form = cifar_repvgg().eval()
+    load_weights(training_form, CIFAR_WEIGHTS)
+    return Task(
+        "cifar_repvgg", _plain(training_form, calibration), calibration,
+        list(test.batches(size=_BATCH)),
+        lambda outputs: accuracy_fields(torch.cat(outputs), test.labels),
+        "5,000 test images, 32 training images calibrate",
+    )  # fmt: skip
+
+
+def _plain(training_form: nn.Module, images: Tensor) -> nn.Module:
+    """The merged network as a class that can be imported where repq_fx is not installed."""
+    merged = reparameterize(training_form, images[:2])
+    plain = MergedRepVGG().eval()
+    kinds = (nn.Conv2d, nn.Linear)
+    sources = [module for module in merged.modules() if isinstance(module, kinds)]
+    targets = [module for module in plain.modules() if isinstance(module, kinds)]
+    for source, target in zip(sources, targets, strict=True):
+        target.load_state_dict(source.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(plain(images), training_form(images), rtol=1e-3, atol=1e-3)
+    return plain
+
+
+def rvsr(data: Path) -> Task:
+    model = MergedRVSR().eval()
+    load_weights(model, data / "weights" / "rvsr_x4_deploy_authors.pt")
+    folder = data / "super_resolution"
+    sets = {name: [_low_and_high(file) for file in sorted((folder / name).glob("*.png"))]
+            for name in ("Set5", "Set14")}  # fmt: skip
+    pairs = [*sets["Set5"], *sets["Set14"]]
+
+    def quality(outputs: list[Tensor]) -> dict[str, float]:
+        values = [
+            _psnr_of_luma(output, high) for output, (_, high) in zip(outputs, pairs, strict=True)
+        ]
+        count = len(sets["Set5"])
+        return {"psnr_db": float(np.mean(values[:count])),
+                "psnr_set14_db": float(np.mean(values[count:]))}  # fmt: skip
+
+    return Task(
+        "rvsr_x4", model, _crops([low for low, _ in sets["Set14"]], 64),
+        [low for low, _ in pairs], quality,
+        "PSNR of Y on Set5 and Set14; 32 low-resolution crops of Set14, 64x64, calibrate",
+    )  # fmt: skip
+
+
+def _low_and_high(file: Path) -> tuple[Tensor, Tensor]:
+    high = Image.open(file).convert("RGB")
+    width, height = (side // 4 * 4 for side in high.size)
+    high = high.crop((0, 0, width, height))
+    low = high.resize((width // 4, height // 4), Image.Resampling.BICUBIC)
+    low_tensor, high_tensor = (
+        torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)[None] / 255
+        for image in (low, high)
+    )
+    return low_tensor.contiguous(), high_tensor.contiguous()
+
+
+def _crops(images: list[Tensor], size: int) -> Tensor:
+    """`_CALIBRATION_IMAGES` crops at random places, of the images in turn that are large enough."""
+    images = [image for image in images if min(image.shape[2:]) >= size]
+    generator = torch.Generator().manual_seed(0)
+    crops = []
+    while len(crops) < _CALIBRATION_IMAGES:
+        image = images[len(crops) % len(images)]
+        top, left = (
+            int(torch.randint(side - size + 1, (), generator=generator)) for side in image.shape[2:]
+        )
+        crops.append(image[..., top : top + size, left : left + size])
+    return torch.cat(crops)
+
+
+def _psnr_of_luma(output: Tensor, high: Tensor) -> float:
+    """As the super-resolution literature measures it: Y of BT.601, without 4 pixels of border."""
+    weight = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+    error = ((output.clamp(0, 1) - high) * weight).sum(1)[:, 4:-4, 4:-4]
+    return float(10 * torch.log10(255**2 / error.square().mean()))
+
+
+def similarity(reference: list[Tensor], outputs: list[Tensor]) -> dict[str, float]:
+    """``sqnr_db`` over all outputs, and ``agreement`` where they are one score per class."""
+    flat = [torch.cat([output.flatten() for output in part]) for part in (reference, outputs)]
+    fields = {"sqnr_db": analysis.sqnr_db(*flat)}
+    if reference[0].dim() == 2:
+        fields["agreement"] = analysis.agreement(torch.cat(reference), torch.cat(outputs))
+    return fields
+
+
+TASKS: dict[str, Callable[[Path], Task]] = {
+    "mobileone_s0": mobileone_s0, "cifar_repvgg": cifar, "rvsr_x4": rvsr,
+}  # fmt: skip
