@@ -20,9 +20,9 @@ def load_task(data: Path) -> Task:
     train = open_images(data / "cifar10" / "train.npz", to_input)
     test = open_images(data / "cifar10" / "test.npz", to_input)
     return Task(
-        "cifar_repvgg", model, torch.cat(list(train.batches(128))),
+        "cifar_repvgg", model, torch.cat(list(train.batches(32))),
         torch.cat(list(test.batches())), test.labels,
-        "5,000 test images, 128 training images calibrate",
+        "5,000 test images, 32 training images calibrate",
     )  # fmt: skip
 
 

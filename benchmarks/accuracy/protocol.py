@@ -55,7 +55,7 @@ def headline_schemes() -> dict[str, Scheme]:
 def ablation_schemes() -> dict[str, Scheme]:
     """The default with one thing changed at a time, and nothing but weights and ranges."""
     changes: dict[str, dict[str, Any]] = {"default": {}}
-    helpers = ("equalization", "sequential_ranges", "gptq", "bias_correction")
+    helpers = ("equalization", "sequential_ranges", "output_search", "gptq", "bias_correction")
     changes |= {f"without {helper}": {helper: False} for helper in helpers}
     changes |= {"refit": {"refit": True}, "no refit": {"refit": False}}
     changes |= {f"{rule}": {"activation": rule} for rule in (MinMax(), KL(), MAE(), Cosine())}

@@ -1,4 +1,4 @@
-"""RVSR x4 super-resolution on Set5 and Set14: `python -m benchmarks.accuracy.rvsr`."""
+"""RVSR x4 super-resolution on Set5 and Set14: `python -m benchmarks.accuracy.rvsr [--ablation]`."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.accuracy.comparison import report
-from benchmarks.accuracy.protocol import headline_schemes
+from benchmarks.accuracy.protocol import ablation_schemes, headline_schemes
 from benchmarks.accuracy.rvsr_network import RVSR, Mixer
 from repq_fx import analysis, api, reparameterize
 from repq_fx.cli.model_source import load_weights
@@ -52,8 +52,15 @@ def psnr_of_luma(first: Tensor, second: Tensor) -> float:
     return float(10 * torch.log10(255**2 / error.square().mean()))
 
 
-def calibration_crops(folder: Path) -> Tensor:
-    """``[32, 3, 64, 64]``: the centres of the first images that are large enough, downscaled."""
+def image_sets(data: Path) -> list[list[Pair]]:
+    """The `image_pair` of every image of Set5, and of Set14."""
+    folder = data / "super_resolution"
+    return [[image_pair(path) for path in sorted((folder / name).glob("*.png"))] for name in _SETS]
+
+
+def calibration_crops(data: Path) -> Tensor:
+    """``[32, 3, 64, 64]``: the centres of the first COCO images large enough, downscaled."""
+    folder = data / "coco128" / "images" / "val2017"
     crops = []
     for path in sorted(folder.glob("*.jpg")):
         image = Image.open(path).convert("RGB")
@@ -70,29 +77,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="see README")
     parser.add_argument("--backend", default="x86", choices=("x86", "reference"))
+    parser.add_argument("--ablation", action="store_true", help="the default, one thing changed")
     parser.add_argument("--limit", type=int, help="images of each set; nothing is written then")
     arguments = parser.parse_args()
     model = RVSR(Mixer).eval()
     load_weights(model, arguments.data / "weights" / "rvsr_x4_train.pt")
-    sets = [
-        [
-            image_pair(path)
-            for path in sorted((arguments.data / "super_resolution" / name).glob("*.png"))
-        ][: arguments.limit]
-        for name in _SETS
-    ]
-    crops = calibration_crops(arguments.data / "coco128" / "images" / "val2017")
+    sets = [pairs[: arguments.limit] for pairs in image_sets(arguments.data)]
+    crops = calibration_crops(arguments.data)
     merged = reparameterize(model, crops[:2])
     reference = _outputs(merged, sets)
     rows = [PsnrRow("FP32, merged", *_psnr(reference, sets))]
-    for name, scheme in tqdm(headline_schemes().items(), unit="scheme"):
+    schemes = ablation_schemes() if arguments.ablation else headline_schemes()
+    for name, scheme in tqdm(schemes.items(), unit="scheme"):
         quantized = api.quantize(
             merged, crops, scheme=scheme, backend=arguments.backend, progress=False
         )
         outputs = _outputs(quantized, sets)
         rows.append(PsnrRow(name, *_psnr(outputs, sets), *_sqnr(reference, outputs, sets)))
+    name = "rvsr_ablation" if arguments.ablation else "rvsr"
     report(
-        "rvsr" if arguments.limit is None else None,
+        name if arguments.limit is None else None,
         "RVSR x4: PIL bicubic inputs, Y channel, 4-pixel border; 32 COCO crops calibrate",
         rows, backend=arguments.backend,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 Every tool gets the same merged network and the same calibration images, in its own environment
 (`benchmarks.peers.environments`), one after the other; only methods without gradients take part.
+Rows of networks and tools that are not asked for stay in the results as they are.
 """
 
 import argparse
@@ -127,6 +128,17 @@ def _last_line(log: Path) -> str:
     return next((line for line in reversed(lines) if line), "failed without a word")[:300]
 
 
+def _networks_in(results: Path) -> dict[str, Any]:
+    return json.loads(results.read_text())["networks"] if results.exists() else {}
+
+
+def _rows_of(network: dict[str, Any] | None, task: Task) -> list[Row]:
+    """What was measured before on the same images."""
+    if network is None or network["protocol"] != task.protocol:
+        return []
+    return [Row(**row) for row in network["rows"]]
+
+
 def print_rows(title: str, rows: list[Row]) -> None:
     """One line for each row, with the columns that something was measured for."""
     columns = [entry for entry in _NUMBERS if any(entry[0] in row.fields for row in rows)]
@@ -159,17 +171,17 @@ def main() -> None:
         parser.error(f"there is no folder {str(arguments.data)!r}; see benchmarks/README.md")
     torch.set_num_threads(1)
     tools = [tool for tool in TOOLS if tool.name in arguments.tools]
-    content: dict[str, Any] = {"environment": environment(), "networks": {}}
+    others = {tool.name for tool in TOOLS} - set(arguments.tools)
+    networks = _networks_in(arguments.output)
     with tempfile.TemporaryDirectory() as temporary:
         scratch = (arguments.scratch or Path(temporary)).resolve()
         for name in arguments.networks:
             task = TASKS[name](arguments.data)
             rows = compare(task, tools, arguments.environments.expanduser().resolve(), scratch)
+            rows += [row for row in _rows_of(networks.get(name), task) if row.tool in others]
             print_rows(f"{name} ({task.protocol})", rows)
-            content["networks"][name] = {
-                "protocol": task.protocol,
-                "rows": [asdict(row) for row in rows],
-            }
+            networks[name] = {"protocol": task.protocol, "rows": [asdict(row) for row in rows]}
+            content = {"environment": environment(), "networks": networks}
             write_atomically(arguments.output, (json.dumps(content, indent=2) + "\n").encode())
 
 

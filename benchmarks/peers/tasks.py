@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks.accuracy.cifar10 import WEIGHTS as CIFAR_WEIGHTS
+from benchmarks.accuracy.rvsr import calibration_crops, image_sets, psnr_of_luma
 from benchmarks.peers.networks import MergedRepVGG, MergedRVSR, MobileOneS0
 from repq_fx import analysis, reparameterize
 from repq_fx.cli.image_data import Preprocessing, open_images
@@ -90,57 +90,21 @@ def _plain(training_form: nn.Module, images: Tensor) -> nn.Module:
 def rvsr(data: Path) -> Task:
     model = MergedRVSR().eval()
     load_weights(model, data / "weights" / "rvsr_x4_deploy_authors.pt")
-    folder = data / "super_resolution"
-    sets = {name: [_low_and_high(file) for file in sorted((folder / name).glob("*.png"))]
-            for name in ("Set5", "Set14")}  # fmt: skip
-    pairs = [*sets["Set5"], *sets["Set14"]]
+    sets = image_sets(data)
+    pairs = [pair for images in sets for pair in images]
 
     def quality(outputs: list[Tensor]) -> dict[str, float]:
         values = [
-            _psnr_of_luma(output, high) for output, (_, high) in zip(outputs, pairs, strict=True)
+            psnr_of_luma(output, high) for output, (_, high) in zip(outputs, pairs, strict=True)
         ]
-        count = len(sets["Set5"])
+        count = len(sets[0])
         return {"psnr_db": float(np.mean(values[:count])),
                 "psnr_set14_db": float(np.mean(values[count:]))}  # fmt: skip
 
     return Task(
-        "rvsr_x4", model, _crops([low for low, _ in sets["Set14"]], 64),
-        [low for low, _ in pairs], quality,
-        "PSNR of Y on Set5 and Set14; 32 low-resolution crops of Set14, 64x64, calibrate",
+        "rvsr_x4", model, calibration_crops(data), [low for low, _ in pairs], quality,
+        "PSNR of Y on Set5 and Set14; 32 low-resolution crops of COCO, 64x64, calibrate",
     )  # fmt: skip
-
-
-def _low_and_high(file: Path) -> tuple[Tensor, Tensor]:
-    high = Image.open(file).convert("RGB")
-    width, height = (side // 4 * 4 for side in high.size)
-    high = high.crop((0, 0, width, height))
-    low = high.resize((width // 4, height // 4), Image.Resampling.BICUBIC)
-    low_tensor, high_tensor = (
-        torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)[None] / 255
-        for image in (low, high)
-    )
-    return low_tensor.contiguous(), high_tensor.contiguous()
-
-
-def _crops(images: list[Tensor], size: int) -> Tensor:
-    """`_CALIBRATION_IMAGES` crops at random places, of the images in turn that are large enough."""
-    images = [image for image in images if min(image.shape[2:]) >= size]
-    generator = torch.Generator().manual_seed(0)
-    crops = []
-    while len(crops) < _CALIBRATION_IMAGES:
-        image = images[len(crops) % len(images)]
-        top, left = (
-            int(torch.randint(side - size + 1, (), generator=generator)) for side in image.shape[2:]
-        )
-        crops.append(image[..., top : top + size, left : left + size])
-    return torch.cat(crops)
-
-
-def _psnr_of_luma(output: Tensor, high: Tensor) -> float:
-    """As the super-resolution literature measures it: Y of BT.601, without 4 pixels of border."""
-    weight = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
-    error = ((output.clamp(0, 1) - high) * weight).sum(1)[:, 4:-4, 4:-4]
-    return float(10 * torch.log10(255**2 / error.square().mean()))
 
 
 def similarity(reference: list[Tensor], outputs: list[Tensor]) -> dict[str, float]:

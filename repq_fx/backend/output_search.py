@@ -1,7 +1,7 @@
 """Ranges judged by what comes out of the layers that read them.
 
 The search of EasyQuant (arXiv 2006.16669), with the squared error of the outputs in place of their
-cosine, which cannot see a damped signal.
+cosine, which cannot see a damped signal, and for both ends of a two-sided range.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,19 +9,22 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..quant import ActivationObserver, AffineParameters
+from ..quant import ActivationObserver, AffineParameters, affine_parameters
 
 # EasyQuant goes from 0.5 to 2; so far from the rule's choice a few images do not speak for others.
-_FACTORS = (1.0, 0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.2)
+_FACTORS = (0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.2)
 
 
-def search_scale(
+def search_range(
     observer: ActivationObserver,
     readers: Sequence[Callable[[Tensor], Tensor]],
     exact: Tensor,
     arriving: Tensor,
 ) -> AffineParameters:
     """Scale the range of `observer` for the smallest errors of what `readers` compute.
+
+    Both ends are scaled together, then the upper and the lower one alone, such as the short
+    negative side of a SiLU.
 
     Args:
         observer: Has a histogram, from which its rule chooses the range to begin with.
@@ -41,8 +44,24 @@ def search_scale(
             if energy > 0
         )
 
-    start = observer.parameters_of_range()
-    return min((start.scaled(factor) for factor in _FACTORS), key=loss_of)
+    best = observer.parameters_of_range()
+    least = loss_of(best)
+    for moves_lowest, moves_highest in ((True, True), (False, True), (True, False)):
+        lowest, highest = best.real_range(observer.grid)
+        is_two_sided = lowest < 0 < highest and not observer.symmetric
+        if not is_two_sided and not (moves_lowest and moves_highest):
+            break
+        for factor in _FACTORS:
+            candidate = affine_parameters(
+                lowest * factor if moves_lowest else lowest,
+                highest * factor if moves_highest else highest,
+                observer.grid,
+                symmetric=observer.symmetric,
+            )
+            loss = loss_of(candidate)
+            if loss < least:
+                best, least = candidate, loss
+    return best
 
 
 def _energy(values: Tensor) -> float:

@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_aggregate
 
 from ..quant import ActivationObserver, InputMoment, TensorHistogram, WeightObserver
-from .output_search import search_scale
+from .output_search import search_range
 
 # Above this many weights in a row the second moment of its inputs takes gigabytes.
 _LARGEST_ROW = 9216
@@ -104,7 +104,7 @@ class _Walk(Interpreter):
                 observer.histogram.update(value.quantized)
             readers = self._readers_of(self._node)
             if observer.searches_outputs and readers:
-                observer.chosen = search_scale(observer, readers, value.exact, value.quantized)
+                observer.chosen = search_range(observer, readers, value.exact, value.quantized)
         quantized = observer.fake_quantize(value.quantized, observer.parameters_of_range())
         return _Pair(value.exact, quantized)
 

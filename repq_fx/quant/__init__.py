@@ -3,6 +3,7 @@
 from .channel_histograms import ChannelHistograms as ChannelHistograms
 from .gptq import InputMoment as InputMoment
 from .grid import AffineParameters as AffineParameters
+from .grid import affine_parameters as affine_parameters
 from .histogram import TensorHistogram as TensorHistogram
 from .kl import KL as KL
 from .observers import ActivationObserver as ActivationObserver

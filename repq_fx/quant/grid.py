@@ -41,10 +41,6 @@ class AffineParameters:
             self.scale * (grid.quant_max - self.zero_point),
         )
 
-    def scaled(self, factor: float) -> "AffineParameters":
-        """The same grid, wider or narrower around 0."""
-        return AffineParameters(_as_float32(self.scale * factor), self.zero_point)
-
 
 def affine_parameters(
     lowest: float, highest: float, grid: Grid, *, symmetric: bool

@@ -43,7 +43,8 @@ def test_ranges_follow_the_quantized_stream():
     scales = {}
     for sequential in (False, True):
         scheme = repq_fx.Scheme(
-            activation=repq_fx.MinMax(), sequential_ranges=sequential, equalization=False,
+            activation=repq_fx.MinMax(), sequential_ranges=sequential, output_search=False,
+            equalization=False,
             bias_correction=False,
         ).with_overrides(clipping)  # fmt: skip
         prepared = api.prepare(model, data, scheme)
