@@ -93,7 +93,8 @@ def _qconfig(scheme: Scheme) -> QConfig:
     activation = partial(
         ActivationObserver,
         scheme.activation,
-        scheme.activation_bits,
+        bits=scheme.activation_bits,
+        first_last_bits=scheme.first_last_bits,
         symmetric=scheme.symmetric,
         sequential=scheme.sequential_ranges,
         searches_outputs=scheme.output_search,
@@ -101,7 +102,8 @@ def _qconfig(scheme: Scheme) -> QConfig:
     weight = partial(
         WeightObserver,
         scheme.weight,
-        scheme.weight_bits,
+        bits=scheme.weight_bits,
+        first_last_bits=scheme.first_last_bits,
         compensates_rounding=scheme.gptq,
         refits=scheme.refits_weights,
         corrects_bias=scheme.bias_correction,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from .int8_layers import CfwsConv2d, Grids, Int8Conv2d, Int8Linear
+from .int8_layers import CfwsConv2d, Grids, Int8Conv2d, Int8Linear, runs_on_onednn
 from .reference import ReferenceConv2d, ReferenceLayer
 from .reference_graph import DEQUANTIZE, QUANTIZE
 
@@ -49,6 +49,11 @@ def lower_to_x86(reference: GraphModule) -> GraphModule:
     the following `quantize` would, or float32 where none follows; clipping activation functions in
     between become bounds of the output. Layers without an integer kernel stay reference layers.
     """
+    if not runs_on_onednn():
+        _LOGGER.warning(
+            "this CPU has no VNNI instructions, or this torch no oneDNN: the integer layers "
+            "compute the same numbers in float64, slowly"
+        )
     graph = reference.graph
     for node in list(graph.nodes):
         if node.op == "call_module":

@@ -10,6 +10,7 @@ from ..errors import CalibrationError, ConversionError
 from ..quant import ActivationObserver
 from ..quant.calibration import KEPT_INPUTS
 from .configuration import get_backend_config
+from .edge_layers import apply_first_last_bits
 from .reference import ReferenceLayer
 from .sequential import quantize_sequentially
 
@@ -30,6 +31,7 @@ def to_reference(prepared: GraphModule) -> GraphModule:
         )
     _require_calibrated(prepared)
     refined = copy.deepcopy(prepared)
+    apply_first_last_bits(refined)
     inputs = refined.meta.get(KEPT_INPUTS)
     if inputs is not None:
         quantize_sequentially(refined, prepared, inputs)

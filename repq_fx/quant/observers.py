@@ -27,6 +27,7 @@ class ActivationObserver(ObserverBase):
         symmetric: Put the zero point of two-sided tensors in the middle of the grid.
         sequential: Let `repq_fx.convert` choose the range again from the tensor that arrives when
             everything before it is quantized; stock `convert_fx` does not.
+        first_last_bits: Let it use this width instead where the first and the last layers read.
         searches_outputs: Let it then scale the range for the outputs of the layers that read it.
     """
 
@@ -36,19 +37,25 @@ class ActivationObserver(ObserverBase):
         bits: int,
         *,
         symmetric: bool,
+        first_last_bits: int | None = None,
         sequential: bool = False,
         searches_outputs: bool = False,
     ) -> None:
         super().__init__(dtype=torch.quint8)
         self.rule = rule
         self.symmetric = symmetric
+        self.first_last_bits = first_last_bits
         self.sequential = sequential
         self.searches_outputs = searches_outputs
-        self.grid = Grid.unsigned(bits)
         self.histogram = TensorHistogram()
         self.chosen: AffineParameters | None = None
+        self.qscheme = torch.per_tensor_affine  # The name that torch.ao reads.
+        self.set_bits(bits)
+
+    def set_bits(self, bits: int) -> None:
+        """Choose another width of the grid; what was observed stays."""
+        self.grid = Grid.unsigned(bits)
         # The names that torch.ao reads.
-        self.qscheme = torch.per_tensor_affine
         self.quant_min, self.quant_max = self.grid.quant_min, self.grid.quant_max
 
     def forward(self, values: Tensor) -> Tensor:
@@ -103,6 +110,8 @@ class WeightObserver(ObserverBase):
     Args:
         quantizer: Turns the weight into integers.
         bits: Width of the signed grid, 2..8 or 16.
+        first_last_bits: Let `repq_fx.convert` use this width instead in the first and the last
+            layers; stock `convert_fx` does not.
         compensates_rounding: Let `repq_fx.convert` round for the layer's outputs (GPTQ); stock
             `convert_fx` rounds to nearest.
         refits: Let it first fit the weight to the inputs that arrive, which layers before have
@@ -115,6 +124,7 @@ class WeightObserver(ObserverBase):
         quantizer: WeightQuantizer,
         bits: int,
         *,
+        first_last_bits: int | None = None,
         compensates_rounding: bool = False,
         refits: bool = False,
         corrects_bias: bool = False,
@@ -122,6 +132,7 @@ class WeightObserver(ObserverBase):
         super().__init__(dtype=torch.qint8 if bits <= 8 else torch.int16)
         self.quantizer = quantizer
         self.bits = bits
+        self.first_last_bits = first_last_bits
         self.compensates_rounding = compensates_rounding
         self.refits = refits
         self.corrects_bias = corrects_bias

@@ -46,6 +46,8 @@ class Scheme:
         activation: `MinMax()`, `MovingAverageMinMax()`, `Percentile()`, `KL()`, `MAE()`, `MSE()`,
             `LpLoss()` or `Cosine()`.
         symmetric: Put the zero point of two-sided activations in the middle of the grid.
+        first_last_bits: 2..8, for weights and inputs of the first and the last layers (those that
+            depend on no other, or on which none depends); None for the same as everywhere.
         equalization: Scale channels between layers so that those of one tensor have like ranges;
             done by `quantize`, and by `equalize` before `prepare_fx`.
         sequential_ranges: Choose every range from the tensor that arrives when all before it is
@@ -66,6 +68,7 @@ class Scheme:
     weight: WeightQuantizer = field(default_factory=CoarseFine)
     activation: RangeRule = field(default_factory=MSE)
     symmetric: bool = False
+    first_last_bits: int | None = None
     equalization: bool = True
     sequential_ranges: bool = True
     output_search: bool = True
@@ -77,6 +80,8 @@ class Scheme:
     def __post_init__(self) -> None:
         _require_bits("weight_bits", self.weight_bits, (*range(2, 9), 16))
         _require_bits("activation_bits", self.activation_bits, tuple(range(2, 9)))
+        if self.first_last_bits is not None:
+            _require_bits("first_last_bits", self.first_last_bits, tuple(range(2, 9)))
         if isinstance(self.weight, type) or not isinstance(self.weight, WeightQuantizer):
             raise TypeError(
                 "Scheme: weight must be PerTensor(), PerChannel() or CoarseFine(), "

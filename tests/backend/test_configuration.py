@@ -64,7 +64,22 @@ class ConvActivation(nn.Module):
 
 @pytest.mark.parametrize(
     "activation",
-    [nn.ReLU(), nn.ReLU6(), nn.SiLU(), nn.Hardswish(), nn.GELU(), F.relu, torch.relu, F.silu],
+    [
+        nn.ReLU(),
+        nn.ReLU6(),
+        nn.SiLU(),
+        nn.Hardswish(),
+        nn.GELU(),
+        nn.LeakyReLU(),
+        nn.Hardtanh(),
+        F.relu,
+        F.relu6,
+        F.silu,
+        F.hardswish,
+        F.gelu,
+        F.leaky_relu,
+        torch.relu,
+    ],
     ids=lambda a: getattr(a, "__name__", type(a).__name__),
 )
 def test_the_observer_sits_behind_the_fused_activation(activation, images):

@@ -6,6 +6,7 @@ from torch import nn
 
 import repq_fx
 from repq_fx import api
+from repq_fx.backend import lower_x86
 from repq_fx.backend.int8_layers import CfwsConv2d, Int8Conv2d, Int8Layer, Int8Linear
 from repq_fx.backend.reference import ReferenceConv2d
 from repq_fx.models import repvgg_a0
@@ -85,6 +86,12 @@ def test_named_padding(padding):
     reference, lowered = both(model, images, repq_fx.Scheme())
     assert isinstance(lowered.get_submodule("0"), Int8Layer)
     assert repq_fx.analysis.sqnr_db(reference(images), lowered(images)) >= 40
+
+
+def test_a_machine_without_vnni_is_told(small_net, images, monkeypatch, caplog):
+    monkeypatch.setattr(lower_x86, "runs_on_onednn", lambda: False)
+    both(small_net, images, repq_fx.Scheme.vanilla())
+    assert "no VNNI" in caplog.text
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ def test_vanilla_is_per_tensor_min_max():
         activation=MinMax(),
         equalization=False,
         sequential_ranges=False,
+        output_search=False,
         gptq=False,
         bias_correction=False,
     )
