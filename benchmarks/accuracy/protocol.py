@@ -88,7 +88,6 @@ def data_argument(description: str) -> argparse.Namespace:
 
 def run(task: Task, *, ablation: bool, backend: str) -> None:
     """Quantize and evaluate every scheme, print the table and write it to `RESULTS`."""
-    torch.set_num_threads(2)
     schemes = ablation_schemes() if ablation else headline_schemes()
     merged = reparameterize(task.model, task.images[:2])
     reference = _scores(merged, task.images)
