@@ -58,6 +58,7 @@ def ablation_schemes() -> dict[str, Scheme]:
     changes |= {f"without {helper}": {helper: False} for helper in helpers}
     changes |= {"refit": {"refit": True}, "no refit": {"refit": False}}
     changes |= {"first and last at 8 bits": {"first_last_bits": 8}}
+    changes |= {"float elementwise": {"float_elementwise": True}}
     changes |= {f"{rule}": {"activation": rule} for rule in (MinMax(), KL(), MAE(), Cosine())}
     changes |= {
         f"{weight}": {"weight": weight}

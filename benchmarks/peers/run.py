@@ -25,7 +25,7 @@ from benchmarks.peers.environments import DEFAULT_FOLDER, python_of
 from benchmarks.peers.job import Job
 from benchmarks.peers.tasks import TASKS, Task, similarity
 from benchmarks.peers.tools import TOOLS, WIDTHS, Tool, Width
-from repq_fx import CoarseFine, PerChannel, Scheme
+from repq_fx import PerChannel, Scheme
 from repq_fx.cli.report import environment, wide_console
 from repq_fx.export import write_atomically
 
@@ -33,7 +33,12 @@ RESULTS = Path(__file__).parents[1] / "results" / "peers.json"
 _ROOT = Path(__file__).parents[2]
 _LIMIT_SECONDS = 600
 # A split layer holds two convolutions, so coarse + fine spends more bits than the other tools do.
-_OUR_WEIGHTS = {"default (coarse + fine)": CoarseFine(), "one convolution": PerChannel()}
+# Brevitas rounds only what layers read.
+_OURS: dict[str, dict[str, Any]] = {
+    "default (coarse + fine)": {},
+    "one convolution": {"weight": PerChannel()},
+    "float elementwise": {"float_elementwise": True},
+}
 _NUMBERS = (("top1", "top-1 %"), ("psnr_db", "Set5 dB"), ("psnr_set14_db", "Set14 dB"),
             ("agreement", "agrees %"), ("sqnr_db", "SQNR dB"), ("seconds", "seconds"))  # fmt: skip
 
@@ -62,7 +67,7 @@ def compare(task: Task, tools: list[Tool], environments: Path, scratch: Path) ->
     with torch.no_grad():
         reference = [task.model(images) for images in task.images]
     rows = [Row("FP32", "merged", "", task.quality(reference))]
-    rows += [_ours(task, reference, name, width) for width in WIDTHS for name in _OUR_WEIGHTS]
+    rows += [_ours(task, reference, name, width) for width in WIDTHS for name in _OURS]
     rows += [Row(tool.name, "", _label(width), problem=reason)
              for tool in tools for width, reason in tool.not_offered.items()]  # fmt: skip
     jobs = [(tool, name, width) for width in WIDTHS
@@ -89,7 +94,7 @@ def _measure(task: Task, reference: list[Tensor], outputs: list[Tensor]) -> dict
 
 
 def _ours(task: Task, reference: list[Tensor], name: str, width: Width) -> Row:
-    scheme = Scheme(*width, weight=_OUR_WEIGHTS[name])
+    scheme = Scheme(*width, **_OURS[name])
     start = time.perf_counter()
     quantized = repq_fx.quantize(
         task.model, task.calibration, scheme=scheme, backend="reference", progress=False

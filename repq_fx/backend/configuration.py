@@ -16,7 +16,7 @@ from .._torch_ao import (
     fuse_conv_bn,
 )
 from ..quant import ActivationObserver, Scheme, WeightObserver
-from .patterns import ACTIVATION_FUNCTIONS, RANGE_PRESERVING_OPS, REQUANTIZED_OPS
+from .patterns import ACTIVATION_FUNCTIONS, RANGE_PRESERVING_OPS, REQUANTIZED_OPS, SUMS
 from .reference import ReferenceConv2d, ReferenceLinear
 
 _WEIGHTED: tuple[tuple[type[nn.Module], type[nn.Module]], ...] = (
@@ -61,6 +61,13 @@ def get_backend_config() -> BackendConfig:
                 .set_observation_type(separate)
                 .set_dtype_configs(_WEIGHTED_DTYPES)
             )
+    for total in SUMS:
+        for activation in ACTIVATION_FUNCTIONS:
+            config.set_backend_pattern_config(
+                BackendPatternConfig((total, activation))
+                .set_observation_type(separate)
+                .set_dtype_configs([_ACTIVATION_DTYPES])
+            )
     for operations, observation in ((REQUANTIZED_OPS, separate), (RANGE_PRESERVING_OPS, shared)):
         for operation in operations:
             config.set_backend_pattern_config(
@@ -94,6 +101,7 @@ def _qconfig(scheme: Scheme) -> QConfig:
         ActivationObserver,
         scheme.activation,
         bits=scheme.activation_bits,
+        layers_only=scheme.float_elementwise,
         first_last_bits=scheme.first_last_bits,
         symmetric=scheme.symmetric,
         sequential=scheme.sequential_ranges,

@@ -10,7 +10,7 @@ from torch import nn
 
 Target = type[nn.Module] | Callable[..., Any] | str
 
-# Fused behind a convolution or linear layer: nothing is quantized in between, and the observer
+# Fused behind a convolution, linear layer or sum: nothing is quantized in between, and the observer
 # sits on the output of the activation function ("ReLU fusion" in the CFWS paper).
 ACTIVATION_FUNCTIONS: tuple[Target, ...] = (
     nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_",
@@ -22,9 +22,11 @@ ACTIVATION_FUNCTIONS: tuple[Target, ...] = (
     nn.GELU, F.gelu,
 )  # fmt: skip
 
+SUMS: tuple[Target, ...] = (operator.add, operator.iadd, torch.add, "add", "add_")
+
 # Their output has a range of its own.
 REQUANTIZED_OPS: tuple[Target, ...] = (
-    operator.add, operator.iadd, torch.add, "add", "add_",
+    *SUMS,
     operator.sub, torch.sub, "sub",
     operator.mul, torch.mul, "mul",
     nn.AvgPool2d, F.avg_pool2d,

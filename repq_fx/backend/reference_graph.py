@@ -11,6 +11,7 @@ from ..quant import ActivationObserver
 from ..quant.calibration import KEPT_INPUTS
 from .configuration import get_backend_config
 from .edge_layers import apply_first_last_bits
+from .observer_placement import drop_needless_observers
 from .reference import ReferenceLayer
 from .sequential import quantize_sequentially
 
@@ -31,6 +32,7 @@ def to_reference(prepared: GraphModule) -> GraphModule:
         )
     _require_calibrated(prepared)
     refined = copy.deepcopy(prepared)
+    drop_needless_observers(refined)
     apply_first_last_bits(refined)
     inputs = refined.meta.get(KEPT_INPUTS)
     if inputs is not None:

@@ -25,9 +25,11 @@ class ActivationObserver(ObserverBase):
         rule: Chooses the range from the histogram.
         bits: Width of the unsigned grid, 2..8.
         symmetric: Put the zero point of two-sided tensors in the middle of the grid.
-        sequential: Let `repq_fx.convert` choose the range again from the tensor that arrives when
-            everything before it is quantized; stock `convert_fx` does not.
+        layers_only: Let `repq_fx.convert` round only what convolutions and linear layers read.
+            Stock `convert_fx` heeds neither this nor the options below.
         first_last_bits: Let it use this width instead where the first and the last layers read.
+        sequential: Let it choose the range again from the tensor that arrives when everything
+            before it is quantized.
         searches_outputs: Let it then scale the range for the outputs of the layers that read it.
     """
 
@@ -37,6 +39,7 @@ class ActivationObserver(ObserverBase):
         bits: int,
         *,
         symmetric: bool,
+        layers_only: bool = False,
         first_last_bits: int | None = None,
         sequential: bool = False,
         searches_outputs: bool = False,
@@ -44,6 +47,7 @@ class ActivationObserver(ObserverBase):
         super().__init__(dtype=torch.quint8)
         self.rule = rule
         self.symmetric = symmetric
+        self.layers_only = layers_only
         self.first_last_bits = first_last_bits
         self.sequential = sequential
         self.searches_outputs = searches_outputs

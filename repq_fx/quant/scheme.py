@@ -46,6 +46,8 @@ class Scheme:
         activation: `MinMax()`, `MovingAverageMinMax()`, `Percentile()`, `KL()`, `MAE()`, `MSE()`,
             `LpLoss()` or `Cosine()`.
         symmetric: Put the zero point of two-sided activations in the middle of the grid.
+        float_elementwise: Leave sums, products and pools in float and round only what convolutions
+            and linear layers read. More accurate where gates and residuals abound, and slower.
         first_last_bits: 2..8, for weights and inputs of the first and the last layers (those that
             depend on no other, or on which none depends); None for the same as everywhere.
         equalization: Scale channels between layers so that those of one tensor have like ranges;
@@ -68,6 +70,7 @@ class Scheme:
     weight: WeightQuantizer = field(default_factory=CoarseFine)
     activation: RangeRule = field(default_factory=MSE)
     symmetric: bool = False
+    float_elementwise: bool = False
     first_last_bits: int | None = None
     equalization: bool = True
     sequential_ranges: bool = True
