@@ -113,7 +113,7 @@ def _qconfig(scheme: Scheme) -> QConfig:
         bits=scheme.weight_bits,
         first_last_bits=scheme.first_last_bits,
         compensates_rounding=scheme.gptq,
-        refits=scheme.refits_weights,
+        refit=scheme.refit,
         corrects_bias=scheme.bias_correction,
     )
     return QConfig(activation=activation, weight=weight)

@@ -10,8 +10,6 @@ from torch.fx import GraphModule, Node
 from ..quant import ActivationObserver
 from .sequential import weight_observer
 
-_WEIGHTED = (nn.Conv2d, nn.Linear)
-
 
 def apply_first_last_bits(prepared: GraphModule) -> None:
     """Give the edges of the network the width that their observers name for it, in place."""
@@ -36,11 +34,9 @@ def apply_first_last_bits(prepared: GraphModule) -> None:
 
 def first_and_last_layers(model: GraphModule) -> set[str]:
     """Names of the convolutions and linear layers that depend on none, or that none depends on."""
-    weighted = {
-        node
-        for node in model.graph.nodes
-        if node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), _WEIGHTED)
-    }
+    kinds = (nn.Conv2d, nn.Linear)
+    called = [node for node in model.graph.nodes if node.op == "call_module"]
+    weighted = {node for node in called if type(model.get_submodule(str(node.target))) in kinds}
     below: set[Node] = set()
     for node in model.graph.nodes:
         if _meets(node.all_input_nodes, weighted | below):

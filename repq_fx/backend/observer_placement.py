@@ -1,7 +1,5 @@
 """Which of the tensors that `prepare_fx` observes need no grid of their own."""
 
-from collections import Counter
-
 from torch.fx import GraphModule, Node
 
 from ..quant import ActivationObserver
@@ -12,21 +10,18 @@ from .sequential import weight_observer
 def drop_needless_observers(prepared: GraphModule) -> None:
     """Take observers out where nothing is to be rounded, in place.
 
-    Observers with ``layers_only`` stay in front of layers alone. Besides, integer kernels add the
-    other operand of a sum to the accumulator of a convolution or linear layer before they round, so
-    the output of a layer that only the sum reads needs no grid; of two such operands the later one
-    is fused.
+    Observers with ``layers_only`` stay in front of layers alone. Besides, the output of a layer
+    that only a sum reads needs no grid: the other operand is added to it before anything is
+    rounded. Of two such layers it is the later one.
     """
     nodes = list(prepared.graph.nodes)
-    calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
     for node in nodes:
         observer = _observer(prepared, node)
         if observer is not None and observer.layers_only:
             _bypass(node, [user for user in node.users if not _is_layer(prepared, user)])
     for node in nodes:
-        if node.target in SUMS:
-            summands = [n for n in node.all_input_nodes
-                        if _is_summand(prepared, n) and calls[str(n.target)] == 1]  # fmt: skip
+        if node.op in ("call_function", "call_method") and node.target in SUMS:
+            summands = [n for n in node.all_input_nodes if _is_summand(prepared, n)]
             if summands:
                 _bypass(max(summands, key=nodes.index), [node])
     prepared.delete_all_unused_submodules()

@@ -44,23 +44,14 @@ def search_range(
             if energy > 0
         )
 
-    best = observer.parameters_of_range()
-    least = loss_of(best)
-    for moves_lowest, moves_highest in ((True, True), (False, True), (True, False)):
+    start = observer.parameters_of_range()
+    best = min((start, *(start.scaled(factor) for factor in _FACTORS)), key=loss_of)
+    for upper in (True, False):
         lowest, highest = best.real_range(observer.grid)
-        is_two_sided = lowest < 0 < highest and not observer.symmetric
-        if not is_two_sided and not (moves_lowest and moves_highest):
-            break
-        for factor in _FACTORS:
-            candidate = affine_parameters(
-                lowest * factor if moves_lowest else lowest,
-                highest * factor if moves_highest else highest,
-                observer.grid,
-                symmetric=observer.symmetric,
-            )
-            loss = loss_of(candidate)
-            if loss < least:
-                best, least = candidate, loss
+        if lowest < 0 < highest and not observer.symmetric:
+            ends = ((lowest, f * highest) if upper else (f * lowest, highest) for f in _FACTORS)
+            others = (affine_parameters(*end, observer.grid, symmetric=False) for end in ends)
+            best = min((best, *others), key=loss_of)
     return best
 
 

@@ -1,12 +1,14 @@
 """From a prepared and calibrated graph to the reference quantized graph."""
 
 import copy
+from operator import setitem
 
 import torch
 from torch.fx import GraphModule, Node
 
 from .._torch_ao import convert_decomposed, is_prepared
 from ..errors import CalibrationError, ConversionError
+from ..passes.mutation import mutated_operand, read_results_of_mutations
 from ..quant import ActivationObserver
 from ..quant.calibration import KEPT_INPUTS
 from .configuration import get_backend_config
@@ -32,16 +34,36 @@ def to_reference(prepared: GraphModule) -> GraphModule:
         )
     _require_calibrated(prepared)
     refined = copy.deepcopy(prepared)
+    _normalize(refined)
     drop_needless_observers(refined)
     apply_first_last_bits(refined)
     inputs = refined.meta.get(KEPT_INPUTS)
     if inputs is not None:
-        quantize_sequentially(refined, prepared, inputs)
+        like = next(prepared.parameters(), inputs[0])  # The model may have moved since.
+        quantize_sequentially(refined, prepared, tuple(value.to(like) for value in inputs))
     reference = convert_decomposed(refined, get_backend_config())
     for module in reference.modules():
         module.__dict__.pop("qconfig", None)
     _drop_unread_quantization(reference)
     return reference.eval()
+
+
+def _normalize(refined: GraphModule) -> None:
+    """One way to write what a graph may write in several, in place.
+
+    Raises:
+        ConversionError: An operation in place has an effect that the graph does not show.
+    """
+    read_results_of_mutations(refined)
+    for node in refined.graph.nodes:
+        if node.op == "call_module" and not node.args and "input" in node.kwargs:
+            node.args, node.kwargs = (node.kwargs["input"],), {}
+        if not node.users and node.target is not setitem and mutated_operand(refined, node):
+            raise ConversionError(
+                f"convert: {node.name!r} overwrites a view of a tensor that is read elsewhere, "
+                "which torch.fx would drop; write it without an operation in place."
+            )
+    refined.recompile()
 
 
 def _require_calibrated(prepared: GraphModule) -> None:

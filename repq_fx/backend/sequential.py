@@ -19,8 +19,9 @@ from torch.fx.node import map_aggregate
 from ..quant import ActivationObserver, InputMoment, TensorHistogram, WeightObserver
 from .output_search import search_range
 
-# Above this many weights in a row the second moment of its inputs takes gigabytes.
-_LARGEST_ROW = 9216
+# A layer with larger second moments of its inputs, in entries, is rounded to nearest: a dense row
+# of 9216 weights takes 0.7 GB for each of several copies.
+_LARGEST_MOMENT = 9216**2
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,11 @@ class _Walk(Interpreter):
         return super().run_node(n)
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
-        value = super().get_attr(target, args, kwargs)
-        return _Pair(value, value)
+        # Two tensors here too; and what quantizing a layer writes must not reach the float network.
+        exact = super().get_attr(target, args, kwargs)
+        if isinstance(exact, Tensor):
+            return _Pair(exact.clone(), exact.clone())
+        return _Pair(exact, exact)
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         return self._on_both(target, args, kwargs)
@@ -123,7 +127,8 @@ class _Walk(Interpreter):
 def weight_observer(module: nn.Module) -> WeightObserver | None:
     """The weight observer of a layer that will be quantized, or None."""
     qconfig: Any = getattr(module, "qconfig", None)
-    if qconfig is None or not isinstance(module, nn.Conv2d | nn.Linear):
+    # A subclass may compute something else, and torch.ao leaves it as it is.
+    if qconfig is None or type(module) not in (nn.Conv2d, nn.Linear):
         return None
     observer = qconfig.weight()
     return observer if isinstance(observer, WeightObserver) else None
@@ -133,7 +138,7 @@ def _quantize_layer(
     layer: nn.Conv2d | nn.Linear, observer: WeightObserver, input: _Pair, exact: Tensor
 ) -> None:
     moment, weight = None, layer.weight
-    if observer.compensates_rounding and weight[0].numel() <= _LARGEST_ROW:
+    if observer.compensates_rounding and _moment_size(layer) <= _LARGEST_MOMENT:
         exact_input = input.exact if observer.refits else None
         moment = InputMoment.of(
             layer, input.quantized, exact_input, centered=observer.corrects_bias
@@ -141,11 +146,18 @@ def _quantize_layer(
         weight = moment.refit(weight)
     quantized = observer.quantize(weight, moment)
     layer.quantized_weight = quantized  # type: ignore[assignment]
-    layer.weight.copy_(quantized.dequantize())
+    # A new parameter: another layer may be tied to the old one.
+    dequantized = quantized.dequantize().to(layer.weight.dtype)
+    layer.weight = nn.Parameter(dequantized, requires_grad=False)
     if observer.corrects_bias:
         shift = _channel_mean(exact, layer) - _channel_mean(layer(input.quantized), layer)
         bias = shift if layer.bias is None else layer.bias + shift
         layer.bias = nn.Parameter(bias, requires_grad=False)
+
+
+def _moment_size(layer: nn.Conv2d | nn.Linear) -> int:
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    return groups * layer.weight[0].numel() ** 2
 
 
 def _channel_mean(output: Tensor, layer: nn.Module) -> Tensor:

@@ -25,6 +25,23 @@ def mutated_operand(graph_module: GraphModule, node: Node) -> Node | None:
     return operand if isinstance(operand, Node) else None
 
 
+def read_results_of_mutations(graph_module: GraphModule) -> None:
+    """Let whatever reads an overwritten value later read the node that overwrote it, in place.
+
+    Afterwards a step such as ``relu_`` whose result nobody took is a step like any other; without,
+    `torch.fx` would take it for dead code.
+    """
+    nodes = list(graph_module.graph.nodes)
+    position = {node: index for index, node in enumerate(nodes)}
+    for node in nodes:
+        operand = mutated_operand(graph_module, node)
+        if operand is not None and node.target is not operator.setitem:  # It returns None.
+            for user in list(operand.users):
+                if position[user] > position[node]:
+                    user.replace_input_with(operand, node)
+    graph_module.recompile()
+
+
 def operator_name(node: Node) -> str:
     """The name of the function or method that a node calls."""
     if isinstance(node.target, str):

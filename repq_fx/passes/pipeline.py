@@ -12,6 +12,7 @@ from .erase_assertions import erase_assertions
 from .example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
 from .merge_parts import merge_parts
 from .merge_regions import merge_regions
+from .mutation import read_results_of_mutations
 from .region import Region
 from .symbolic import Leaves
 from .trace import copy_of, require_traceable, trace_and_run
@@ -111,6 +112,7 @@ def _merged_graph(
     traced = trace_and_run(model, inputs, leaves)
     graph_module = traced.graph_module
     erase_assertions(graph_module)
+    read_results_of_mutations(graph_module)
     features = features_with(graph_module, traced.shapes)
     regions = merge_regions(graph_module, inputs, features)
     _require_agreement(model, graph_module, traced.samples, traced.outputs)

@@ -33,11 +33,13 @@ class InputMoment:
         cross: The same between the inputs of the float network (rows) and those that really arrive
             (columns); None unless they were given.
         count: Number of positions that were averaged.
+        seen: bool ``[groups, k]``, false for inputs that were always 0.
     """
 
     values: Tensor
     cross: Tensor | None
     count: int
+    seen: Tensor
 
     @staticmethod
     def of(
@@ -56,14 +58,11 @@ class InputMoment:
             centered: Take the mean of every entry out first, because a bias correction will absorb
                 what the errors shift on average.
         """
-        values, total, count = _mean_products(layer, input, input)
-        cross, exact_total = None, total
+        values, count, seen = _products(layer, input, input, centered=centered)
+        cross = None
         if exact_input is not None:
-            cross, exact_total, _ = _mean_products(layer, exact_input, input)
-        if centered:
-            values = values - total @ total.mT
-            cross = None if cross is None else cross - exact_total @ total.mT
-        return InputMoment(values, cross, count)
+            cross, _, _ = _products(layer, exact_input, input, centered=centered)
+        return InputMoment(values, cross, count, seen)
 
     def refit(self, weight: Tensor) -> Tensor:
         """The weight whose outputs on what arrives are nearest to the float network's.
@@ -87,8 +86,13 @@ class InputMoment:
         return weight.double().reshape(groups, -1, size)
 
     def importance_of(self, weight: Tensor) -> Tensor:
-        """How much the squared error of each entry of `weight` counts in the outputs, as it."""
-        diagonal = self.values.diagonal(dim1=1, dim2=2)[:, None]
+        """How much the squared error of each entry of `weight` counts in the outputs, as it.
+
+        It is 0 only for entries that meet nothing but zeros.
+        """
+        least = torch.finfo(torch.float32).tiny
+        diagonal = self.values.diagonal(dim1=1, dim2=2).clamp_min(least)
+        diagonal = diagonal.where(self.seen, 0.0)[:, None]
         return diagonal.expand_as(self.rows_of(weight)).reshape(weight.shape)
 
     def output_error(self, error: Tensor) -> Tensor:
@@ -97,17 +101,26 @@ class InputMoment:
         return ((rows @ self.values) * rows).sum()
 
 
-def _mean_products(
-    layer: nn.Conv2d | nn.Linear, left: Tensor, right: Tensor
-) -> tuple[Tensor, Tensor, int]:
-    """Means of ``left right^T`` ``[groups, k, k]`` and `left` ``[groups, k, 1]``; their count."""
-    products, total, count = torch.zeros(()), torch.zeros(()), 0
+def _products(
+    layer: nn.Conv2d | nn.Linear, left: Tensor, right: Tensor, *, centered: bool
+) -> tuple[Tensor, int, Tensor]:
+    """Mean of ``left right^T`` ``[groups, k, k]``, the number of positions, `InputMoment.seen`."""
+    products, sums, other_sums = torch.zeros(()), torch.zeros(()), torch.zeros(())
+    count, seen = 0, torch.zeros((), dtype=torch.bool)
     columns = _columns(layer, left)
+    origin: tuple[Tensor | float, Tensor | float] | None = None if centered else (0.0, 0.0)
     for entries, others in zip(columns, _columns(layer, right), strict=True):
+        seen = seen.to(others.device) | (others != 0).any(2)
+        if origin is None:
+            # Near the mean, so that taking it out of float32 products cancels little.
+            origin = entries.mean(2, keepdim=True), others.mean(2, keepdim=True)
+        entries, others = entries - origin[0], others - origin[1]  # noqa: PLW2901
         products = products + (entries @ others.mT).double()
-        total = total + entries.sum(2, keepdim=True, dtype=torch.float64)
+        sums = sums + entries.sum(2, keepdim=True, dtype=torch.float64)
+        other_sums = other_sums + others.sum(2, keepdim=True, dtype=torch.float64)
         count += entries.shape[2]
-    return products / count, total / count, count
+    mean = products / count
+    return mean - sums @ other_sums.mT / count**2 if centered else mean, count, seen
 
 
 def _columns(layer: nn.Conv2d | nn.Linear, input: Tensor) -> Iterator[Tensor]:
@@ -175,6 +188,18 @@ def _inverse_factor(moment: Tensor, order: Tensor) -> Tensor:
     square = (groups, size, size)
     damped = damped.gather(1, order[:, :, None].expand(square))
     damped = damped.gather(2, order[:, None].expand(square))
+    # Sums in float32 are not quite those of a moment; where that shows, damp more.
+    while not _has_factor(damped):
+        damped = damped + torch.diag_embed(damping)
+        damping = 10 * damping
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
     return factor
+
+
+def _has_factor(matrices: Tensor) -> bool:
+    factor, failures = torch.linalg.cholesky_ex(matrices)
+    if bool(failures.any()):
+        return False
+    _, failures = torch.linalg.cholesky_ex(torch.cholesky_inverse(factor))
+    return not bool(failures.any())

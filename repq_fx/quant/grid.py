@@ -41,6 +41,10 @@ class AffineParameters:
             self.scale * (grid.quant_max - self.zero_point),
         )
 
+    def scaled(self, factor: float) -> "AffineParameters":
+        """The same zero point with a wider or narrower range."""
+        return AffineParameters(_as_float32(self.scale * factor), self.zero_point)
+
 
 def affine_parameters(
     lowest: float, highest: float, grid: Grid, *, symmetric: bool

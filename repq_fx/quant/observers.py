@@ -14,6 +14,9 @@ from .histogram import TensorHistogram
 from .range_rules import RangeRule, choose_parameters
 from .weights import QuantizedWeight, WeightQuantizer
 
+# With more bits, fitting damps the signal more than it repairs (benchmarks/results, "refit").
+_MOST_REFIT_BITS = 4
+
 
 class ActivationObserver(ObserverBase):
     """Counts every value it sees and lets a range rule choose scale and zero point from that.
@@ -118,8 +121,8 @@ class WeightObserver(ObserverBase):
             layers; stock `convert_fx` does not.
         compensates_rounding: Let `repq_fx.convert` round for the layer's outputs (GPTQ); stock
             `convert_fx` rounds to nearest.
-        refits: Let it first fit the weight to the inputs that arrive, which layers before have
-            changed; only with `compensates_rounding`.
+        refit: Let it first fit the weight to the inputs that arrive, which layers before have
+            changed; None does so at 4 bits and below. Only with `compensates_rounding`.
         corrects_bias: Let `repq_fx.convert` correct the layer's bias; stock `convert_fx` does not.
     """
 
@@ -130,7 +133,7 @@ class WeightObserver(ObserverBase):
         *,
         first_last_bits: int | None = None,
         compensates_rounding: bool = False,
-        refits: bool = False,
+        refit: bool | None = False,
         corrects_bias: bool = False,
     ) -> None:
         super().__init__(dtype=torch.qint8 if bits <= 8 else torch.int16)
@@ -138,7 +141,7 @@ class WeightObserver(ObserverBase):
         self.bits = bits
         self.first_last_bits = first_last_bits
         self.compensates_rounding = compensates_rounding
-        self.refits = refits
+        self.refits = bits <= _MOST_REFIT_BITS if refit is None else refit
         self.corrects_bias = corrects_bias
         # The names that torch.ao reads.
         grid = Grid.symmetric(bits)

@@ -150,11 +150,6 @@ class Scheme:
         weight_bits, activation_bits = map(int, match.groups())
         return Scheme(weight_bits=weight_bits, activation_bits=activation_bits)
 
-    @property
-    def refits_weights(self) -> bool:
-        """What `refit` comes to."""
-        return self.weight_bits <= 4 if self.refit is None else self.refit
-
     def describe(self) -> dict[str, str]:
         """Every field as text, for reports."""
         return {entry.name: str(getattr(self, entry.name)) for entry in fields(self)}
