@@ -1,5 +1,6 @@
 """The public functions that compose the steps; no algorithms here."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from enum import Enum
 from itertools import chain
@@ -11,7 +12,7 @@ from torch.fx import GraphModule
 from . import _torch_ao, passes
 from .backend import get_backend_config, get_qconfig_mapping, lower_to_x86, to_reference
 from .errors import CalibrationError
-from .quant import Scheme
+from .quant import Override, Scheme
 from .quant.calibration import Batch, batches_of, first_images, model_inputs
 from .quant.calibration import calibrate as _calibrate
 
@@ -42,7 +43,8 @@ def calibrate(
     """Show calibration data to the observers that `prepare_fx` inserted.
 
     Statistics add up over calls and do not depend on the order or size of the batches. The first
-    32 images are kept in ``prepared.meta`` for the bias correction of `convert`.
+    32 images of the latest call, of small ones up to 1024, are kept in ``prepared.meta`` for what
+    `convert` refines: ranges, rounding and biases.
 
     Args:
         prepared: The result of `prepare_fx` with `get_qconfig_mapping(scheme)`.
@@ -62,8 +64,9 @@ def convert(prepared: GraphModule, backend: str | Backend = Backend.X86) -> Grap
     """Turn a calibrated model into a quantized one; `prepared` is not changed.
 
     Args:
-        prepared: A model from `prepare_fx`, calibrated. Biases are corrected only if `calibrate`
-            ran, not after a loop of your own.
+        prepared: A model from `prepare_fx`, calibrated. After a loop of your own instead of
+            `calibrate`, ranges are those of the float network, weights are rounded to nearest and
+            biases are not corrected.
         backend: ``"reference"`` for integer weights with float32 arithmetic, which runs anywhere
             and defines the result, or ``"x86"`` for integer kernels.
 
@@ -107,7 +110,8 @@ def quantize(
     Args:
         model: Any traceable model in evaluation mode, in training or deploy form.
         data: Calibration data, as for `calibrate`.
-        example_inputs: The model's inputs; by default taken from the first batch of `data`.
+        example_inputs: The model's inputs; by default the first batch of `data`, of which as many
+            tensors count as ``forward`` has parameters without a default.
         scheme: Bits, weight quantizer and range rule.
         backend: As for `convert`.
         leaves: Qualified names or types of modules to leave in float as they are; see `trace`.
@@ -130,17 +134,25 @@ def quantize(
     if first is None:
         raise CalibrationError("quantize: the calibration data is empty.")
     if example_inputs is None:
-        example_inputs = model_inputs(first, 1, "calibration batch 0")
+        example_inputs = model_inputs(first, _required_inputs(model), "calibration batch 0")
     merged = passes.merge_graph(model, example_inputs, leaves=leaves)
     seen = [first]
     if scheme.equalization:
         inputs = first_images(merged, seen, batches)
         merged = passes.equalize(merged, inputs)
+    scheme = scheme.with_overrides(*(Override(leaf, None) for leaf in leaves))
     prepared = prepare(merged, example_inputs, scheme)
     calibrate(
         prepared, data if isinstance(data, Tensor) else chain(seen, batches), progress=progress
     )
     return convert(prepared, backend)
+
+
+def _required_inputs(model: nn.Module) -> int:
+    parameters = inspect.signature(model.forward).parameters.values()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [p for p in parameters if p.kind in positional and p.default is p.empty]
+    return max(len(required), 1)
 
 
 def prepare(model: nn.Module, example_inputs: ExampleInputs, scheme: Scheme) -> GraphModule:

@@ -208,3 +208,22 @@ def test_detector_with_its_head_as_a_leaf(backend):
     known, found = model(images), quantized(images)
     assert analysis.sqnr_db(known[0], found[0]) > 25
     assert len(found[1]) == 2
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)
+
+    def forward(self, image, gain, offset=1.0):
+        return self.head(self.first(image).relu() * gain + offset)
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 1, 1), (1, 4, 1, 1), ()], ids=str)
+def test_two_inputs(shape):
+    torch.manual_seed(0)
+    model = TwoInputs().eval()
+    batches = [(torch.randn(8, 3, 8, 8), torch.rand(shape)) for _ in range(3)]
+    int8 = repq_fx.quantize(model, batches, progress=False)
+    with torch.no_grad():
+        assert analysis.sqnr_db(model(*batches[0]), int8(*batches[0])) > 20

@@ -89,11 +89,22 @@ def get_qconfig_mapping(scheme: Scheme) -> QConfigMapping:
         qconfig = None if override.scheme is None else _qconfig(override.scheme)
         if isinstance(override.target, str):
             mapping.set_module_name(override.target, qconfig)
-        elif isinstance(override.target, re.Pattern):
-            mapping.set_module_name_regex(override.target.pattern, qconfig)
-        else:
+        elif isinstance(override.target, type):
             mapping.set_object_type(override.target, qconfig)
+    # Of several expressions torch takes the first that matches.
+    for override in reversed(scheme.overrides):
+        if isinstance(override.target, re.Pattern):
+            qconfig = None if override.scheme is None else _qconfig(override.scheme)
+            mapping.set_module_name_regex(_with_flags(override.target), qconfig)
     return mapping
+
+
+def _with_flags(expression: re.Pattern[str]) -> str:
+    """The expression as text that compiles to the same."""
+    letters = {re.A: "a", re.I: "i", re.M: "m", re.S: "s", re.X: "x"}
+    flags = "".join(letter for flag, letter in letters.items() if expression.flags & flag)
+    end = "\n)" if "x" in flags else ")"  # A comment would swallow the parenthesis.
+    return f"(?{flags}:{expression.pattern}{end}"
 
 
 def _qconfig(scheme: Scheme) -> QConfig:

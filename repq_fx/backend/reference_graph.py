@@ -39,8 +39,8 @@ def to_reference(prepared: GraphModule) -> GraphModule:
     apply_first_last_bits(refined)
     inputs = refined.meta.get(KEPT_INPUTS)
     if inputs is not None:
-        like = next(prepared.parameters(), inputs[0])  # The model may have moved since.
-        quantize_sequentially(refined, prepared, tuple(value.to(like) for value in inputs))
+        device = next(prepared.parameters(), inputs[0]).device  # It may have moved since.
+        quantize_sequentially(refined, prepared, tuple(value.to(device) for value in inputs))
     reference = convert_decomposed(refined, get_backend_config())
     for module in reference.modules():
         module.__dict__.pop("qconfig", None)
@@ -55,14 +55,17 @@ def _normalize(refined: GraphModule) -> None:
         ConversionError: An operation in place has an effect that the graph does not show.
     """
     read_results_of_mutations(refined)
-    for node in refined.graph.nodes:
-        if node.op == "call_module" and not node.args and "input" in node.kwargs:
-            node.args, node.kwargs = (node.kwargs["input"],), {}
-        if not node.users and node.target is not setitem and mutated_operand(refined, node):
+    reaches_output: set[Node] = set()
+    for node in reversed(refined.graph.nodes):
+        if node.op == "output" or any(user in reaches_output for user in node.users):
+            reaches_output.add(node)
+        elif node.target is not setitem and mutated_operand(refined, node):
             raise ConversionError(
                 f"convert: {node.name!r} overwrites a view of a tensor that is read elsewhere, "
                 "which torch.fx would drop; write it without an operation in place."
             )
+        if node.op == "call_module" and not node.args and "input" in node.kwargs:
+            node.args, node.kwargs = (node.kwargs["input"],), {}
     refined.recompile()
 
 

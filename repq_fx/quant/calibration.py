@@ -52,7 +52,7 @@ def calibrate(
         inputs = model_inputs(batch, input_count, f"calibration batch {index}")
         inputs = tuple(value.to(device) for value in inputs)
         _run(prepared, inputs, index)
-        _keep(kept, inputs, _images_worth_keeping(inputs[0]))
+        _keep(kept, inputs, _images_worth_keeping(inputs))
         lowest = min(lowest, *(value.min().item() for value in inputs))
         highest = max(highest, *(value.max().item() for value in inputs))
         seen += 1
@@ -71,19 +71,33 @@ def calibrate(
 
 
 def _keep(kept: list[tuple[Tensor, ...]], inputs: tuple[Tensor, ...], count: int) -> None:
-    """Add to `kept` until it holds `count` images; batches of another size are passed over."""
+    """Add to `kept` until it holds `count` images; batches of another size are passed over.
+
+    Inputs that are not all batches of the same length cannot be joined: then the first is kept.
+    """
+    if kept and not (_are_batches(inputs) and _are_batches(kept[0])):
+        return
+    if not _are_batches(inputs):
+        kept.append(inputs)
+        return
     room = count - sum(len(values[0]) for values in kept)
     fits = not kept or all(a.shape[1:] == b.shape[1:] for a, b in zip(kept[0], inputs, strict=True))
     if room > 0 and fits:
         kept.append(tuple(value[:room] for value in inputs))
 
 
-def _images_worth_keeping(images: Tensor) -> int:
-    pixels = images[0, :1].numel() if images.dim() > 2 else 1
+def _are_batches(inputs: tuple[Tensor, ...]) -> bool:
+    return all(value.dim() > 0 and len(value) == len(inputs[0]) for value in inputs)
+
+
+def _images_worth_keeping(inputs: tuple[Tensor, ...]) -> int:
+    pixels = max(value[0, :1].numel() if value.dim() > 2 else 1 for value in inputs)
     return min(max(_KEPT_IMAGES, _KEPT_PIXELS // pixels), _MOST_KEPT_IMAGES)
 
 
 def _joined(kept: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    if len(kept) == 1:
+        return kept[0]
     return tuple(torch.cat(values) for values in zip(*kept, strict=True))
 
 
@@ -128,7 +142,7 @@ def first_images(model: Any, seen: list[Batch], batches: Iterator[Batch]) -> tup
         _keep(kept, tuple(value.to(device) for value in inputs), _KEPT_IMAGES)
         if index == 0:
             _run(model, kept[0], index)
-        if sum(len(values[0]) for values in kept) >= _KEPT_IMAGES:
+        if sum(values[0].shape[:1].numel() for values in kept) >= _KEPT_IMAGES:
             break
     return _joined(kept)
 

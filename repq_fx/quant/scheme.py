@@ -14,9 +14,10 @@ class Override:
     """Another scheme for some modules, or none at all.
 
     Attributes:
-        target: A module type, an exact qualified name in the merged model, or a compiled regular
-            expression that the qualified name must match from its start.
-        scheme: What applies there; None leaves the modules in float.
+        target: A module type; a qualified name in the merged model, which stands for all below it
+            too; or a compiled regular expression that a qualified name must match from its start.
+        scheme: What applies there; None leaves the modules in float. What concerns the model as a
+            whole, such as `equalization`, is not read from it.
     """
 
     target: str | re.Pattern[str] | type[nn.Module]
@@ -29,6 +30,8 @@ class Override:
                 "Override: target must be a module name, a compiled regular expression or an "
                 f"nn.Module type, got {self.target!r}."
             )
+        if self.scheme is not None and self.scheme.overrides:
+            raise ValueError(f"Override of {self.target!r}: its scheme must not have overrides.")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Scheme:
         equalization: Scale channels between layers so that those of one tensor have like ranges;
             done by `quantize`, and by `equalize` before `prepare_fx`.
         sequential_ranges: Choose every range from the tensor that arrives when all before it is
-            quantized, instead of the float network's.
+            quantized, instead of the float network's; from the images that `calibrate` keeps, in
+            one batch (which a `MovingAverageMinMax` sees as one step).
         output_search: Scale the range of each tensor for the outputs of the layers that read it
             (EasyQuant, arXiv 2006.16669).
         gptq: Round weights so that the error of the layer's outputs is small, not each weight's
@@ -62,7 +66,8 @@ class Scheme:
             before it produce. None does so at 4 bits and below: with more, it damps the signal
             more than it repairs.
         bias_correction: Take the mean effect of quantization out of every bias.
-        overrides: Other schemes for single modules; a later entry wins.
+        overrides: Other schemes for single modules. A name wins over an expression and that over a
+            type; of two of one kind, the later.
     """
 
     weight_bits: int = 8

@@ -117,3 +117,29 @@ def test_an_override_may_have_other_bits(small_net, images):
     int8 = repq_fx.convert(prepared_by_torch(small_net, images, scheme), backend="reference")
     assert int8.get_submodule("body").values.abs().max() == 7
     assert int8.get_submodule("stem").values.abs().max() > 7
+
+
+W4, W6 = repq_fx.Scheme(4), repq_fx.Scheme(6)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([(re.compile("[bs]"), W4), (re.compile("b"), W6)], {"stem": 4, "body": 6}),
+        ([("body", W4), ("body", W6)], {"stem": 8, "body": 6}),
+        ([("body", W4), (re.compile("body|stem"), W6)], {"stem": 6, "body": 4}),
+        ([(re.compile("stem"), W4), (nn.Conv2d, W6)], {"stem": 4, "body": 6}),
+        ([(re.compile("BODY # c", re.IGNORECASE | re.VERBOSE), None)], {"stem": 8, "body": None}),
+    ],
+    ids=["expressions", "names", "name-expression", "expression-type", "flags"],
+)
+def test_which_override_wins(overrides, expected, small_net, images):
+    scheme = repq_fx.Scheme().with_overrides(*(repq_fx.Override(*pair) for pair in overrides))
+    int8 = repq_fx.convert(prepared_by_torch(small_net, images, scheme), backend="reference")
+    layers = {name: int8.get_submodule(name) for name in expected}
+    assert {name: getattr(layer, "bits", None) for name, layer in layers.items()} == expected
+
+
+def test_overrides_of_overrides_are_refused():
+    with pytest.raises(ValueError, match="must not have overrides"):
+        repq_fx.Override("a", repq_fx.Scheme().with_overrides(repq_fx.Override("b", None)))

@@ -81,3 +81,19 @@ def test_float_elementwise_is_nearer(images):
             for elementwise in (True, False)
         )  # fmt: skip
     assert near > far
+
+
+class NamedAdd(nn.Module):
+    """A convolution whose name is that of a sum."""
+
+    def __init__(self):
+        super().__init__()
+        for name in ("first", "add", "head"):
+            setattr(self, name, nn.Conv2d(4, 4, 1))
+
+    def forward(self, image):
+        return self.head(self.add(self.first(image)))
+
+
+def test_a_module_called_add_is_no_sum(images):
+    assert quantized_tensors(NamedAdd().eval(), images)[0] == ["image", "first", "add"]

@@ -66,7 +66,9 @@ def test_the_ends_of_a_two_sided_range_move_alone_unless_symmetric():
     lowest, highest = search_range(free, [reader], values, values).real_range(free.grid)
     assert lowest / before[0] < 0.8 < highest / before[1]
     tied = observer_of(values, MinMax(), bits=6, symmetric=True)
-    assert search_range(tied, [reader], values, values).zero_point == 32
+    found = search_range(tied, [reader], values, values)
+    assert found.zero_point == 32
+    assert found.scale < tied.parameters_of_range().scale
 
 
 @torch.no_grad()

@@ -143,3 +143,92 @@ def test_a_loop_of_the_users_own_leaves_biases_alone(small_net, images):
 
 def test_vanilla_corrects_nothing():
     assert not repq_fx.Scheme.vanilla().bias_correction
+
+
+class Ignored(nn.Module):
+    """Activations in place whose results nobody takes, and a layer called by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.relu = nn.ReLU(inplace=True)
+        self.head = nn.Conv2d(8, 4, 1)
+
+    def forward(self, image):
+        x = self.first(input=image)
+        x.relu_()
+        x = self.second(x)
+        self.relu(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_results_in_place_that_nobody_takes_stay(by_hand, backend, images):
+    model = Ignored().eval()
+    if by_hand:
+        prepared = api.prepare(model, images, repq_fx.Scheme())
+        repq_fx.calibrate(prepared, images, progress=False)
+        quantized = repq_fx.convert(prepared, backend)
+    else:
+        quantized = repq_fx.quantize(model, images, backend=backend, progress=False)
+    with torch.no_grad():
+        assert repq_fx.analysis.sqnr_db(model(images), quantized(images)) > 30
+
+
+class OverwrittenView(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)
+
+    def forward(self, image):
+        x = self.first(image)
+        x[:, :4].relu_()
+        return self.head(x)
+
+
+def test_an_overwritten_view_is_refused_and_not_dropped(images):
+    with pytest.raises(repq_fx.ConversionError, match="'relu_' overwrites a view"):
+        repq_fx.quantize(OverwrittenView().eval(), images, progress=False)
+
+
+class DoubledConv(nn.Conv2d):
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
+def test_a_subclass_of_a_layer_is_left_as_it_is(images):
+    model = nn.Sequential(DoubledConv(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    quantized = repq_fx.quantize(
+        model, images, scheme=repq_fx.Scheme(3, 8, equalization=False), leaves=(DoubledConv,),
+        backend="reference", progress=False,
+    )  # fmt: skip
+    kept = quantized.get_submodule("0")
+    assert torch.equal(kept.weight, model[0].weight)
+    assert torch.equal(kept.bias, model[0].bias)
+
+
+def test_leaves_stay_in_float(images):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    quantized = repq_fx.quantize(model, images, leaves=("0",), progress=False)
+    assert type(quantized.get_submodule("0")) is nn.Conv2d
+
+
+def test_tied_weights_are_quantized_each_from_the_float_weight(images):
+    torch.manual_seed(0)
+    scheme = repq_fx.Scheme(3, 8)
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 3)).eval()
+    model[2].weight = model[0].weight
+    untied = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 3)).eval()
+    untied.load_state_dict(model.state_dict())
+    scheme = repq_fx.Scheme(3, 8, equalization=False)
+    assert sqnr_db(model, images, scheme) == pytest.approx(sqnr_db(untied, images, scheme))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_image_is_enough(count):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                          nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)).eval()  # fmt: skip
+    images = torch.randn(count, 3, 8, 8)
+    assert sqnr_db(model, images, repq_fx.Scheme()) > 15

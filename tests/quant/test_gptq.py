@@ -140,3 +140,21 @@ def test_too_few_positions_refit_nothing():
     data = torch.randn(31, 8)
     moment = InputMoment.of(layer, data, torch.randn(31, 8), centered=False)
     assert torch.equal(moment.refit(layer.weight), layer.weight)
+
+
+def test_a_large_offset_leaves_the_covariance_exact():
+    torch.manual_seed(0)
+    data = 1000 + torch.randn(400, 16)
+    moment = InputMoment.of(nn.Linear(16, 4), data, centered=True)
+    torch.testing.assert_close(
+        moment.values[0], data.double().T.cov(correction=0), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_inputs_that_never_vary_still_bound_the_range():
+    """Centered they have no variance, but other data may differ; only zeros may be clipped."""
+    layer = nn.Linear(3, 1)
+    weight = torch.tensor([[0.1, -5.0, 100.0]])
+    data = torch.cat([torch.randn(64, 1), torch.ones(64, 1), torch.zeros(64, 1)], 1)
+    moment = InputMoment.of(layer, data, centered=True)
+    assert PerChannel(MinMax()).quantize(weight, 8, moment).scale.item() == pytest.approx(5 / 127)
