@@ -159,47 +159,46 @@ def compensated_rounding(
     steps = scale.double().expand(len(weight)).reshape(groups, -1)
     diagonal = moment.values.diagonal(dim1=1, dim2=2)
     order = diagonal.argsort(1, descending=True)
-    upper = _inverse_factor(moment.values, order)
-    rows = rows.gather(2, order[:, None].expand_as(rows)).contiguous()
-    integers = torch.empty_like(rows)
+    upper = _factor(moment.values, order)
+    rows = rows.gather(2, order[:, None].expand_as(rows))
+    integers, errors = torch.empty_like(rows), torch.empty_like(rows)
     for start in range(0, size, _BLOCK_COLUMNS):
         stop = min(start + _BLOCK_COLUMNS, size)
-        errors = torch.empty_like(rows[:, :, start:stop])
+        # What the columns rounded so far ask of those of this block, times their diagonal.
+        asked = errors[:, :, :start] @ upper[:, :start, start:stop]
         for column in range(start, stop):
-            wanted = rows[:, :, column]
+            here = upper[:, start : column + 1, column]
+            passed = errors[:, :, start:column] @ here[:, :-1, None]
+            wanted = (
+                rows[:, :, column] + (asked[:, :, column - start] + passed[:, :, 0]) / here[:, -1:]
+            )
             rounded = torch.round(wanted / steps).clamp_(grid.quant_min, grid.quant_max)
             integers[:, :, column] = rounded
-            error = (wanted - rounded * steps) / upper[:, column, column, None]
-            errors[:, :, column - start] = error
-            rows[:, :, column:stop] -= error[:, :, None] * upper[:, None, column, column:stop]
-        rows[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
+            errors[:, :, column] = rows[:, :, column] - rounded * steps
     restored = integers.gather(2, order.argsort(1)[:, None].expand_as(integers))
     return restored.reshape(weight.shape).float()
 
 
-def _inverse_factor(moment: Tensor, order: Tensor) -> Tensor:
-    """Upper Cholesky factor of the inverse of the damped, reordered moment, ``[groups, k, k]``."""
+def _factor(moment: Tensor, order: Tensor) -> Tensor:
+    """Upper triangular `R` with ``R R^T`` the damped, reordered moment, ``[groups, k, k]``.
+
+    For inputs rounded with errors ``e``, the best values of those that follow differ from theirs by
+    ``(e R)_j / R_jj`` in the next one: this is the rule of GPTQ without its inverse.
+    """
     groups, size, _ = moment.shape
     diagonal = moment.diagonal(dim1=1, dim2=2)
     damping = _DAMPING * diagonal.mean(1, keepdim=True)
     # An input that is always 0 has no say; 1 keeps a group of only such inputs invertible.
     damping = torch.where(damping > 0, damping, torch.ones_like(damping)).expand(groups, size)
     damped = moment + torch.diag_embed(damping)
-    square = (groups, size, size)
-    damped = damped.gather(1, order[:, :, None].expand(square))
-    damped = damped.gather(2, order[:, None].expand(square))
+    # A factor from the last input to the first is one from the first to the last, turned around.
+    square, reverse = (groups, size, size), order.flip(1)
+    damped = damped.gather(1, reverse[:, :, None].expand(square))
+    damped = damped.gather(2, reverse[:, None].expand(square))
+    lower, failures = torch.linalg.cholesky_ex(damped)
     # Sums in float32 are not quite those of a moment; where that shows, damp more.
-    while not _has_factor(damped):
+    while bool(failures.any()):
         damped = damped + torch.diag_embed(damping)
         damping = 10 * damping
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
-    return factor
-
-
-def _has_factor(matrices: Tensor) -> bool:
-    factor, failures = torch.linalg.cholesky_ex(matrices)
-    if bool(failures.any()):
-        return False
-    _, failures = torch.linalg.cholesky_ex(torch.cholesky_inverse(factor))
-    return not bool(failures.any())
+        lower, failures = torch.linalg.cholesky_ex(damped)
+    return lower.flip(1, 2)

@@ -22,7 +22,7 @@ def total(rows):
 
 
 def reference(model, images, **scheme):
-    options = {"activation": MinMax(), "bias_correction": False, **scheme}
+    options = {"activation": MinMax(), "bias_correction": False, "gptq": False, **scheme}
     return repq_fx.quantize(
         model, images, scheme=Scheme(**options), backend="reference", progress=False
     )
