@@ -201,4 +201,5 @@ def _factor(moment: Tensor, order: Tensor) -> Tensor:
         damped = damped + torch.diag_embed(damping)
         damping = 10 * damping
         lower, failures = torch.linalg.cholesky_ex(damped)
-    return lower.flip(1, 2)
+    upper: Tensor = lower.flip(1, 2)
+    return upper
