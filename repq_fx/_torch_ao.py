@@ -17,6 +17,7 @@ from torch.ao.quantization.backend_config import BackendConfig as BackendConfig
 from torch.ao.quantization.backend_config import BackendPatternConfig as BackendPatternConfig
 from torch.ao.quantization.backend_config import DTypeConfig as DTypeConfig
 from torch.ao.quantization.backend_config import ObservationType as ObservationType
+from torch.ao.quantization.fx import utils as _fx_utils
 from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.observer import ObserverBase as ObserverBase
 from torch.ao.quantization.quantize_fx import (
@@ -38,12 +39,19 @@ _DEPRECATIONS = (
 
 
 @contextmanager
-def _without_deprecation_warnings() -> Iterator[None]:
+def _quietly() -> Iterator[None]:
+    """Without torch's warnings about itself, and without what it keeps of the model."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch.ao")
         for message in _DEPRECATIONS:
             warnings.filterwarnings("ignore", message=message)
-        yield
+        try:
+            yield
+        finally:
+            # A cache without bounds, which would hold every model and its calibration images.
+            clear = getattr(_fx_utils.assert_and_get_unique_device, "cache_clear", None)
+            if clear is not None:
+                clear()
 
 
 def prepare(
@@ -54,7 +62,7 @@ def prepare(
 ) -> GraphModule:
     """`torch.ao.quantization.quantize_fx.prepare_fx`, which inserts the observers."""
     custom = PrepareCustomConfig().set_non_traceable_module_names(_own_modules(model))
-    with _without_deprecation_warnings():
+    with _quietly():
         return prepare_fx(
             model,
             qconfig_mapping,
@@ -82,7 +90,7 @@ def convert_decomposed(prepared: GraphModule, backend_config: BackendConfig) -> 
     Unlike the `quint8` tensors of stock `convert_fx`, these ops keep the grid's own bounds, so
     activations below 8 bits are exact and the warning about them is not needed.
     """
-    with _without_deprecation_warnings():
+    with _quietly():
         warnings.filterwarnings("ignore", category=PrecisionWarning)
         return _convert_to_reference_decomposed_fx(prepared, backend_config=backend_config)
 
@@ -96,7 +104,7 @@ def quantize_with_torch_defaults(model: Module, batches: Iterable[torch.Tensor])
     """What torch does out of the box for x86, as a baseline to measure against."""
     batches = list(batches)
     mapping = get_default_qconfig_mapping("x86")
-    with _without_deprecation_warnings(), torch.no_grad():
+    with _quietly(), torch.no_grad():
         prepared = prepare_fx(model, mapping, (batches[0],))
         for batch in batches:
             prepared(batch)

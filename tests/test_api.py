@@ -1,6 +1,8 @@
 """The composed steps on a whole model, and what they refuse."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from repq_fx import CalibrationError, TraceError, analysis, api
 from repq_fx.models import fashion_repvgg
 from repq_fx.nn import RepVGGBlock
 from repq_fx.quant import ActivationObserver
+from repq_fx.quant.calibration import KEPT_INPUTS
 
 
 @pytest.fixture
@@ -58,6 +61,19 @@ def test_the_users_model_is_not_changed(model, images):
     assert str(model) == text
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("backend", ["reference", "x86"])
+def test_nothing_holds_what_was_prepared(backend, model, images):
+    example = images[:2]
+    prepared = api.prepare(repq_fx.reparameterize(model, example), example, repq_fx.Scheme())
+    repq_fx.calibrate(prepared, images, progress=False)
+    kept = weakref.ref(prepared.meta[KEPT_INPUTS][0])
+    converted = repq_fx.convert(prepared, backend)
+    del prepared
+    gc.collect()
+    assert kept() is None
+    assert converted(example).shape[0] == 2
 
 
 def test_order_and_size_of_batches_do_not_matter(model, images):
