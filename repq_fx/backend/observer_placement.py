@@ -3,7 +3,7 @@
 from torch.fx import GraphModule, Node
 
 from ..quant import ActivationObserver
-from .patterns import GATES, PRODUCTS, SUMS, Target
+from .patterns import SUMS
 from .sequential import weight_observer
 
 
@@ -12,21 +12,18 @@ def drop_needless_observers(prepared: GraphModule) -> None:
 
     Observers with ``layers_only`` stay in front of layers alone. Besides, the output of a layer
     that only a sum reads needs no grid: the other operand is added to it before anything is
-    rounded. Of two such layers it is the later one. Nor does a gate that only products read, a
-    factor in their requantization.
+    rounded. Of two such layers it is the later one.
     """
-    for node in list(prepared.graph.nodes):
+    nodes = list(prepared.graph.nodes)
+    for node in nodes:
         observer = _observer(prepared, node)
         if observer is not None and observer.layers_only:
             _bypass(node, [user for user in node.users if not _is_layer(prepared, user)])
-    nodes = list(prepared.graph.nodes)
     for node in nodes:
-        if _calls(prepared, node, SUMS):
+        if node.op in ("call_function", "call_method") and node.target in SUMS:
             summands = [n for n in node.all_input_nodes if _is_summand(prepared, n)]
             if summands:
                 _bypass(max(summands, key=nodes.index), [node])
-        elif _is_factor(prepared, node):
-            _bypass(node, list(node.users))
     prepared.delete_all_unused_submodules()
     prepared.recompile()
 
@@ -45,21 +42,6 @@ def _is_summand(prepared: GraphModule, node: Node) -> bool:
         return False
     layer = node.all_input_nodes[0]
     return len(layer.users) == 1 and _is_layer(prepared, layer)
-
-
-def _is_factor(prepared: GraphModule, node: Node) -> bool:
-    """Whether `node` observes a gate that only products read."""
-    return (
-        _observer(prepared, node) is not None
-        and _calls(prepared, node.all_input_nodes[0], GATES)
-        and all(_calls(prepared, user, PRODUCTS) for user in node.users)
-    )
-
-
-def _calls(prepared: GraphModule, node: Node, targets: tuple[Target, ...]) -> bool:
-    if node.op == "call_module":
-        return type(prepared.get_submodule(str(node.target))) in targets
-    return node.op in ("call_function", "call_method") and node.target in targets
 
 
 def _observer(prepared: GraphModule, node: Node) -> ActivationObserver | None:

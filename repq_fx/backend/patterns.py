@@ -10,12 +10,6 @@ from torch import nn
 
 Target = type[nn.Module] | Callable[..., Any] | str
 
-# Those of squeeze and excitation, or the half of a SiLU that is written out.
-GATES: tuple[Target, ...] = (
-    nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid",
-    nn.Hardsigmoid, F.hardsigmoid,
-)  # fmt: skip
-
 # Fused behind a convolution, linear layer or sum: nothing is quantized in between, and the observer
 # sits on the output of the activation function ("ReLU fusion" in the CFWS paper).
 ACTIVATION_FUNCTIONS: tuple[Target, ...] = (
@@ -26,20 +20,20 @@ ACTIVATION_FUNCTIONS: tuple[Target, ...] = (
     nn.SiLU, F.silu,
     nn.Hardswish, F.hardswish,
     nn.GELU, F.gelu,
-    *GATES,
 )  # fmt: skip
 
 SUMS: tuple[Target, ...] = (operator.add, operator.iadd, torch.add, "add", "add_")
-PRODUCTS: tuple[Target, ...] = (operator.mul, torch.mul, "mul")
 
 # Their output has a range of its own.
 REQUANTIZED_OPS: tuple[Target, ...] = (
     *SUMS,
     operator.sub, torch.sub, "sub",
-    *PRODUCTS,
+    operator.mul, torch.mul, "mul",
     nn.AvgPool2d, F.avg_pool2d,
     nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d,
     torch.mean, "mean",
+    nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid",
+    nn.Hardsigmoid, F.hardsigmoid,
     *ACTIVATION_FUNCTIONS,
 )  # fmt: skip
 

@@ -83,28 +83,6 @@ def test_float_elementwise_is_nearer(images):
     assert near > far
 
 
-class Gates(nn.Module):
-    """Squeeze and excitation, a SiLU in two steps, and a gate that a layer reads."""
-
-    def __init__(self):
-        super().__init__()
-        for name in ("body", "squeeze", "excite", "mask", "head"):
-            setattr(self, name, nn.Conv2d(4, 4, 1))
-        self.gate = nn.Sigmoid()
-
-    def forward(self, image):
-        body = self.body(image)
-        scaled = body * self.gate(self.excite(self.squeeze(body.mean((2, 3), keepdim=True)).relu()))
-        masked = self.mask(torch.sigmoid(scaled))
-        return self.head(masked * nn.functional.hardsigmoid(masked))
-
-
-def test_a_gate_is_a_factor(images):
-    tensors, reference = quantized_tensors(Gates().eval(), images)
-    assert tensors == ["image", "body", "mean", "relu", "mul", "sigmoid", "mask", "mul_1"]
-    assert torch.isfinite(reference(images)).all()
-
-
 class NamedAdd(nn.Module):
     """A convolution whose name is that of a sum."""
 
