@@ -24,4 +24,4 @@ def test_mobileone_keeps_its_accuracy():
         scores = analysis.predict(quantized, images.split(50), progress=False)
         correct[name] = 100 * float((scores.argmax(1) == data.labels).float().mean())
     assert correct["vanilla"] < 20
-    assert correct["ours"] > 81
+    assert correct["ours"] > 82
