@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import CalibrationError
 from .grid import Grid
 
 # Added to the diagonal, relative to its mean: the value of the GPTQ paper.
@@ -57,8 +58,13 @@ class InputMoment:
             exact_input: What arrives in the float network, of the same shape; `refit` needs it.
             centered: Take the mean of every entry out first, because a bias correction will absorb
                 what the errors shift on average.
+
+        Raises:
+            CalibrationError: The input holds NaN or infinity.
         """
         values, count, seen = _products(layer, input, input, centered=centered)
+        if not values.isfinite().all():
+            raise CalibrationError("the input of a layer holds NaN or infinite values.")
         cross = None
         if exact_input is not None:
             cross, _, _ = _products(layer, exact_input, input, centered=centered)
@@ -105,22 +111,32 @@ def _products(
     layer: nn.Conv2d | nn.Linear, left: Tensor, right: Tensor, *, centered: bool
 ) -> tuple[Tensor, int, Tensor]:
     """Mean of ``left right^T`` ``[groups, k, k]``, the number of positions, `InputMoment.seen`."""
-    products, sums, other_sums = torch.zeros(()), torch.zeros(()), torch.zeros(())
+    # A power of two, so exact: the float32 products neither overflow nor vanish.
+    unit = _power_of_two_above(torch.maximum(left.abs().max(), right.abs().max()))
+    products, left_sums, right_sums = torch.zeros(()), torch.zeros(()), torch.zeros(())
     count, seen = 0, torch.zeros((), dtype=torch.bool)
-    columns = _columns(layer, left)
     origin: tuple[Tensor | float, Tensor | float] | None = None if centered else (0.0, 0.0)
-    for entries, others in zip(columns, _columns(layer, right), strict=True):
-        seen = seen.to(others.device) | (others != 0).any(2)
+    columns = _columns(layer, left / unit)
+    for left_image, right_image in zip(columns, _columns(layer, right / unit), strict=True):
+        seen = seen.to(right.device) | (right_image != 0).any(2)
         if origin is None:
             # Near the mean, so that taking it out of float32 products cancels little.
-            origin = entries.mean(2, keepdim=True), others.mean(2, keepdim=True)
-        entries, others = entries - origin[0], others - origin[1]  # noqa: PLW2901
-        products = products + (entries @ others.mT).double()
-        sums = sums + entries.sum(2, keepdim=True, dtype=torch.float64)
-        other_sums = other_sums + others.sum(2, keepdim=True, dtype=torch.float64)
-        count += entries.shape[2]
+            origin = left_image.mean(2, keepdim=True), right_image.mean(2, keepdim=True)
+        left_entries, right_entries = left_image - origin[0], right_image - origin[1]
+        products = products + (left_entries @ right_entries.mT).double()
+        left_sums = left_sums + left_entries.sum(2, keepdim=True, dtype=torch.float64)
+        right_sums = right_sums + right_entries.sum(2, keepdim=True, dtype=torch.float64)
+        count += left_entries.shape[2]
     mean = products / count
-    return mean - sums @ other_sums.mT / count**2 if centered else mean, count, seen
+    if centered:
+        mean = mean - left_sums @ right_sums.mT / count**2
+    return mean * unit.double() ** 2, count, seen
+
+
+def _power_of_two_above(value: Tensor) -> Tensor:
+    """The least power of two above a float32 scalar, at most ``2**127``; 1 for zero."""
+    exponent = torch.frexp(value).exponent.clamp(-126, 127)
+    return torch.ldexp(torch.ones_like(value), torch.where(value > 0, exponent, 0))
 
 
 def _columns(layer: nn.Conv2d | nn.Linear, input: Tensor) -> Iterator[Tensor]:

@@ -232,3 +232,12 @@ def test_one_image_is_enough(count):
                           nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)).eval()  # fmt: skip
     images = torch.randn(count, 3, 8, 8)
     assert sqnr_db(model, images, repq_fx.Scheme()) > 15
+
+
+@pytest.mark.parametrize("factor", [1e30, 1e-30])
+def test_channels_of_any_magnitude_side_by_side(factor):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    images = torch.randn(16, 3, 8, 8)
+    images[:, 0] *= factor
+    quantized = repq_fx.quantize(model, images, backend="reference", progress=False)
+    assert torch.isfinite(quantized(images)).all()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from repq_fx import CoarseFine, MinMax, PerChannel, PerTensor
+from repq_fx import CalibrationError, CoarseFine, MinMax, PerChannel, PerTensor
 from repq_fx.quant.gptq import InputMoment, compensated_rounding
 from repq_fx.quant.grid import Grid
 
@@ -158,3 +158,22 @@ def test_inputs_that_never_vary_still_bound_the_range():
     data = torch.cat([torch.randn(64, 1), torch.ones(64, 1), torch.zeros(64, 1)], 1)
     moment = InputMoment.of(layer, data, centered=True)
     assert PerChannel(MinMax()).quantize(weight, 8, moment).scale.item() == pytest.approx(5 / 127)
+
+
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("exponent", [-100, 60, 115])
+def test_moments_have_no_unit(exponent, centered):
+    data = correlated((5, 3, 9, 9))
+    layer = nn.Conv2d(3, 4, 3)
+    moment = InputMoment.of(layer, data, centered=centered)
+    scaled = InputMoment.of(layer, data * 2.0**exponent, centered=centered)
+    assert torch.equal(scaled.values, moment.values * 4.0**exponent)
+    weights = [PerChannel().quantize(layer.weight, 4, each) for each in (moment, scaled)]
+    assert torch.equal(weights[0].values, weights[1].values)
+
+
+def test_an_infinite_input_is_refused():
+    data = correlated((5, 3, 9, 9))
+    data[0, 0, 0, 0] = torch.inf
+    with pytest.raises(CalibrationError, match="holds NaN or infinite"):
+        InputMoment.of(nn.Conv2d(3, 4, 3), data, centered=True)
