@@ -4,7 +4,7 @@ from torch.fx import GraphModule, Node
 
 from ..quant import ActivationObserver
 from .patterns import SUMS
-from .sequential import weight_observer
+from .sequential import is_quantized_layer
 
 
 def drop_needless_observers(prepared: GraphModule) -> None:
@@ -18,7 +18,7 @@ def drop_needless_observers(prepared: GraphModule) -> None:
     for node in nodes:
         observer = _observer(prepared, node)
         if observer is not None and observer.layers_only:
-            _bypass(node, [user for user in node.users if not _is_layer(prepared, user)])
+            _bypass(node, [user for user in node.users if not is_quantized_layer(prepared, user)])
     for node in nodes:
         if node.op in ("call_function", "call_method") and node.target in SUMS:
             summands = [n for n in node.all_input_nodes if _is_summand(prepared, n)]
@@ -41,16 +41,9 @@ def _is_summand(prepared: GraphModule, node: Node) -> bool:
     if _observer(prepared, node) is None or len(node.users) != 1:
         return False
     layer = node.all_input_nodes[0]
-    return len(layer.users) == 1 and _is_layer(prepared, layer)
+    return len(layer.users) == 1 and is_quantized_layer(prepared, layer)
 
 
 def _observer(prepared: GraphModule, node: Node) -> ActivationObserver | None:
     module = prepared.get_submodule(str(node.target)) if node.op == "call_module" else None
     return module if isinstance(module, ActivationObserver) else None
-
-
-def _is_layer(prepared: GraphModule, node: Node) -> bool:
-    return (
-        node.op == "call_module"
-        and weight_observer(prepared.get_submodule(str(node.target))) is not None
-    )

@@ -134,6 +134,13 @@ def weight_observer(module: nn.Module) -> WeightObserver | None:
     return observer if isinstance(observer, WeightObserver) else None
 
 
+def is_quantized_layer(prepared: GraphModule, node: Node) -> bool:
+    """Whether `node` calls a layer with a `weight_observer`."""
+    if node.op != "call_module":
+        return False
+    return weight_observer(prepared.get_submodule(str(node.target))) is not None
+
+
 def _quantize_layer(
     layer: nn.Conv2d | nn.Linear, observer: WeightObserver, input: _Pair, exact: Tensor
 ) -> None:
@@ -184,10 +191,6 @@ def _read_by_weighted_layers(prepared: GraphModule) -> set[Node]:
     """Nodes that a quantized layer depends on; the rest of the network stays in float."""
     read: set[Node] = set()
     for node in reversed(prepared.graph.nodes):
-        is_layer = (
-            node.op == "call_module"
-            and weight_observer(prepared.get_submodule(str(node.target))) is not None
-        )
-        if is_layer or node in read:
+        if node in read or is_quantized_layer(prepared, node):
             read.update(node.all_input_nodes)
     return read
