@@ -5,7 +5,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-slow lint format bench accuracy clean
+# The CPU kernels with the address and undefined-behaviour sanitizers of GCC, apart from the others.
+# Python itself is not built with them: the runtime is preloaded, and its leaks are not ours.
+SANITIZE := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
+	-fno-omit-frame-pointer -g1 -D_GLIBCXX_ASSERTIONS
+SANITIZER_RUNTIME = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libstdc++.so)
+
+.PHONY: demo test test-slow asan lint format bench accuracy clean
 
 # Rebuilt when the packaging or any kernel changes.
 $(INSTALLED): pyproject.toml setup.py $(wildcard csrc/*.cpp csrc/*/*)
@@ -24,6 +30,15 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+# Several minutes, most of them compiling. Two threads, so that the parallel loops are what runs.
+asan: $(INSTALLED)
+	CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" REPQ_FX_CUDA=0 $(BIN)/python setup.py --quiet \
+		build --build-base build/asan-objects --build-lib build/asan
+	cd build/asan && LD_PRELOAD="$(SANITIZER_RUNTIME)" ASAN_OPTIONS=detect_leaks=0 \
+		UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 PYTHONPATH=. \
+		$(abspath $(BIN))/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) \
+		$(CURDIR)/tests/ops
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

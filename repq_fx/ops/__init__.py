@@ -11,3 +11,5 @@ from .histogram import histogram as histogram
 from .histogram import histogram_reference as histogram_reference
 from .quantize import quantize as quantize
 from .quantize import quantize_reference as quantize_reference
+from .search_scale import search_scale as search_scale
+from .search_scale import search_scale_reference as search_scale_reference

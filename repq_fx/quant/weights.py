@@ -6,14 +6,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..ops import fake_quantize
+from ..ops import search_scale
 from ..reparam.coarse_fine import add_to_centre, centre_of
 from .gptq import InputMoment, compensated_rounding
 from .grid import SMALLEST_SCALE, Grid
 from .range_rules import MSE, LpLoss, MinMax
-
-# Joint shrink of the range in steps of one percent, as BRECQ searches it (80 candidates).
-_SHRINK_STEPS = 80
 
 
 @dataclass(frozen=True)
@@ -183,8 +180,8 @@ def _quantize_whole(
     importance = None if moment is None else moment.importance_of(weight)
     scale = granularity.scale_of(residual, grid, importance)
     if moment is None:
-        integers = torch.round(residual * (1.0 / _per_row(scale, weight)))
-        integers = integers.clamp(grid.quant_min, grid.quant_max)
+        integers = (residual * (1.0 / _per_row(scale, weight))).round_()
+        integers = integers.clamp_(grid.quant_min, grid.quant_max)
     else:
         integers = compensated_rounding(weight, scale, represented, grid, moment)
     return QuantizedWeight(integers.to(torch.int8 if bits <= 8 else torch.int16), scale, bits)
@@ -194,24 +191,13 @@ def _search_scale(
     rows: Tensor, grid: Grid, rule: MinMax | LpLoss, importance: Tensor | None
 ) -> Tensor:
     """The best scale of each row of ``[rows, n]``: float32 ``[rows]``."""
-    if importance is not None:  # What meets only zeros may be clipped.
-        rows = torch.where(importance > 0, rows, 0)
-    widest = (rows.abs().amax(1) / grid.quant_max).clamp_min(SMALLEST_SCALE)
+    # What meets only zeros may be clipped.
+    counted = rows if importance is None else torch.where(importance > 0, rows, 0)
+    widest = (counted.abs().amax(1) / grid.quant_max).clamp_min(SMALLEST_SCALE)
     if isinstance(rule, MinMax):
         return widest
-    best_scale = widest
-    best_loss = torch.full_like(widest, torch.inf)
-    zero_point = torch.zeros(len(rows), dtype=torch.int32, device=rows.device)
-    for step in range(_SHRINK_STEPS):
-        scale = widest * (1.0 - 0.01 * step)
-        rounded = fake_quantize(rows, scale, zero_point, grid.quant_min, grid.quant_max, axis=0)
-        # Summed in float64: at 16 bits neighbouring candidates differ in the seventh digit.
-        loss = (rounded - rows).abs().double().pow(rule.power)
-        loss = (loss if importance is None else loss * importance).sum(1)
-        better = loss < best_loss
-        best_scale = torch.where(better, scale, best_scale)
-        best_loss = torch.where(better, loss, best_loss)
-    return best_scale.clamp_min(SMALLEST_SCALE)
+    best = search_scale(rows, widest, grid.quant_min, grid.quant_max, rule.power, importance)
+    return best.clamp_min(SMALLEST_SCALE)
 
 
 def _per_row(scale: Tensor, weight: Tensor) -> Tensor:
