@@ -14,14 +14,14 @@
 #include "cpu/simd_clones.h"
 #include "cpu/vector_math.h"
 
-// For powers 1 and 2 and for the cosine, the arithmetic is that of repq_fx/ops/range_integrals.py step
-// by step: each scale has a lane of its own, which adds the edges in their order.
+// For powers 1 and 2 and for the cosine, the arithmetic is that of repq_fx/ops/range_integrals.py
+// step by step: each scale has a lane of its own, which adds the edges in their order.
 
 namespace repq_fx {
 namespace {
 
 constexpr int lanes = 16;
-constexpr int64_t grain_size = 1 << 18;  // Edges times scales that pay for waking a thread.
+constexpr int64_t grain_size = 1 << 17;  // Edges times scales that pay for waking a thread.
 // Those of repq_fx/ops/range_integrals.py.
 constexpr int64_t direct_ends = 1024;
 constexpr int64_t lattice = 256;
@@ -83,7 +83,7 @@ struct End {
 
 // Each measure of error has integrals of functions of x over the data. On an endless grid with a
 // scale of 1, and with x = `steps + offset`, `add` adds `density` times the integrals from 0 to x;
-// those of a side lie `lanes` apart. `unit` takes them to another scale, and `tail` is what the
+// those of a side lie `lanes` apart. `units` takes them to another scale, and `tail` is what the
 // data beyond the end of a grid adds.
 
 struct AbsoluteError {
@@ -93,7 +93,7 @@ struct AbsoluteError {
                                   double* result) const {
     result[0] = sums[0] + density * (offset * std::fabs(offset) + steps * 0.5);
   }
-  double unit(double scale) const { return scale * scale / 2.0; }
+  std::array<double, 1> units(double scale) const { return {scale * scale / 2.0}; }
   std::array<double, 1> tail(const Side&, const End& end, double) const { return {end.first}; }
 };
 
@@ -104,24 +104,26 @@ struct SquaredError {
                                   double* result) const {
     result[0] = sums[0] + density * (offset * offset * offset + steps * 0.25);
   }
-  double unit(double scale) const { return scale * scale * scale / 3.0; }
+  std::array<double, 1> units(double scale) const { return {scale * scale * scale / 3.0}; }
   std::array<double, 1> tail(const Side&, const End& end, double) const { return {end.second}; }
 };
 
-// The products of x and what it is quantized to, and the squares of that.
+// With y what x is quantized to, (x - y) y and y y.
 struct CosineError {
   static constexpr int integrals = 2;
 
   [[gnu::always_inline]] void add(double density, double steps, double offset, const double* sums,
                                   double* result) const {
     const double squares = steps * (steps * (offset + steps * (1.0 / 3.0)) + 1.0 / 6.0);
-    const double products = squares + steps * (offset * offset * 0.5 - 0.125);
-    result[0] = sums[0] + density * products;
+    result[0] = sums[0] + density * (steps * (offset * offset - 0.25));
     result[lanes] = sums[lanes] + density * squares;
   }
-  double unit(double scale) const { return scale * scale * scale; }
+  std::array<double, 2> units(double scale) const {
+    const double cube = scale * scale * scale;
+    return {cube / 2.0, cube};
+  }
   std::array<double, 2> tail(const Side&, const End& end, double position) const {
-    return {position * (end.first + position * end.mass), position * position * end.mass};
+    return {position * end.first, position * position * end.mass};
   }
 };
 
@@ -200,7 +202,9 @@ struct PowerError {
     const double partial = fast_pow(std::fabs(offset), power + 1.0);
     result[0] = sums[0] + density * ((offset < 0.0 ? -partial : partial) + steps * step);
   }
-  double unit(double scale) const { return std::pow(scale, power + 1.0) / (power + 1.0); }
+  std::array<double, 1> units(double scale) const {
+    return {std::pow(scale, power + 1.0) / (power + 1.0)};
+  }
   std::array<double, 1> tail(const Side& side, const End&, double position) const {
     const double end = std::min(position, static_cast<double>(side.bins));
     return {tails ? (*tails)(end) : power_tail(side, end, power).value};
@@ -275,12 +279,14 @@ template <class Error>
 void add_side(const Side& side, const Candidates& candidates, const Error& error, double* results) {
   const int64_t columns = candidates.zero_points_per_scale;
   const int64_t blocks = (candidates.size + lanes - 1) / lanes;
-  const int64_t grain =
-      std::max<int64_t>(1, grain_size / (lanes * (std::ssize(side.edges) + columns)));
-  at::parallel_for(0, blocks, grain, [&](int64_t begin, int64_t end) {
+  const int64_t work = blocks * lanes * (std::ssize(side.edges) + columns);
+  // Large scales take more edges and mostly come first: threads take turns.
+  const int64_t threads =
+      std::max<int64_t>(1, std::min<int64_t>({work / grain_size, at::get_num_threads(), blocks}));
+  const auto add_blocks = [&](int64_t thread) {
     constexpr int row = Error::integrals * lanes;
     std::vector<double> sums((side.edges.size() + 1) * row);
-    for (int64_t block = begin; block < end; ++block) {
+    for (int64_t block = thread; block < blocks; block += threads) {
       const int64_t start = block * lanes, stop = std::min(start + lanes, candidates.size);
       double inverse_scales[lanes] = {}, furthest = 0.0;
       for (int64_t i = start; i < stop; ++i) {
@@ -292,7 +298,8 @@ void add_side(const Side& side, const Candidates& candidates, const Error& error
       const int64_t edges = End(side, furthest).edges;
       sum_edges(side.edges.data(), side.falls.data(), edges, inverse_scales, error, sums.data());
       for (int64_t i = start; i < stop; ++i) {
-        const double scale = candidates.scales[i], unit = error.unit(scale);
+        const double scale = candidates.scales[i];
+        const auto units = error.units(scale);
         for (int64_t j = 0; j < columns; ++j) {
           const double reach = candidates.reach(i, j), position = scale * reach;
           const End end(side, position);
@@ -300,11 +307,14 @@ void add_side(const Side& side, const Candidates& candidates, const Error& error
           error.add(end.density, reach, 0.0, &sums[end.edges * row + (i - start)], sum);
           const auto tail = error.tail(side, end, position);
           for (int n = 0; n < Error::integrals; ++n) {
-            results[(n * candidates.size + i) * columns + j] += sum[n * lanes] * unit + tail[n];
+            results[(n * candidates.size + i) * columns + j] += sum[n * lanes] * units[n] + tail[n];
           }
         }
       }
     }
+  };
+  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t thread = begin; thread < end; ++thread) add_blocks(thread);
   });
 }
 
@@ -398,9 +408,9 @@ at::Tensor range_losses_cpu(const at::Tensor& counts, const at::Tensor& scales,
   const at::Tensor losses = at::empty(zero_points.sizes(), values.options());
   auto* result = losses.mutable_data_ptr<double>();
   for (int64_t i = 0; i < losses.numel(); ++i) {
-    const double product = results[i], squares = results[losses.numel() + i];
+    const double squares = results[losses.numel() + i], products = results[i] + squares;
     const bool defined = squares > 0.0 && energy > 0.0;
-    result[i] = 1.0 - (defined ? product / std::sqrt(energy * squares) : 0.0);
+    result[i] = 1.0 - (defined ? products / std::sqrt(energy * squares) : 0.0);
   }
   return losses;
 }

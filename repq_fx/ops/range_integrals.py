@@ -72,7 +72,7 @@ def integrals_of_side(side: Side, scales: Tensor, reaches: Tensor, power: float 
         inner = _inside(side.edges[:reached] * (1.0 / scale), power).mul_(side.falls[:reached])
         sums = pad(inner.cumsum(-1), (1, 0)).gather(-1, last.expand(len(inner), *last.shape))
         sums += side.counts[bins] * _inside(reach.double(), power)
-        parts.append(sums * _unit(scale, power) + tail(position))
+        parts.append(sums * _units(scale, power) + tail(position))
     return torch.cat(parts, dim=1)
 
 
@@ -80,9 +80,9 @@ def _inside(position: Tensor, power: float | None) -> Tensor:
     """Integrals from 0 to `position` on an endless grid of scale 1: ``[integrals, ...]``."""
     steps = torch.round(position)
     offset = position - steps
-    if power is None:  # The products of x and y, and the squares of y.
+    if power is None:  # Of (x - y) y and of y y, where y is what x is quantized to.
         squares = steps * (steps * (offset + steps * (1.0 / 3.0)) + 1.0 / 6.0)
-        return torch.stack((squares + steps * (offset * offset * 0.5 - 0.125), squares))
+        return torch.stack((steps * (offset * offset - 0.25), squares))
     if power == 1.0:
         partial = offset * offset.abs()
     elif power == 2.0:
@@ -93,13 +93,16 @@ def _inside(position: Tensor, power: float | None) -> Tensor:
     return (partial + steps * step)[None]
 
 
-def _unit(scale: Tensor, power: float | None) -> Tensor:
-    """What the integrals inside are multiplied by."""
-    if power is None or power == 2.0:
-        return scale * scale * scale / (1.0 if power is None else 3.0)
+def _units(scale: Tensor, power: float | None) -> Tensor:
+    """What the integrals inside are multiplied by: ``[integrals, *shape of scale]``."""
+    if power is None:
+        cube = scale * scale * scale
+        return torch.stack((cube / 2.0, cube))
     if power == 1.0:
-        return scale * scale / 2.0
-    return scale.pow(power + 1.0) / (power + 1.0)
+        return (scale * scale / 2.0)[None]
+    if power == 2.0:
+        return (scale * scale * scale / 3.0)[None]
+    return (scale.pow(power + 1.0) / (power + 1.0))[None]
 
 
 def _tail_of(side: Side, power: float | None, ends: int) -> Callable[[Tensor], Tensor]:
@@ -146,7 +149,7 @@ def _moments_beyond(side: Side, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _cosine_tails(side: Side, end: Tensor) -> Tensor:
     """Beyond the end of the grid, y is constant."""
     mass, first, _ = _moments_beyond(side, end)
-    return torch.stack((end * (first + end * mass), end * end * mass))
+    return torch.stack((end * first, end * end * mass))
 
 
 def _tails_and_slopes(side: Side, ends: Tensor, power: float) -> tuple[Tensor, Tensor]:
