@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <optional>
 #include <tuple>
-#include <utility>
 #include <vector>
 
 #include "cpu/simd_clones.h"

@@ -52,7 +52,7 @@ def kl_divergences(
     Example:
         >>> counts = torch.tensor([5, 3, 0, 1])
         >>> kl_divergences(counts, 2, torch.tensor([2, 4]), divergence="mask")
-        tensor([0.0131, 0.0541], dtype=torch.float64)
+        tensor([0.0101, 0.0281], dtype=torch.float64)
 
     Args:
         counts: ``[n]``, on the CPU, not negative; the last is not 0. Whole numbers below ``2**53``

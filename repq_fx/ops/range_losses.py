@@ -50,7 +50,7 @@ def range_losses(
         >>> scales = torch.tensor([1.0, 0.5], dtype=torch.float64)
         >>> range_losses(counts, scales, torch.zeros(2, 1, dtype=torch.int64), 0, 3, power=1.0)
         tensor([[3.0000],
-                [2.0000]], dtype=torch.float64)
+                [1.7500]], dtype=torch.float64)
 
     Args:
         counts: ``[2 * bins]``, on the CPU, not negative: equal bins, with zero between the middle
