@@ -9,7 +9,11 @@ from .fake_quantize import fake_quantize as fake_quantize
 from .fake_quantize import fake_quantize_reference as fake_quantize_reference
 from .histogram import histogram as histogram
 from .histogram import histogram_reference as histogram_reference
+from .kl_divergences import kl_divergences as kl_divergences
+from .kl_divergences import kl_divergences_reference as kl_divergences_reference
 from .quantize import quantize as quantize
 from .quantize import quantize_reference as quantize_reference
+from .range_losses import range_losses as range_losses
+from .range_losses import range_losses_reference as range_losses_reference
 from .search_scale import search_scale as search_scale
 from .search_scale import search_scale_reference as search_scale_reference

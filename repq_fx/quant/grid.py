@@ -3,6 +3,9 @@
 import ctypes
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 # Keeps a scale, its reciprocal and the product of two scales normal float32 numbers, also for the
 # dead channels of real checkpoints (weights near 1e-24 in MobileOne-S0).
 SMALLEST_SCALE = 2.0**-60
@@ -65,6 +68,37 @@ def affine_parameters(
     scale = _as_float32((highest / 2 - lowest / 2) * 2 / (grid.quant_max - grid.quant_min))
     zero_point = grid.quant_min + round(-lowest / scale)
     return AffineParameters(scale, min(max(zero_point, grid.quant_min), grid.quant_max))
+
+
+def affine_parameters_of_each(
+    lowest: Tensor, highest: Tensor, grid: Grid, *, symmetric: bool
+) -> tuple[Tensor, Tensor]:
+    """Scales and zero points of many ranges: those of `affine_parameters`, bit for bit.
+
+    Args:
+        lowest: float64 ``[n]``.
+        highest: float64 ``[n]``, nowhere below `lowest`.
+        grid: The integers to quantize to.
+        symmetric: See `affine_parameters`.
+
+    Returns:
+        float64 and int64, ``[n]``.
+    """
+    lowest, highest = lowest.clamp(max=0.0), highest.clamp(min=0.0)
+    scale = (highest / 2 - lowest / 2) * 2 / (grid.quant_max - grid.quant_min)
+    scale = scale.clamp(min=SMALLEST_SCALE).float().double()
+    zero_point = grid.quant_min + torch.round(-lowest / scale).long()
+    zero_point.clamp_(grid.quant_min, grid.quant_max)
+    if symmetric:
+        two_sided, middle = (
+            (lowest < 0.0) & (highest > 0.0),
+            (grid.quant_min + grid.quant_max + 1) // 2,
+        )
+        largest = torch.maximum(-lowest, highest) / (grid.quant_max - middle)
+        largest = largest.clamp(min=SMALLEST_SCALE).float().double()
+        scale = torch.where(two_sided, largest, scale)
+        zero_point = torch.where(two_sided, middle, zero_point)
+    return torch.where(lowest == highest, 1.0, scale), zero_point
 
 
 def _as_float32(scale: float) -> float:

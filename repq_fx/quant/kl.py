@@ -6,14 +6,16 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ..ops.kl_divergences import Divergence, Expansion, Remainder, kl_divergences
 from .grid import Grid
 from .histogram import TensorHistogram
-from .kl_divergence import Divergence, Expansion, Remainder, kl_divergences
 
 ZeroBin = Literal["copy", "keep", "drop"]
 Tie = Literal["last", "first"]
 Edge = Literal["lower", "middle", "upper"]
 
+# Divergences that are equal but for rounding.
+_TIE = 1e-12
 _EDGE_OFFSETS = {"lower": 0.0, "middle": 0.5, "upper": 1.0}
 
 
@@ -41,7 +43,7 @@ class KL:
         first: Smallest number of bins to keep; a float is a share of the bins up to the largest
             magnitude; None is one bin for each level.
         stride: Step from one number of bins to the next.
-        tie: Which of equal minima wins; ``"last"`` is the widest range.
+        tie: Which of equal minima (within 1e-12) wins; ``"last"`` is the widest range.
         edge: Which point of the first bin that is left out becomes the threshold.
         bins: Merge bins pairwise until at most so many hold the data; None keeps all.
         expand: Average over the ``"filled"`` bins of a level or over ``"all"`` of them.
@@ -150,7 +152,7 @@ class KL:
         kept = torch.arange(first, len(occupied) + 1, self.stride)
         divergences = kl_divergences(occupied, levels, kept, divergence=self.divergence,
                                      expand=self.expand, remainder=self.remainder)  # fmt: skip
-        smallest = (divergences == divergences.min()).nonzero().flatten()
+        smallest = (divergences <= divergences.min() + _TIE).nonzero().flatten()
         best = int(smallest[-1 if self.tie == "last" else 0])
         if divergences[best].isinf():
             return float("inf")

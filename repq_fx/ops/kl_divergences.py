@@ -1,11 +1,6 @@
-"""Divergence of a quantized histogram from itself, for every number of bins kept.
+"""Divergence of a quantized histogram from itself, for every number of bins kept."""
 
-Keeping the first i of n bins, P is those bins with everything beyond them added to the last, and Q
-is the bins without that addition, averaged within each quantization level. Bins are counted from
-the one at zero; all counts are float64.
-"""
-
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,10 +10,17 @@ Divergence = Literal["reject", "mask", "smooth", "cfws"]
 Expansion = Literal["filled", "all"]
 Remainder = Literal["spread", "last"]
 
+NAME = "repq_fx::kl_divergences"
+LARGEST = 2**24  # Bins and levels, so that their products are exact.
 # What MXNet and ONNX Runtime put in place of an empty bin.
 SMOOTHING = 1e-4
-# Candidates that are smoothed together: with 4,096 bins their matrices take a few megabytes.
+# Candidates that the reference smooths together: 4,096 bins of each take a few megabytes.
 _BLOCK = 64
+
+torch.library.define(
+    NAME,
+    "(Tensor counts, Tensor kept, int levels, str divergence, str expand, str remainder) -> Tensor",
+)
 
 
 def kl_divergences(
@@ -32,22 +34,61 @@ def kl_divergences(
 ) -> Tensor:
     """Divergence of keeping the first ``i`` bins, for every ``i`` in `kept`.
 
+    Of n bins, counted from the one at zero, P is the first i with everything beyond them added to
+    the last, and Q is the first i without that addition, averaged within each quantization level.
+    The options are those of `quant.KL`, which says where they come from.
+
     With prefix sums of the counts c, of ``c ln c`` and of the bins that are not empty, each
     candidate costs one term per level instead of one per bin:
-    ``sum p ln p - sum p ln q``, where q is constant over the bins of a level. Smoothing changes
-    every bin of every candidate, so it costs one term per bin.
+    ``sum p ln p - sum p ln q``, where q is constant over the bins of a level. Smoothing takes the
+    same t from every bin that is not empty: ``sum (c - t) ln (c - t)`` is a Taylor series in t of
+    prefix sums.
+
+    The compiled kernel has a logarithm of its own, which vectorizes, and sums the levels in another
+    order than the reference: the two differ by up to 1e-13 of ``ln(sum of counts)``. Any number of
+    threads gives the same bits. There is no CUDA kernel: a histogram has a few thousand numbers,
+    and rules read it on the CPU.
+
+    Example:
+        >>> counts = torch.tensor([5, 3, 0, 1])
+        >>> kl_divergences(counts, 2, torch.tensor([2, 4]), divergence="mask")
+        tensor([0.0101, 0.0281], dtype=torch.float64)
 
     Args:
-        counts: ``[n]`` with a last entry that is not 0.
-        levels: Number of quantization levels.
+        counts: ``[n]``, on the CPU, not negative; the last is not 0. Whole numbers below ``2**53``
+            in float64 or an integer type are summed exactly.
+        levels: Number of quantization levels, up to ``2**24``.
         kept: int64 ``[k]``, from 1 to n.
-        divergence: See `KL`.
-        expand: See `KL`.
-        remainder: See `KL`.
+        divergence: ``"reject"``, ``"mask"``, ``"smooth"`` or ``"cfws"``.
+        expand: Average over the ``"filled"`` bins of a level or over ``"all"`` of them.
+        remainder: ``"spread"`` the bins over the levels, or give the ``"last"`` one all left over.
 
     Returns:
-        float64 ``[k]``; ``inf`` for candidates that must not be chosen.
+        float64 ``[k]``, in nats; ``inf`` for candidates that must not be chosen.
+
+    Raises:
+        TypeError: `kept` is not int64.
+        ValueError: A tensor has another number of dimensions or is not on the CPU, a number is out
+            of range, or an option is none of its choices.
     """
+    divergences: Tensor = torch.ops.repq_fx.kl_divergences(
+        counts.double(), kept, levels, divergence, expand, remainder
+    )
+    return divergences
+
+
+def kl_divergences_reference(
+    counts: Tensor,
+    kept: Tensor,
+    levels: int,
+    divergence: Divergence,
+    expand: Expansion,
+    remainder: Remainder,
+) -> Tensor:
+    """What every kernel of `kl_divergences` computes, in plain PyTorch."""
+    _check(counts, kept, levels, divergence, expand, remainder)
+    for number in kept[(kept < 1) | (kept > len(counts))].tolist():
+        raise ValueError(f"kl_divergences: expected kept from 1 to {len(counts)}, got {number}")
     if divergence == "smooth":
         blocks = [
             _smoothed(counts, levels, block, expand, remainder) for block in kept.split(_BLOCK)
@@ -99,7 +140,7 @@ def _smoothed(
     counts: Tensor, levels: int, kept: Tensor, expand: Expansion, remainder: Remainder
 ) -> Tensor:
     """Divergences of P and Q after both are smoothed, from their values in every bin."""
-    bins = torch.arange(int(kept.max()))
+    bins = torch.arange(int(kept.max()) if len(kept) else 0)
     inside = bins < kept[:, None]
     starts = _level_starts(kept, levels, remainder)
     level = torch.where(inside, _level_of(bins, kept[:, None], levels, remainder), 0)
@@ -133,3 +174,44 @@ def _smooth(rows: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
 
 def _prefix_sums(values: Tensor) -> Tensor:
     return pad(values.cumsum(0), (1, 0))
+
+
+def _check(
+    counts: Tensor, kept: Tensor, levels: int, divergence: str, expand: str, remainder: str
+) -> None:
+    """Reject what the compiled kernel rejects, in the words of csrc/cpu/kl_divergences.cpp."""
+    for name, tensor, dtype in (("counts", counts, torch.float64), ("kept", kept, torch.int64)):
+        if tensor.dtype != dtype:
+            expected, got = (str(each).removeprefix("torch.") for each in (dtype, tensor.dtype))
+            raise TypeError(f"kl_divergences: expected {expected} {name}, got {got}")
+        if tensor.device.type not in ("cpu", "meta"):
+            raise ValueError(f"kl_divergences: expected {name} on cpu, got {tensor.device}")
+        if tensor.dim() != 1:
+            raise ValueError(
+                f"kl_divergences: expected {name} of one dimension, got shape {list(tensor.shape)}"
+            )
+    for name, number in (("bins", len(counts)), ("levels", levels)):
+        if not 1 <= number <= LARGEST:
+            raise ValueError(f"kl_divergences: expected {name} from 1 to {LARGEST}, got {number}")
+    options = (
+        ("divergence", divergence, Divergence),
+        ("expand", expand, Expansion),
+        ("remainder", remainder, Remainder),
+    )
+    for name, value, choices in options:
+        if value not in get_args(choices):
+            expected = ", ".join(get_args(choices))
+            raise ValueError(
+                f"kl_divergences: expected {name} to be one of {expected}, got {value}"
+            )
+
+
+def _fake(
+    counts: Tensor, kept: Tensor, levels: int, divergence: str, expand: str, remainder: str
+) -> Tensor:
+    _check(counts, kept, levels, divergence, expand, remainder)
+    return torch.empty_like(kept, dtype=torch.float64)
+
+
+torch.library.impl(NAME, "CompositeExplicitAutograd", kl_divergences_reference)
+torch.library.register_fake(NAME, _fake)
