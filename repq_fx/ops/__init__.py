@@ -11,3 +11,6 @@ from .histogram import histogram as histogram
 from .histogram import histogram_reference as histogram_reference
 from .quantize import quantize as quantize
 from .quantize import quantize_reference as quantize_reference
+from .update_histogram import merge_bins as merge_bins
+from .update_histogram import update_histogram as update_histogram
+from .update_histogram import update_histogram_reference as update_histogram_reference
