@@ -52,11 +52,16 @@ struct BlockRange {
 };
 
 struct BlockBins {
-  float lowest;
-  float highest;
-  int zeros;
   bool fit;   // Whether every value is finite and inside the span; if not, there are no slots.
   int slots;  // How many values have one; the others are zero.
+  int zeros;
+};
+
+// The range of all blocks so far that fit, in parts: joining them for each block would take longer
+// than finding them.
+struct LaneRange {
+  std::array<float, vector_size> lowest;
+  std::array<float, vector_size> highest;
 };
 
 inline void count_slots(Slots waiting, Counters counters) {
@@ -99,10 +104,6 @@ static BlockRange block_range(const float* values, int size) {
   return range;
 }
 
-inline bool fits(float lowest, float highest, float span) {
-  return -lowest < span && highest < span;
-}
-
 namespace portable {
 
 REPQ_FX_SIMD_CLONES
@@ -117,17 +118,16 @@ static void find_slots(const float* values, int size, float inverse_width, int32
   }
 }
 
-inline BlockBins find_and_count(const float* values, int size, BlockScale scale, int32_t* slots,
-                                Slots waiting, Counters counters) {
+inline BlockBins find_and_count(const float* values, int size, BlockScale scale, LaneRange& ranges,
+                                int32_t* slots, Slots waiting, Counters counters) {
   count_slots(waiting, counters);
   const BlockRange range = block_range(values, size);
-  BlockBins found{range.lowest, range.highest, range.zeros, false, 0};
-  found.fit = range.non_finite == 0 && fits(range.lowest, range.highest, scale.span);
-  if (found.fit) {
-    find_slots(values, size, scale.inverse_width, slots);
-    found.slots = size;
-  }
-  return found;
+  const bool inside = -range.lowest < scale.span && range.highest < scale.span;
+  if (range.non_finite > 0 || !inside) return {};
+  find_slots(values, size, scale.inverse_width, slots);
+  ranges.lowest[0] = std::min(ranges.lowest[0], range.lowest);
+  ranges.highest[0] = std::max(ranges.highest[0], range.highest);
+  return {true, size, range.zeros};
 }
 
 }  // namespace portable
@@ -144,13 +144,16 @@ constexpr __mmask16 full_mask = 0xFFFF;
 // (https://gcc.gnu.org/PR105593).
 struct Finder {
   __m512 inverse_width;
-  __m512 lowest = _mm512_set1_ps(std::numeric_limits<float>::infinity());
-  __m512 highest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  __m512 lowest;
+  __m512 highest;
   __m512 finite = _mm512_setzero_ps();  // NaN after a value that is not finite.
   int32_t* end;                         // Of the slots found.
 
-  REPQ_FX_TARGET REPQ_FX_INLINE Finder(float inverse_width, int32_t* slots)
-      : inverse_width(_mm512_set1_ps(inverse_width)), end(slots) {}
+  REPQ_FX_TARGET REPQ_FX_INLINE Finder(float inverse_width, const LaneRange& range, int32_t* slots)
+      : inverse_width(_mm512_set1_ps(inverse_width)),
+        lowest(_mm512_loadu_ps(range.lowest.data())),
+        highest(_mm512_loadu_ps(range.highest.data())),
+        end(slots) {}
 
   // Half of the values after a ReLU are zero: those outside `valid` and zeros get no slot.
   REPQ_FX_TARGET REPQ_FX_INLINE void add(__m512 x, __mmask16 valid) {
@@ -172,9 +175,10 @@ struct Finder {
 // parts of the processor.
 template <int pace>
 REPQ_FX_TARGET BlockBins find_and_count(const float* values, int size, BlockScale scale,
-                                        int32_t* slots, Slots waiting, Counters counters) {
+                                        LaneRange& ranges, int32_t* slots, Slots waiting,
+                                        Counters counters) {
   constexpr int prefetch_distance = 1024;  // In values; the processor's own falls behind.
-  Finder finder(scale.inverse_width, slots);
+  Finder finder(scale.inverse_width, ranges, slots);
   uint32_t* const lanes[counter_lanes] = {counters.zero, counters.zero + counters.stride};
   int i = 0;
   for (; i + vector_size <= size; i += vector_size) {
@@ -192,24 +196,23 @@ REPQ_FX_TARGET BlockBins find_and_count(const float* values, int size, BlockScal
   }
   count_slots(waiting, counters);
 
-  float lowest[vector_size], highest[vector_size];
-  _mm512_storeu_ps(lowest, finder.lowest);
-  _mm512_storeu_ps(highest, finder.highest);
-  BlockBins found{*std::min_element(lowest, lowest + vector_size),
-                  *std::max_element(highest, highest + vector_size), 0, false, 0};
-  found.fit = _mm512_cmp_ps_mask(finder.finite, finder.finite, _CMP_UNORD_Q) == 0 &&
-              fits(found.lowest, found.highest, scale.span);
-  if (found.fit) {
-    found.slots = static_cast<int>(finder.end - slots);
-    found.zeros = size - found.slots;
-  }
-  return found;
+  const __m512 span = _mm512_set1_ps(scale.span);
+  const __mmask16 outside =
+      _mm512_cmp_ps_mask(finder.highest, span, _CMP_GE_OQ) |
+      _mm512_cmp_ps_mask(finder.lowest, _mm512_set1_ps(-scale.span), _CMP_LE_OQ) |
+      _mm512_cmp_ps_mask(finder.finite, finder.finite, _CMP_UNORD_Q);
+  if (outside != 0) return {};
+  _mm512_storeu_ps(ranges.lowest.data(), finder.lowest);
+  _mm512_storeu_ps(ranges.highest.data(), finder.highest);
+  const int found = static_cast<int>(finder.end - slots);
+  return {true, found, size - found};
 }
 
 }  // namespace avx512
 #endif
 
-using FindAndCount = BlockBins (*)(const float*, int, BlockScale, int32_t*, Slots, Counters);
+using FindAndCount = BlockBins (*)(const float*, int, BlockScale, LaneRange&, int32_t*, Slots,
+                                   Counters);
 
 // One for each pace, which must not count more slots than wait.
 constexpr int paces = vector_size + 1;
@@ -233,13 +236,13 @@ inline std::array<FindAndCount, paces> best_finders() {
 }
 
 // Writes the slots of at most `block_size` values to `slots`, which has room for `slot_capacity`,
-// and counts those that wait.
-inline BlockBins find_and_count(const float* values, int size, BlockScale scale, int32_t* slots,
-                                Slots waiting, Counters counters) {
+// widens `ranges`, and counts the slots that wait.
+inline BlockBins find_and_count(const float* values, int size, BlockScale scale, LaneRange& ranges,
+                                int32_t* slots, Slots waiting, Counters counters) {
   static const std::array<FindAndCount, paces> finders = best_finders();
-  const int vectors = std::max(size / vector_size, 1);
-  const int pace = size < vector_size ? 0 : std::min(waiting.size / vectors, vector_size);
-  return finders[pace](values, size, scale, slots, waiting, counters);
+  const int vectors = size / vector_size;
+  const int pace = vectors == 0 ? 0 : std::min(waiting.size / vectors, vector_size);
+  return finders[pace](values, size, scale, ranges, slots, waiting, counters);
 }
 
 }  // namespace repq_fx

@@ -58,7 +58,11 @@ class RowCounter {
         counts_(counts),
         counters_(counter_lanes * lane_stride()),
         slots_(2 * slot_capacity),
-        summary_{bins.exponent} {}
+        scale_{bins.inverse_width(), bins.span()},
+        summary_{bins.exponent} {
+    ranges_.lowest.fill(summary_.lowest);
+    ranges_.highest.fill(summary_.highest);
+  }
 
   // Counts at most `block_size` values.
   void add(const float* values, int size) {
@@ -72,7 +76,7 @@ class RowCounter {
       widen(exponent_for(std::max(-range.lowest, range.highest), side_));
       found = find(values, size);
     }
-    summary_.include({summary_.exponent, found.lowest, found.highest, found.zeros, 0});
+    summary_.zeros += found.zeros;
     counts_[side_] += size - found.slots;
     waiting_ = found.slots;
     filling_ ^= 1;
@@ -95,10 +99,9 @@ class RowCounter {
 
   // Finds the bins of a block, and counts the block before it meanwhile.
   BlockBins find(const float* values, int size) {
-    const PowerOfTwoBins bins{side_, summary_.exponent};
     const BlockBins found =
-        find_and_count(values, size, {bins.inverse_width(), bins.span()},
-                       slots_.data() + filling_ * slot_capacity, waiting(), counters());
+        find_and_count(values, size, scale_, ranges_, slots_.data() + filling_ * slot_capacity,
+                       waiting(), counters());
     waiting_ = 0;
     return found;
   }
@@ -107,12 +110,18 @@ class RowCounter {
     flush();
     merge_bins(counts_, side_, exponent - summary_.exponent);
     summary_.exponent = exponent;
+    const PowerOfTwoBins bins{side_, exponent};
+    scale_ = {bins.inverse_width(), bins.span()};
   }
 
   // Empties the 32-bit counters.
   void flush() {
     count_slots(waiting(), counters());
     waiting_ = 0;
+    for (int i = 0; i < vector_size; ++i) {
+      summary_.lowest = std::min(summary_.lowest, ranges_.lowest[i]);
+      summary_.highest = std::max(summary_.highest, ranges_.highest[i]);
+    }
     const auto [first, last] = summary_.bins(side_);
     for (int lane = 0; lane < counter_lanes; ++lane) {
       uint32_t* const counters = counters_.data() + lane * lane_stride();
@@ -125,6 +134,8 @@ class RowCounter {
   int64_t* counts_;
   std::vector<uint32_t> counters_;
   std::vector<int32_t> slots_;  // Of the block being found, and of the one that waits.
+  BlockScale scale_;
+  LaneRange ranges_;
   int filling_ = 0;
   int waiting_ = 0;
   // Values after which a 32-bit counter could overflow.
