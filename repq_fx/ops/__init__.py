@@ -17,3 +17,6 @@ from .range_losses import range_losses as range_losses
 from .range_losses import range_losses_reference as range_losses_reference
 from .search_scale import search_scale as search_scale
 from .search_scale import search_scale_reference as search_scale_reference
+from .update_histogram import merge_bins as merge_bins
+from .update_histogram import update_histogram as update_histogram
+from .update_histogram import update_histogram_reference as update_histogram_reference

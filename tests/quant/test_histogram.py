@@ -154,3 +154,31 @@ def test_batch_ranges_are_kept_in_order():
 )  # fmt: skip
 def test_range_within_clips_what_was_seen_and_contains_zero(values, expected):
     assert collect(torch.tensor(values)).range_within(-2.0, 2.0) == expected
+
+
+def test_counts_are_those_of_the_cpu(device):
+    batches = [torch.randn(3, 50, device=device), 100 * torch.randn(7, device=device).relu()]
+    histogram = collect(*batches)
+    assert_same(histogram, collect(*(batch.cpu() for batch in batches)))
+    assert histogram.counts.device.type == "cpu"
+    histogram.update(batches[0])
+    assert len(histogram.batch_ranges) == 3
+
+
+@pytest.mark.cuda
+def test_a_gpu_reports_non_finite_values_when_read():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    histogram = TensorHistogram()
+    for value in (1.0, float("nan"), 2.0):
+        histogram.update(torch.tensor([value], device="cuda"))
+    with pytest.raises(CalibrationError, match="NaN or infinite"):
+        _ = histogram.counts
+    assert_same(histogram, collect(torch.tensor([1.0, 2.0])))
+
+
+def test_inference_mode_and_gradients_do_not_matter():
+    with torch.inference_mode():
+        histogram = collect(torch.tensor([1.0]))
+    histogram.update(torch.tensor([2.0], requires_grad=True))
+    assert_same(histogram, collect(torch.tensor([1.0, 2.0])))
