@@ -27,6 +27,17 @@ def test_broken_extension_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.skipif(not has_extension(), reason="needs the compiled kernels")
-@pytest.mark.parametrize("op", ["fake_quantize", "histogram", "quantize"])
+@pytest.mark.parametrize(
+    "op",
+    [
+        "dequantize",
+        "fake_quantize",
+        "fake_quantize_backward",
+        "histogram",
+        "quantize",
+        "soft_round",
+        "soft_round_backward",
+    ],
+)
 def test_compiled_kernel_overrides_the_reference(op: str):
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"repq_fx::{op}", "CPU")
