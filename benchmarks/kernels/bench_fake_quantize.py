@@ -1,4 +1,4 @@
-"""Fake quantization, forward and backward: ours against torch, and against a copy of the bytes."""
+"""Fake quantization: ours against torch, and against a copy of the bytes."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,6 @@ from repq_fx.ops import Rounding, fake_quantize, fake_quantize_reference
 
 SCALE, ZERO_POINT = torch.tensor(0.02), torch.tensor(3, dtype=torch.int32)
 CHANNEL_SCALES, CHANNEL_ZERO_POINTS = torch.linspace(0.01, 0.1, 64), torch.zeros(64).int()
-LEARNED_SCALE, LEARNED_ZERO_POINT = torch.tensor([0.02]), torch.tensor([3.0])
 
 PER_TENSOR: dict[str, Callable[[Tensor], Tensor]] = {
     "copy": torch.clone,
@@ -36,16 +35,6 @@ RANDOM: dict[str, Callable[[Tensor], Tensor]] = {
         torch.fake_quantize_per_tensor_affine(x, SCALE, ZERO_POINT, 0, 255),
     ),
 }
-# Gradients of input, scale and zero point.
-BACKWARD: dict[str, Callable[[Tensor, Tensor], object]] = {
-    "copy": lambda grad, x: (grad.clone(), x[: len(x) // 2].clone()),  # As many bytes.
-    "repq_fx": lambda grad, x: torch.ops.repq_fx.fake_quantize_backward(
-        grad, x, LEARNED_SCALE, LEARNED_ZERO_POINT, 0, 255
-    ),
-    "torch": lambda grad, x: torch.ops.aten._fake_quantize_learnable_per_tensor_affine_backward(
-        grad, x, LEARNED_SCALE, LEARNED_ZERO_POINT, 0, 255
-    ),
-}
 
 
 @pytest.mark.benchmark(group="fake_quantize per tensor")
@@ -64,10 +53,3 @@ def test_per_channel(benchmark: BenchmarkFixture, activations: Tensor, name: str
 @pytest.mark.parametrize("name", RANDOM)
 def test_random(benchmark: BenchmarkFixture, activations: Tensor, name: str) -> None:
     benchmark(RANDOM[name], activations)
-
-
-@pytest.mark.benchmark(group="fake_quantize backward")
-@pytest.mark.parametrize("name", BACKWARD)
-def test_backward(benchmark: BenchmarkFixture, activations: Tensor, name: str) -> None:
-    grad = torch.randn(activations.shape, generator=torch.Generator().manual_seed(1))
-    benchmark(BACKWARD[name], grad, activations)

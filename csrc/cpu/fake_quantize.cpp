@@ -4,16 +4,55 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
+#include <algorithm>
+
 #include "common/dense.h"
 #include "common/float_types.h"
 #include "cpu/channel_grids.h"
-#include "cpu/fake_quantize_loops.h"
+#include "cpu/fake_quantize_loop.h"
 #include "cpu/float_values.h"
 #include "cpu/pieces.h"
 #include "cpu/random_words.h"
+#include "cpu/simd_clones.h"
 
 namespace repq_fx {
 namespace {
+
+// A piece of the tensor.
+struct Forward {
+  const float* values;
+  int64_t size, lanes;
+  Grids grids;
+  const uint32_t* words;
+  float* result;
+
+  template <Rounding rounding, bool keeps, bool one_channel>
+  REPQ_FX_INLINE void run(const FakeQuantizeLimits limits) const {
+    const float inverse_scale = *grids.inverse_scale, scale = *grids.scale, zero = *grids.zero;
+    const int64_t row_size = one_channel ? size : lanes;
+    for (int64_t row = 0; row < size; row += row_size) {
+      const int64_t count = std::min(row_size, size - row);
+      const float* const x = values + row;
+      const uint32_t* const word = words + row;
+      float* const y = result + row;
+      REPQ_FX_NO_OVERLAP
+      for (int64_t i = 0; i < count; ++i) {
+        constexpr bool is_random = keeps || rounding == Rounding::stochastic;
+        y[i] = fake_quantize_value<rounding, keeps>(
+            x[i], one_channel ? inverse_scale : grids.inverse_scale[i],
+            one_channel ? scale : grids.scale[i], one_channel ? zero : grids.zero[i],
+            is_random ? word[i] : 0, limits);
+      }
+    }
+  }
+};
+
+// `grids` is that of the first lane.
+REPQ_FX_SIMD_CLONES
+void process_piece(const float* values, int64_t size, int64_t lanes, Grids grids,
+                   const uint32_t* words, const FakeQuantizeLoop& loop, float* result) {
+  run_loop(Forward{values, size, lanes, grids, words, result}, loop);
+}
 
 template <typename T>
 void fake_quantize_values(const T* values, const Blocks& blocks, const ChannelGrids& grids,
@@ -25,8 +64,8 @@ void fake_quantize_values(const T* values, const Blocks& blocks, const ChannelGr
       const uint32_t* drawn =
           loop.is_random() ? random_words(loop.limits.seed, piece.begin, piece.size, words) : words;
       float* target = write_target(result + piece.begin, result_buffer);
-      fake_quantize_piece(read_floats(values + piece.begin, piece.size, value_buffer), piece.size,
-                          piece.lanes, grids.from(piece.channel), drawn, loop, target);
+      process_piece(read_floats(values + piece.begin, piece.size, value_buffer), piece.size,
+                    piece.lanes, grids.from(piece.channel), drawn, loop, target);
       write_floats(result_buffer, piece.size, result + piece.begin);
     };
     for (int64_t block = first; block < last; ++block) for_each_piece(blocks, block, process);

@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <tuple>
 #include <vector>
 
@@ -9,13 +10,71 @@
 #include "common/fake_quantize.h"
 #include "common/float_types.h"
 #include "cpu/channel_grids.h"
-#include "cpu/fake_quantize_loops.h"
+#include "cpu/fake_quantize_loop.h"
 #include "cpu/float_values.h"
 #include "cpu/pieces.h"
 #include "cpu/random_words.h"
+#include "cpu/simd_clones.h"
 
 namespace repq_fx {
 namespace {
+
+// A piece of the tensor.
+struct Backward {
+  const float* grads;
+  const float* values;
+  int64_t size, lanes;
+  Grids grids;
+  const uint32_t* words;
+  float* grad_input;
+  double* scale_sums;
+  double* outside_sums;
+
+  template <Rounding rounding, bool keeps, bool one_channel>
+  REPQ_FX_INLINE void run(const FakeQuantizeLimits limits) const {
+    constexpr int64_t together = 4;
+    int64_t row = 0;
+    for (; row + together * lanes <= size; row += together * lanes) {
+      add_rows<together, rounding, keeps, one_channel>(row, lanes, limits);
+    }
+    for (; row < size; row += lanes) {
+      add_rows<1, rounding, keeps, one_channel>(row, std::min(lanes, size - row), limits);
+    }
+  }
+
+  // Several rows, so that the sums of a lane move from and to memory once for all of them.
+  template <int64_t rows, Rounding rounding, bool keeps, bool one_channel>
+  REPQ_FX_INLINE void add_rows(int64_t begin, int64_t count,
+                               const FakeQuantizeLimits& limits) const {
+    const float first_inverse_scale = *grids.inverse_scale, first_zero = *grids.zero;
+    REPQ_FX_NO_OVERLAP
+    for (int64_t i = 0; i < count; ++i) {
+      const float inverse_scale = one_channel ? first_inverse_scale : grids.inverse_scale[i];
+      const float zero = one_channel ? first_zero : grids.zero[i];
+      double scale_sum = scale_sums[i], outside_sum = outside_sums[i];
+      for (int64_t row = 0; row < rows; ++row) {
+        const int64_t k = begin + row * lanes + i;
+        constexpr bool is_random = keeps || rounding == Rounding::stochastic;
+        const FakeQuantizeGradient gradient = fake_quantize_gradient<rounding, keeps>(
+            grads[k], values[k], inverse_scale, zero, is_random ? words[k] : 0, limits);
+        grad_input[k] = gradient.input;
+        scale_sum += gradient.scale;
+        outside_sum += gradient.outside;
+      }
+      scale_sums[i] = scale_sum;
+      outside_sums[i] = outside_sum;
+    }
+  }
+};
+
+// `grids` is that of the first lane; adds the shares of each lane to the sums.
+REPQ_FX_SIMD_CLONES
+void process_piece(const float* grads, const float* values, int64_t size, int64_t lanes,
+                   Grids grids, const uint32_t* words, const FakeQuantizeLoop& loop,
+                   float* grad_input, double* scale_sums, double* outside_sums) {
+  run_loop(Backward{grads, values, size, lanes, grids, words, grad_input, scale_sums, outside_sums},
+           loop);
+}
 
 // Leaves the sums of each block in the rows of `scale_sums` and `outside_sums`.
 template <typename T>
@@ -33,9 +92,8 @@ void differentiate_values(const T* grads, const T* values, const Blocks& blocks,
       const float* g = read_floats(grads + begin, size, grad_buffer);
       const float* x = read_floats(values + begin, size, value_buffer);
       float* target = write_target(grad_input + begin, result_buffer);
-      fake_quantize_backward_piece(g, x, size, piece.lanes, grids.from(piece.channel), drawn, loop,
-                                   target, scale_lanes.data() + piece.lane,
-                                   outside_lanes.data() + piece.lane);
+      process_piece(g, x, size, piece.lanes, grids.from(piece.channel), drawn, loop, target,
+                    scale_lanes.data() + piece.lane, outside_lanes.data() + piece.lane);
       write_floats(result_buffer, size, grad_input + begin);
     };
     for (int64_t block = first; block < last; ++block) {

@@ -5,14 +5,30 @@
 
 #include <cstdint>
 
+#include "cpu/simd_clones.h"
+
 namespace repq_fx {
 
-void to_float(const c10::BFloat16* values, int64_t size, float* result);
-void to_float(const c10::Half* values, int64_t size, float* result);
+REPQ_FX_SIMD_CLONES
+static void to_float(const c10::BFloat16* values, int64_t size, float* result) {
+  for (int64_t i = 0; i < size; ++i) result[i] = values[i];
+}
+
+REPQ_FX_SIMD_CLONES
+static void to_float(const c10::Half* values, int64_t size, float* result) {
+  for (int64_t i = 0; i < size; ++i) result[i] = values[i];
+}
 
 // Rounded to nearest, ties to even.
-void from_float(const float* values, int64_t size, c10::BFloat16* result);
-void from_float(const float* values, int64_t size, c10::Half* result);
+REPQ_FX_SIMD_CLONES
+static void from_float(const float* values, int64_t size, c10::BFloat16* result) {
+  for (int64_t i = 0; i < size; ++i) result[i] = values[i];
+}
+
+REPQ_FX_SIMD_CLONES
+static void from_float(const float* values, int64_t size, c10::Half* result) {
+  for (int64_t i = 0; i < size; ++i) result[i] = values[i];
+}
 
 // Values of any of the three types through a small buffer of float32, which float32 does without.
 inline const float* read_floats(const float* values, int64_t, float*) { return values; }
