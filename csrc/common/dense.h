@@ -10,4 +10,9 @@ inline at::Tensor dense(const at::Tensor& input) {
   return input.is_non_overlapping_and_dense() ? input : input.clone(at::MemoryFormat::Preserve);
 }
 
+// `input` with the values in the order in which those of the dense tensor `other` lie.
+inline at::Tensor dense_like(const at::Tensor& input, const at::Tensor& other) {
+  return input.strides() == other.strides() ? input : at::empty_like(other).copy_(input);
+}
+
 }  // namespace repq_fx

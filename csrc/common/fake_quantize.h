@@ -1,80 +1,67 @@
-// Argument checks and arithmetic of `fake_quantize`, shared by its kernels.
+// Argument checks and arithmetic of `fake_quantize` and its gradient, shared by their kernels.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
-#include <array>
-#include <cmath>
 #include <cstdint>
 #include <optional>
-#include <utility>
 
+#include "common/grid.h"
 #include "common/host_device.h"
+#include "common/rounding.h"
 
 namespace repq_fx {
 
-// The words are those of `_check` in repq_fx/ops/fake_quantize.py.
-inline void check_fake_quantize(const at::Tensor& input, const at::Tensor& scale,
-                                const at::Tensor& zero_point, int64_t quant_min, int64_t quant_max,
-                                std::optional<int64_t> axis) {
-  constexpr int64_t max_level = 1 << 24;  // Every integer up to here is a float32 number.
-  const auto dtype = [](const at::Tensor& t) { return c10::getDtypeNames(t.scalar_type()).first; };
-  TORCH_CHECK_TYPE(input.scalar_type() == at::kFloat, "fake_quantize: expected float32 input, got ",
-                   dtype(input));
-  TORCH_CHECK_TYPE(scale.scalar_type() == at::kFloat, "fake_quantize: expected float32 scale, got ",
-                   dtype(scale));
-  TORCH_CHECK_TYPE(zero_point.scalar_type() == at::kInt || zero_point.scalar_type() == at::kLong,
-                   "fake_quantize: expected int32 or int64 zero_point, got ", dtype(zero_point));
-  TORCH_CHECK_VALUE(-max_level <= quant_min && quant_min < quant_max && quant_max <= max_level,
-                    "fake_quantize: expected ", -max_level,
-                    " <= quant_min < quant_max <= ", max_level, ", got quant_min=", quant_min,
-                    ", quant_max=", quant_max);
-  if (axis) {
-    TORCH_CHECK_VALUE(-input.dim() <= *axis && *axis < input.dim(),
-                      "fake_quantize: expected axis of a tensor with ", input.dim(),
-                      " dimensions, got ", *axis);
-  }
-  const std::array<std::pair<const char*, const at::Tensor&>, 2> parameters{
-      {{"scale", scale}, {"zero_point", zero_point}}};
-  for (const auto& [name, tensor] : parameters) {
-    if (axis) {
-      TORCH_CHECK_VALUE(tensor.dim() == 1 && tensor.numel() == input.size(*axis),
-                        "fake_quantize: expected ", name, " of shape [", input.size(*axis),
-                        "], got ", tensor.sizes());
-    } else {
-      TORCH_CHECK_VALUE(tensor.dim() <= 1 && tensor.numel() == 1, "fake_quantize: expected ", name,
-                        " of shape [] or [1], got ", tensor.sizes());
-    }
-    TORCH_CHECK_VALUE(tensor.device() == input.device(), "fake_quantize: expected ", name, " on ",
-                      input.device(), ", got ", tensor.device());
-  }
-}
-
-// Where the values that share a scale lie in the memory of a dense tensor: runs of `run` values,
-// run `r` having channel `r % channels`.
-struct ChannelLayout {
-  int64_t run;
-  int64_t channels;
+struct FakeQuantizeLimits : GridLimits {
+  float keep;     // Share of the values that stay as they are.
+  uint64_t seed;  // Of the random numbers.
 };
 
-inline ChannelLayout channel_layout(const at::Tensor& dense, std::optional<int64_t> axis) {
-  // The stride of a dimension of size one says nothing about the memory.
-  if (!axis || dense.size(*axis) == 1) return {dense.numel(), 1};
-  return {dense.stride(*axis), dense.size(*axis)};
+// The words are those of `check` in repq_fx/ops/fake_quantize.py.
+inline FakeQuantizeLimits check_fake_quantize(const at::Tensor& input, const at::Tensor& scale,
+                                              const at::Tensor& zero_point, int64_t quant_min,
+                                              int64_t quant_max, std::optional<int64_t> axis,
+                                              int64_t rounding, double keep, int64_t seed) {
+  const at::ScalarType type = input.scalar_type();
+  TORCH_CHECK_TYPE(type == at::kFloat || type == at::kBFloat16 || type == at::kHalf,
+                   "fake_quantize: expected float32, bfloat16 or float16 input, got ",
+                   dtype_name(input));
+  const GridLimits limits =
+      check_grid("fake_quantize", input, scale, zero_point, quant_min, quant_max, axis);
+  const Rounding mode = checked_rounding("fake_quantize", rounding);
+  TORCH_CHECK_VALUE(0 <= keep && keep <= 1, "fake_quantize: expected keep from 0 to 1, got ", keep);
+  TORCH_CHECK_VALUE(keep == 0 || mode != Rounding::stochastic,
+                    "fake_quantize: expected keep=0 with stochastic rounding, got ", keep);
+  return {limits, static_cast<float>(keep), static_cast<uint64_t>(seed)};
 }
 
-struct FakeQuantizeLimits {
-  float lo;
-  float hi;
-};
-
+// `word` is read by stochastic rounding, and where values are kept.
+template <Rounding rounding, bool keeps>
 REPQ_FX_HOST_DEVICE inline float fake_quantize_value(float x, float inverse_scale, float scale,
-                                                     float zero, FakeQuantizeLimits limits) {
-  float level = ::nearbyintf(x * inverse_scale) + zero;
-  // In this form, unlike `fmin` and `fmax`, a NaN fails both comparisons and stays.
-  level = level < limits.lo ? limits.lo : level;
-  level = level > limits.hi ? limits.hi : level;
-  return (level - zero) * scale;
+                                                     float zero, uint32_t word,
+                                                     const FakeQuantizeLimits& limits) {
+  const float level = clamp_level(rounded<rounding>(x * inverse_scale, word) + zero, limits);
+  const float quantized = (level - zero) * scale;
+  return keeps && uniform(word) < limits.keep ? x : quantized;
+}
+
+struct FakeQuantizeGradient {
+  float input;
+  float scale;    // The share of one value.
+  float outside;  // The gradient of the output where the grid ends, else 0.
+};
+
+template <Rounding rounding, bool keeps>
+REPQ_FX_HOST_DEVICE inline FakeQuantizeGradient fake_quantize_gradient(
+    float grad, float x, float inverse_scale, float zero, uint32_t word,
+    const FakeQuantizeLimits& limits) {
+  const float scaled = x * inverse_scale;
+  const float level = rounded<rounding>(scaled, word) + zero;
+  const float steps = clamp_level(level, limits) - zero;
+  const bool inside = (level >= limits.lo) & (level <= limits.hi);
+  const bool kept = keeps && uniform(word) < limits.keep;
+  const float share = grad * (inside ? steps - scaled : steps);
+  return {inside | kept ? grad : 0.0f, kept ? 0.0f : share, inside | kept ? 0.0f : grad};
 }
 
 }  // namespace repq_fx

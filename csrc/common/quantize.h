@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "common/host_device.h"
+#include "common/rounding.h"
 
 namespace repq_fx {
 
@@ -41,9 +42,11 @@ inline at::ScalarType quantize_dtype(int64_t quant_min) {
 }
 
 // The low byte of the level of `x`, which is its uint8 or its int8 code: one loop serves both
-// types.
-REPQ_FX_HOST_DEVICE inline uint8_t quantize_value(float x, const QuantizeGrid& grid) {
-  float level = ::nearbyintf(x * grid.inverse_scale) + grid.zero;
+// types. `word` is read by stochastic rounding.
+template <Rounding rounding>
+REPQ_FX_HOST_DEVICE inline uint8_t quantize_value(float x, uint32_t word,
+                                                  const QuantizeGrid& grid) {
+  float level = rounded<rounding>(x * grid.inverse_scale, word) + grid.zero;
   // In this form a NaN fails the first comparison and becomes `lo`.
   level = level > grid.lo ? level : grid.lo;
   level = level < grid.hi ? level : grid.hi;

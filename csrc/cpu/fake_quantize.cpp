@@ -7,65 +7,87 @@
 #include <algorithm>
 
 #include "common/dense.h"
+#include "common/float_types.h"
+#include "cpu/channel_grids.h"
+#include "cpu/fake_quantize_loop.h"
+#include "cpu/float_values.h"
+#include "cpu/pieces.h"
+#include "cpu/random_words.h"
 #include "cpu/simd_clones.h"
 
 namespace repq_fx {
 namespace {
 
-constexpr int64_t grain_size = 1 << 15;  // Values that pay for waking a thread.
+// A piece of the tensor.
+struct Forward {
+  const float* values;
+  int64_t size, lanes;
+  Grids grids;
+  const uint32_t* words;
+  float* result;
 
-struct Parameters {
-  const float* inverse_scale;
-  const float* scale;
-  const float* zero;
+  template <Rounding rounding, bool keeps, bool one_channel>
+  REPQ_FX_INLINE void run(const FakeQuantizeLimits limits) const {
+    const float inverse_scale = *grids.inverse_scale, scale = *grids.scale, zero = *grids.zero;
+    const int64_t row_size = one_channel ? size : lanes;
+    for (int64_t row = 0; row < size; row += row_size) {
+      const int64_t count = std::min(row_size, size - row);
+      const float* const x = values + row;
+      const uint32_t* const word = words + row;
+      float* const y = result + row;
+      REPQ_FX_NO_OVERLAP
+      for (int64_t i = 0; i < count; ++i) {
+        constexpr bool is_random = keeps || rounding == Rounding::stochastic;
+        y[i] = fake_quantize_value<rounding, keeps>(
+            x[i], one_channel ? inverse_scale : grids.inverse_scale[i],
+            one_channel ? scale : grids.scale[i], one_channel ? zero : grids.zero[i],
+            is_random ? word[i] : 0, limits);
+      }
+    }
+  }
 };
 
-// Values that all have channel `c`.
+// `grids` is that of the first lane.
 REPQ_FX_SIMD_CLONES
-void one_channel(const float* values, float* output, int64_t size, Parameters p, int64_t c,
-                 FakeQuantizeLimits limits) {
-  const float inverse_scale = p.inverse_scale[c], scale = p.scale[c], zero = p.zero[c];
-  for (int64_t i = 0; i < size; ++i) {
-    output[i] = fake_quantize_value(values[i], inverse_scale, scale, zero, limits);
-  }
+void process_piece(const float* values, int64_t size, int64_t lanes, Grids grids,
+                   const uint32_t* words, const FakeQuantizeLoop& loop, float* result) {
+  run_loop(Forward{values, size, lanes, grids, words, result}, loop);
 }
 
-// Values that have the channels `c`, `c + 1`, ...
-REPQ_FX_SIMD_CLONES
-void consecutive_channels(const float* values, float* output, int64_t size, Parameters p, int64_t c,
-                          FakeQuantizeLimits limits) {
-  for (int64_t i = 0; i < size; ++i) {
-    output[i] = fake_quantize_value(values[i], p.inverse_scale[c + i], p.scale[c + i],
-                                    p.zero[c + i], limits);
-  }
+template <typename T>
+void fake_quantize_values(const T* values, const Blocks& blocks, const ChannelGrids& grids,
+                          const FakeQuantizeLoop& loop, T* result) {
+  at::parallel_for(0, blocks.count, block_grain(blocks), [&](int64_t first, int64_t last) {
+    float value_buffer[piece_size], result_buffer[piece_size];
+    uint32_t words[piece_size + words_padding];
+    const auto process = [&](const Piece& piece) {
+      const uint32_t* drawn =
+          loop.is_random() ? random_words(loop.limits.seed, piece.begin, piece.size, words) : words;
+      float* target = write_target(result + piece.begin, result_buffer);
+      process_piece(read_floats(values + piece.begin, piece.size, value_buffer), piece.size,
+                    piece.lanes, grids.from(piece.channel), drawn, loop, target);
+      write_floats(result_buffer, piece.size, result + piece.begin);
+    };
+    for (int64_t block = first; block < last; ++block) for_each_piece(blocks, block, process);
+  });
 }
 
 at::Tensor fake_quantize_cpu(const at::Tensor& input, const at::Tensor& scale,
                              const at::Tensor& zero_point, int64_t quant_min, int64_t quant_max,
-                             std::optional<int64_t> axis) {
-  check_fake_quantize(input, scale, zero_point, quant_min, quant_max, axis);
+                             std::optional<int64_t> axis, int64_t rounding, double keep,
+                             int64_t seed) {
+  const FakeQuantizeLimits limits = check_fake_quantize(input, scale, zero_point, quant_min,
+                                                        quant_max, axis, rounding, keep, seed);
+  check_scale_values("fake_quantize", scale);
   const at::Tensor x = dense(input);
   const at::Tensor output = at::empty_like(x);
-  const ChannelLayout layout = channel_layout(x, axis);
-  const at::Tensor scales = scale.contiguous();
-  const at::Tensor inverse_scales = scales.reciprocal();
-  const at::Tensor zeros = zero_point.to(at::kFloat).contiguous();
-  const Parameters parameters{inverse_scales.const_data_ptr<float>(),
-                              scales.const_data_ptr<float>(), zeros.const_data_ptr<float>()};
-  const FakeQuantizeLimits limits{static_cast<float>(quant_min), static_cast<float>(quant_max)};
-
-  const float* values = x.const_data_ptr<float>();
-  float* result = output.mutable_data_ptr<float>();
-  // Runs of one value are the channels_last case; there the rows of channels are the long loops.
-  const bool interleaved = layout.run == 1;
-  const int64_t piece = interleaved ? layout.channels : layout.run;
-  at::parallel_for(0, x.numel(), grain_size, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin, next; i < end; i = next) {
-      next = std::min(end, i - i % piece + piece);
-      const int64_t channel = i / layout.run % layout.channels;
-      const auto process = interleaved ? consecutive_channels : one_channel;
-      process(values + i, result + i, next - i, parameters, channel, limits);
-    }
+  if (x.numel() == 0) return output;
+  const Blocks blocks = channel_blocks(x, axis);
+  const ChannelGrids grids(scale, zero_point, blocks);
+  const FakeQuantizeLoop loop{limits, static_cast<Rounding>(rounding), blocks.width == 1};
+  with_float_type(x.scalar_type(), [&](auto type) {
+    using T = decltype(type);
+    fake_quantize_values(x.const_data_ptr<T>(), blocks, grids, loop, output.mutable_data_ptr<T>());
   });
   return output;
 }

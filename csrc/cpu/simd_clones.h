@@ -9,3 +9,18 @@
 #else
 #define REPQ_FX_SIMD_CLONES
 #endif
+
+// For a loop in a template: it must be inlined into a function with `REPQ_FX_SIMD_CLONES`, which
+// templates cannot have, to be compiled for their instruction sets.
+#if defined(__GNUC__)
+#define REPQ_FX_INLINE inline __attribute__((always_inline))
+#else
+#define REPQ_FX_INLINE inline
+#endif
+
+// The arrays that the next loop reads and writes do not overlap.
+#if defined(__GNUC__) && !defined(__clang__)
+#define REPQ_FX_NO_OVERLAP _Pragma("GCC ivdep")
+#else
+#define REPQ_FX_NO_OVERLAP
+#endif

@@ -1,12 +1,18 @@
 """Custom operators: schema, reference, fake kernel and gradient here, compiled kernels in csrc/."""
 
 from ._extension import has_extension as has_extension
+from ._rounding import Rounding as Rounding
 from .cfws_conv2d import cfws_conv2d as cfws_conv2d
 from .cfws_conv2d import cfws_conv2d_reference as cfws_conv2d_reference
 from .cfws_conv2d import pack_coarse as pack_coarse
 from .cfws_conv2d import pack_fine as pack_fine
+from .dequantize import dequantize as dequantize
+from .dequantize import dequantize_reference as dequantize_reference
 from .fake_quantize import fake_quantize as fake_quantize
 from .fake_quantize import fake_quantize_reference as fake_quantize_reference
+from .fake_quantize_backward import (
+    fake_quantize_backward_reference as fake_quantize_backward_reference,
+)
 from .histogram import histogram as histogram
 from .histogram import histogram_reference as histogram_reference
 from .kl_divergences import kl_divergences as kl_divergences
@@ -17,6 +23,9 @@ from .range_losses import range_losses as range_losses
 from .range_losses import range_losses_reference as range_losses_reference
 from .search_scale import search_scale as search_scale
 from .search_scale import search_scale_reference as search_scale_reference
+from .soft_round import soft_round as soft_round
+from .soft_round import soft_round_reference as soft_round_reference
+from .soft_round_backward import soft_round_backward_reference as soft_round_backward_reference
 from .update_histogram import merge_bins as merge_bins
 from .update_histogram import update_histogram as update_histogram
 from .update_histogram import update_histogram_reference as update_histogram_reference

@@ -1,39 +1,55 @@
-"""Rounding onto an affine integer grid and back, with gradients for the input and the scale."""
+"""Rounding onto an affine integer grid and back, with gradients for input, scale and zero point."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ._grid import broadcast, check_dtype, check_grid, check_scale_values
+from ._rounding import Rounding, check_rounding, round_levels, uniform_like
+
 NAME = "repq_fx::fake_quantize"
-MAX_LEVEL = 2**24  # Levels are formed in float32, which holds every integer up to here.
 
 torch.library.define(
     NAME,
     "(Tensor input, Tensor scale, Tensor zero_point, int quant_min, int quant_max,"
-    " int? axis=None) -> Tensor",
+    " int? axis=None, int rounding=0, float keep=0., int seed=0) -> Tensor",
 )
 
 
-def fake_quantize(
+def fake_quantize(  # noqa: PLR0913 -- torch's own operator, and three things it lacks
     input: Tensor,
     scale: Tensor,
     zero_point: Tensor,
     quant_min: int,
     quant_max: int,
     axis: int | None = None,
+    *,
+    rounding: Rounding = Rounding.NEAREST_EVEN,
+    keep: float = 0.0,
+    seed: int = 0,
 ) -> Tensor:
     """Round `input` to the levels `quant_min..quant_max` of a grid, and return the real values.
 
-    `level = clamp(round(input * (1 / scale)) + zero_point, quant_min, quant_max)`, ties to even;
-    the result is `(level - zero_point) * scale`. Every step is one float32 operation. A NaN stays.
+    `level = clamp(round(input * (1 / scale)) + zero_point, quant_min, quant_max)`; the result is
+    `(level - zero_point) * scale`. Every step is one float32 operation, and a result for bfloat16
+    or float16 is rounded once more, at the end. A NaN stays. A float `zero_point` is first rounded
+    to an integer, ties to even.
 
-    Gradients: straight through for an input inside the grid, zero outside. For `scale` the
-    derivative of LSQ (Esser et al., 2020, eq. 3): `round(x / scale) - x / scale` inside, the
-    nearest end of the grid outside, summed over what shares the scale. `zero_point` has none.
+    With `keep` each value stays as it is with that probability (QDrop: Wei et al., 2022).
+    Which values do, and how `Rounding.STOCHASTIC` rounds, depends on `seed` and on the position of
+    a value in the memory of the tensor alone, not on device or threads.
 
-    The values of `scale` are not checked, as that would stall a GPU: zero, negative or non-finite
-    scales give meaningless results.
+    Gradients, in one pass that rounds `input` again (storing a mask would be no faster, as the
+    scale's gradient reads `input` too): straight through for an input inside the grid, zero
+    outside. For `scale` that of LSQ (Esser et al., 2020, eq. 3): `round(x / scale) - x / scale`
+    inside, the nearest end of the grid outside, summed over what shares the scale; LSQ's step size
+    factor is left to the caller. For a float `zero_point` that of LSQ+ (Bhalgat et al., 2020):
+    zero inside, `-scale` outside. A value that was kept passes its gradient on, and adds to no
+    other. The sums are float64 in a fixed order.
+
+    The values of `scale` are checked on the CPU only, as that would stall a GPU, where zero,
+    negative or non-finite scales give meaningless results.
 
     Example:
         >>> scale, zero_point = torch.tensor(0.5), torch.tensor(0)
@@ -41,128 +57,107 @@ def fake_quantize(
         tensor([ 0.5000, -4.0000])
 
     Args:
-        input: float32, any shape.
-        scale: float32 on the device of `input`. Shape `[]` or `[1]` without `axis`, else
-            `[input.shape[axis]]`.
-        zero_point: int32 or int64, of the same shapes and device.
+        input: float32, bfloat16 or float16, any shape.
+        scale: float32 on the device of `input`, from `2**-126` to `2**126`. Shape `[]` or `[1]`
+            without `axis`, else `[input.shape[axis]]`.
+        zero_point: int32, int64 or float32, of the same shapes and device.
         quant_min: Lowest level.
         quant_max: Highest level.
         axis: Dimension that has one scale per index; None for one scale in all.
+        rounding: Which of two levels a value between them takes.
+        keep: Probability that a value is not rounded, from 0 to 1; 0 with stochastic rounding.
+        seed: Of the random numbers, int64.
 
     Returns:
-        float32, shape and memory format of `input`.
+        dtype, shape and memory format of `input`.
 
     Raises:
         TypeError: A tensor has another dtype.
-        ValueError: A shape or device does not fit, `axis` is out of range, or the levels are not
+        ValueError: A shape, a device or, on the CPU, a scale does not fit; `axis`, `rounding` or
+            `keep` is out of range; or the levels are not
             `-2**24 <= quant_min < quant_max <= 2**24`.
     """
     output: Tensor = torch.ops.repq_fx.fake_quantize(
-        input, scale, zero_point, quant_min, quant_max, axis
+        input, scale, zero_point, quant_min, quant_max, axis, rounding, keep, seed
     )
     return output
 
 
-def fake_quantize_reference(
+def fake_quantize_reference(  # noqa: PLR0913, PLR0917 -- the operator's schema
     input: Tensor,
     scale: Tensor,
     zero_point: Tensor,
     quant_min: int,
     quant_max: int,
     axis: int | None = None,
+    rounding: int = 0,
+    keep: float = 0.0,
+    seed: int = 0,
 ) -> Tensor:
     """What every kernel of `fake_quantize` computes, in plain PyTorch."""
-    _check(input, scale, zero_point, quant_min, quant_max, axis)
-    scale = _broadcast(scale, input, axis)
-    zero = _broadcast(zero_point, input, axis).float()
-    levels = torch.round(input * scale.reciprocal()) + zero
-    return (levels.clamp(quant_min, quant_max) - zero) * scale
+    check(input, scale, zero_point, quant_min, quant_max, axis, rounding, keep)
+    check_scale_values("fake_quantize", scale)
+    scale = broadcast(scale, input, axis)
+    zero = broadcast(zero_point, input, axis).float().round()
+    levels = round_levels(input.float() * scale.reciprocal(), rounding, seed) + zero
+    output = (levels.clamp(quant_min, quant_max) - zero) * scale
+    if keep > 0:
+        output = torch.where(is_kept(input, keep, seed), input.float(), output)
+    return torch.empty_like(input).copy_(output)
 
 
-def _broadcast(parameter: Tensor, input: Tensor, axis: int | None) -> Tensor:
-    """View one value, or one per index of `axis`, so that it broadcasts over `input`."""
-    if axis is None:
-        return parameter.reshape(())
-    shape = [1] * input.dim()
-    shape[axis] = -1
-    return parameter.reshape(shape)
+def is_kept(input: Tensor, keep: float, seed: int) -> Tensor:
+    """Which values of `input` are not rounded."""
+    return uniform_like(input, seed) < torch.tensor(keep, dtype=torch.float32)
 
 
-def _check(
+def check(
     input: Tensor,
     scale: Tensor,
     zero_point: Tensor,
     quant_min: int,
     quant_max: int,
     axis: int | None,
+    rounding: int,
+    keep: float,
 ) -> None:
     """Reject what the compiled kernels reject, in the words of csrc/common/fake_quantize.h."""
-    dtypes = (
-        ("input", input, "float32", (torch.float32,)),
-        ("scale", scale, "float32", (torch.float32,)),
-        ("zero_point", zero_point, "int32 or int64", (torch.int32, torch.int64)),
-    )
-    for name, tensor, expected, allowed in dtypes:
-        if tensor.dtype not in allowed:
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            raise TypeError(f"fake_quantize: expected {expected} {name}, got {dtype}")
-    if not -MAX_LEVEL <= quant_min < quant_max <= MAX_LEVEL:
-        raise ValueError(
-            f"fake_quantize: expected {-MAX_LEVEL} <= quant_min < quant_max <= {MAX_LEVEL}, "
-            f"got quant_min={quant_min}, quant_max={quant_max}"
-        )
-    if axis is not None and not -input.dim() <= axis < input.dim():
-        raise ValueError(
-            f"fake_quantize: expected axis of a tensor with {input.dim()} dimensions, got {axis}"
-        )
-    shapes = ([], [1]) if axis is None else ([input.shape[axis]],)
-    for name, tensor in (("scale", scale), ("zero_point", zero_point)):
-        if list(tensor.shape) not in shapes:
-            expected = " or ".join(map(str, shapes))
-            raise ValueError(
-                f"fake_quantize: expected {name} of shape {expected}, got {list(tensor.shape)}"
-            )
-        if tensor.device != input.device:
-            raise ValueError(
-                f"fake_quantize: expected {name} on {input.device}, got {tensor.device}"
-            )
+    check_dtype("fake_quantize", "input", input, torch.float32, torch.bfloat16, torch.float16)
+    check_grid("fake_quantize", input, scale, zero_point, quant_min, quant_max, axis)
+    check_rounding("fake_quantize", rounding)
+    if not 0 <= keep <= 1:
+        raise ValueError(f"fake_quantize: expected keep from 0 to 1, got {keep:g}")
+    if keep > 0 and rounding == Rounding.STOCHASTIC:
+        raise ValueError(f"fake_quantize: expected keep=0 with stochastic rounding, got {keep:g}")
 
 
-def _fake(
+def _fake(  # noqa: PLR0913, PLR0917
     input: Tensor,
     scale: Tensor,
     zero_point: Tensor,
     quant_min: int,
     quant_max: int,
     axis: int | None = None,
+    rounding: int = 0,
+    keep: float = 0.0,
+    seed: int = 0,  # noqa: ARG001
 ) -> Tensor:
-    _check(input, scale, zero_point, quant_min, quant_max, axis)
+    check(input, scale, zero_point, quant_min, quant_max, axis, rounding, keep)
     return torch.empty_like(input)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    *tensors, ctx.quant_min, ctx.quant_max, ctx.axis = inputs
+    tensors, ctx.settings = inputs[:3], inputs[3:]
     ctx.save_for_backward(*tensors)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, scale, zero_point = ctx.saved_tensors
-    zero = _broadcast(zero_point, x, ctx.axis).float()
-    scaled = x * _broadcast(scale, x, ctx.axis).reciprocal()
-    levels = torch.round(scaled) + zero
-    inside = (levels >= ctx.quant_min) & (levels <= ctx.quant_max)
-
-    grad_input = grad_scale = None
-    if ctx.needs_input_grad[0]:
-        grad_input = torch.where(inside, grad, 0)
-    if ctx.needs_input_grad[1]:
-        steps = levels.clamp(ctx.quant_min, ctx.quant_max) - zero
-        per_value = grad * torch.where(inside, steps - scaled, steps)
-        if ctx.axis is None:
-            grad_scale = per_value.sum().reshape(scale.shape)
-        else:
-            grad_scale = per_value.movedim(ctx.axis, 0).flatten(1).sum(1)
-    return grad_input, grad_scale, None, None, None, None
+    grad_input, grad_scale, grad_zero_point = torch.ops.repq_fx.fake_quantize_backward(
+        grad, *ctx.saved_tensors, *ctx.settings
+    )
+    grads = (grad_input, grad_scale, grad_zero_point.view_as(ctx.saved_tensors[2]))
+    wanted = (g if need else None for g, need in zip(grads, ctx.needs_input_grad, strict=False))
+    return (*wanted, *[None] * len(ctx.settings))
 
 
 torch.library.impl(NAME, "CompositeExplicitAutograd", fake_quantize_reference)

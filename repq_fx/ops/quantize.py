@@ -3,22 +3,34 @@
 import torch
 from torch import Tensor
 
+from ._grid import check_dtype
+from ._rounding import Rounding, check_rounding, round_levels
+
 NAME = "repq_fx::quantize"
 
 torch.library.define(
-    NAME, "(Tensor input, float scale, int zero_point, int quant_min, int quant_max) -> Tensor"
+    NAME,
+    "(Tensor input, float scale, int zero_point, int quant_min, int quant_max, int rounding=0,"
+    " int seed=0) -> Tensor",
 )
 
 
 def quantize(
-    input: Tensor, scale: float, zero_point: int, quant_min: int, quant_max: int
+    input: Tensor,
+    scale: float,
+    zero_point: int,
+    quant_min: int,
+    quant_max: int,
+    *,
+    rounding: Rounding = Rounding.NEAREST_EVEN,
+    seed: int = 0,
 ) -> Tensor:
     """Round `input` to the integer levels `quant_min..quant_max`, one grid for the whole tensor.
 
-    `clamp(round(input * (1 / scale)) + zero_point, quant_min, quant_max)`, ties to even, where the
-    scale is first rounded to float32 and its reciprocal formed in float32. So
-    `(quantize(x, ...) - zero_point) * scale` equals `fake_quantize(x, ...)` bit for bit. A NaN, for
-    which an integer has no code, becomes `quant_min`.
+    `clamp(round(input * (1 / scale)) + zero_point, quant_min, quant_max)`, where the scale is first
+    rounded to float32 and its reciprocal formed in float32. So `dequantize(quantize(x, ...), ...)`
+    equals `fake_quantize(x, ...)` bit for bit, with random numbers too. A NaN, for which an integer
+    has no code, becomes `quant_min`.
 
     The parameters are Python numbers because in a lowered graph they are constants.
 
@@ -32,39 +44,50 @@ def quantize(
         zero_point: Level of the value zero, inside the grid.
         quant_min: Lowest level.
         quant_max: Highest level.
+        rounding: Which of two levels a value between them takes.
+        seed: Of the random numbers of `Rounding.STOCHASTIC`, int64.
 
     Returns:
         uint8 if `quant_min >= 0`, else int8; shape and memory format of `input`. No gradient.
 
     Raises:
         TypeError: `input` is not float32.
-        ValueError: `scale` or `zero_point` is out of range, or the levels fit neither uint8 nor
-            int8.
+        ValueError: `scale`, `zero_point` or `rounding` is out of range, or the levels fit neither
+            uint8 nor int8.
     """
-    levels: Tensor = torch.ops.repq_fx.quantize(input, scale, zero_point, quant_min, quant_max)
+    levels: Tensor = torch.ops.repq_fx.quantize(
+        input, scale, zero_point, quant_min, quant_max, rounding, seed
+    )
     return levels
 
 
 def quantize_reference(
-    input: Tensor, scale: float, zero_point: int, quant_min: int, quant_max: int
+    input: Tensor,
+    scale: float,
+    zero_point: int,
+    quant_min: int,
+    quant_max: int,
+    rounding: int = 0,
+    seed: int = 0,
 ) -> Tensor:
     """What every kernel of `quantize` computes, in plain PyTorch."""
-    _check(input, scale, zero_point, quant_min, quant_max)
+    _check(input, scale, zero_point, quant_min, quant_max, rounding)
     inverse_scale = torch.tensor(scale, dtype=torch.float32).reciprocal()
-    levels = (torch.round(input * inverse_scale) + zero_point).clamp(quant_min, quant_max)
+    levels = round_levels(input * inverse_scale, rounding, seed) + zero_point
+    levels = levels.clamp(quant_min, quant_max)
     levels = torch.where(input.isnan(), quant_min, levels)
-    return levels.to(_output_dtype(quant_min))
+    return torch.empty_like(input, dtype=_output_dtype(quant_min)).copy_(levels)
 
 
 def _output_dtype(quant_min: int) -> torch.dtype:
     return torch.uint8 if quant_min >= 0 else torch.int8
 
 
-def _check(input: Tensor, scale: float, zero_point: int, quant_min: int, quant_max: int) -> None:
+def _check(
+    input: Tensor, scale: float, zero_point: int, quant_min: int, quant_max: int, rounding: int
+) -> None:
     """Reject what the compiled kernels reject, in the words of csrc/common/quantize.h."""
-    if input.dtype != torch.float32:
-        dtype = str(input.dtype).removeprefix("torch.")
-        raise TypeError(f"quantize: expected float32 input, got {dtype}")
+    check_dtype("quantize", "input", input, torch.float32)
     # So that the scale and its reciprocal are normal float32 numbers.
     if not 2.0**-126 <= scale <= 2.0**126:
         raise ValueError(f"quantize: expected scale from 2**-126 to 2**126, got {scale:g}")
@@ -77,10 +100,19 @@ def _check(input: Tensor, scale: float, zero_point: int, quant_min: int, quant_m
         raise ValueError(
             f"quantize: expected zero_point from {quant_min} to {quant_max}, got {zero_point}"
         )
+    check_rounding("quantize", rounding)
 
 
-def _fake(input: Tensor, scale: float, zero_point: int, quant_min: int, quant_max: int) -> Tensor:
-    _check(input, scale, zero_point, quant_min, quant_max)
+def _fake(
+    input: Tensor,
+    scale: float,
+    zero_point: int,
+    quant_min: int,
+    quant_max: int,
+    rounding: int = 0,
+    seed: int = 0,  # noqa: ARG001
+) -> Tensor:
+    _check(input, scale, zero_point, quant_min, quant_max, rounding)
     return torch.empty_like(input, dtype=_output_dtype(quant_min))
 
 

@@ -1,4 +1,5 @@
 import math
+from random import Random
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from repq_fx.ops import fake_quantize, fake_quantize_reference
+from repq_fx.ops import Rounding, fake_quantize, fake_quantize_reference
 
 op = torch.ops.repq_fx.fake_quantize.default
 ROUTES = {
@@ -14,11 +15,25 @@ ROUTES = {
     "reference": (fake_quantize_reference, "cpu"),
     "fake": (op, "meta"),
 }
+MODES = {  # rounding, keep, seed
+    "nearest_even": (Rounding.NEAREST_EVEN, 0.0, 0),
+    "half_up": (Rounding.HALF_UP, 0.0, 0),
+    "floor": (Rounding.FLOOR, 0.0, 0),
+    "stochastic": (Rounding.STOCHASTIC, 0.0, 2**63 - 1),
+    "half_kept": (Rounding.NEAREST_EVEN, 0.5, -5),
+    "all_kept": (Rounding.FLOOR, 1.0, 3),
+}
 X, SCALE, ZERO = torch.zeros(2, 3), torch.ones(3), torch.zeros(3, dtype=torch.int32)
 BAD_INPUTS = {
-    "double_input": ((X.double(), SCALE, ZERO, 0, 7, 1), "float32 input, got float64"),
+    "double_input": (
+        (X.double(), SCALE, ZERO, 0, 7, 1),
+        "float32, bfloat16 or float16 input, got float64",
+    ),
     "double_scale": ((X, SCALE.double(), ZERO, 0, 7, 1), "float32 scale, got float64"),
-    "float_zero_point": ((X, SCALE, SCALE, 0, 7, 1), "int32 or int64 zero_point, got float32"),
+    "short_zero_point": (
+        (X, SCALE, ZERO.short(), 0, 7, 1),
+        "int32, int64 or float32 zero_point, got int16",
+    ),
     "empty_grid": ((X, SCALE, ZERO, 7, 7, 1), "quant_min=7, quant_max=7"),
     "wide_grid": ((X, SCALE, ZERO, 0, 2**24 + 1, 1), "quant_max=16777217"),
     "axis_too_high": ((X, SCALE, ZERO, 0, 7, 2), "axis of a tensor with 2 dimensions, got 2"),
@@ -28,6 +43,13 @@ BAD_INPUTS = {
     "zero_point_shape": (
         (X, SCALE, ZERO[:1], 0, 7, 1),
         r"zero_point of shape \[3\], got \[1\]",
+    ),
+    "rounding": ((X, SCALE, ZERO, 0, 7, 1, 4), "rounding from 0 to 3, got 4$"),
+    "negative_keep": ((X, SCALE, ZERO, 0, 7, 1, 0, -0.5), "keep from 0 to 1, got -0.5$"),
+    "nan_keep": ((X, SCALE, ZERO, 0, 7, 1, 0, math.nan), "keep from 0 to 1, got nan$"),
+    "kept_and_stochastic": (
+        (X, SCALE, ZERO, 0, 7, 1, 3, 0.5),
+        "keep=0 with stochastic rounding, got 0.5$",
     ),
     "scale_without_axis": ((X, SCALE, ZERO, 0, 7), r"scale of shape \[\] or \[1\], got \[3\]"),
 }
@@ -72,8 +94,81 @@ def test_matches_reference_per_channel(values: Tensor):
         assert output.stride() == torch.empty_like(values).stride()
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_modes_match_reference(values: Tensor, dtype: torch.dtype, mode: str):
+    for axis in (None, *range(values.dim())):
+        x = values.to(dtype)
+        grid = (*parameters(x, axis), -20, 21, axis, *MODES[mode])
+        output = op(x, *grid)
+        assert output.dtype == dtype
+        torch.testing.assert_close(output, fake_quantize_reference(x, *grid), rtol=0, atol=0)
+
+
+@given(
+    st.lists(st.integers(0, 9), max_size=4),
+    st.integers(0, 3),
+    st.sampled_from(list(MODES.values())),
+    st.randoms(use_true_random=False),
+)
+def test_any_strides_match_reference(shape: list[int], offset: int, mode: tuple, random: Random):
+    shape = [shape.pop() * random.choice([1, 1, 30]), *shape] if shape else shape
+    order = random.sample(range(len(shape)), len(shape))
+    storage = torch.randn(math.prod(shape) + offset)[offset:]
+    x = storage.view([shape[i] for i in order]).permute([order.index(i) for i in range(len(shape))])
+    axis = random.choice([None, *range(len(shape))])
+    grid = (*parameters(x, axis), -20, 21, axis, *mode)
+    torch.testing.assert_close(op(x, *grid), fake_quantize_reference(x, *grid), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("rounding", "levels"),
+    [
+        (Rounding.NEAREST_EVEN, [-2, 0, 0, 2, 2]),
+        (Rounding.HALF_UP, [-1, 0, 1, 2, 2]),
+        (Rounding.FLOOR, [-2, -1, 0, 1, 2]),
+    ],
+    ids=str,
+)
+def test_ties(device: torch.device, rounding: Rounding, levels: list[int]):
+    x = torch.tensor([-1.5, -0.5, 0.5, 1.5, 2.0], device=device)
+    one, zero = x.new_ones(()), x.new_zeros(())
+    assert fake_quantize(x, one, zero, -8, 7, rounding=rounding).tolist() == levels
+
+
+def test_stochastic_rounding_has_the_right_mean_and_leaves_levels(device: torch.device):
+    one, zero = torch.ones((), device=device), torch.zeros((), device=device)
+    for value in (-3.0, -1.25, 0.1, 2.0, 5.75):
+        x = torch.full((40_000,), value, device=device)
+        output = fake_quantize(x, one, zero, -8, 7, rounding=Rounding.STOCHASTIC, seed=1)
+        assert set(output.tolist()) <= {math.floor(value), math.ceil(value)}
+        assert abs(output.mean().item() - value) < 0.01
+
+
+def test_keeps_the_share_asked_for(device: torch.device):
+    x = torch.rand(40_000, device=device) + 0.1
+    grid = (torch.ones((), device=device), torch.zeros((), device=device), -8, 7)
+    kept = fake_quantize(x, *grid, keep=0.3, seed=1) == x
+    assert abs(kept.float().mean().item() - 0.3) < 0.01
+    assert not torch.equal(kept, fake_quantize(x, *grid, keep=0.3, seed=2) == x)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_threads_do_not_change_the_result(mode: str):
+    x = torch.randn(50, 64, 53)
+    grid = (*parameters(x, 1), -20, 21, 1, *MODES[mode])
+    threads = torch.get_num_threads()
+    results = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        results.append(op(x, *grid))
+    torch.set_num_threads(threads)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
 @pytest.mark.parametrize("shape", [(), (1,)], ids=["scalar", "vector"])
-@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.float32], ids=str)
 def test_forms_of_one_scale(device: torch.device, shape: tuple[int, ...], dtype: torch.dtype):
     x = torch.tensor([-9.0, -0.25, 0.25, 0.75, 9.0, math.nan], device=device)
     scale = torch.full(shape, 0.5, device=device)
@@ -99,6 +194,7 @@ def test_gradients(device: torch.device, axis: int | None):
     x = torch.randn(4, 5, 6, device=device, requires_grad=True)
     scale, zero_point = parameters(x, axis)
     scale.requires_grad_()
+    zero_point = zero_point.float().requires_grad_()
     shape = [1] * x.dim()
     if axis is not None:
         shape[axis] = -1
@@ -107,10 +203,21 @@ def test_gradients(device: torch.device, axis: int | None):
     fake_quantize(x, scale, zero_point, -8, 7, axis).backward(upstream)
     expected = torch.autograd.grad(
         straight_through(x, scale.view(shape), zero_point.view(shape), -8, 7),
-        (x, scale),
+        (x, scale, zero_point),
         upstream,
     )
-    torch.testing.assert_close((x.grad, scale.grad), expected)
+    torch.testing.assert_close((x.grad, scale.grad, zero_point.grad), expected)
+
+
+def test_a_float_zero_point_is_rounded_and_learned(device: torch.device):
+    x = torch.tensor([-9.0, 0.3, 9.0], device=device)
+    scale = torch.tensor(0.5, device=device)
+    zero_point = torch.tensor(2.4, device=device, requires_grad=True)
+    output = fake_quantize(x, scale, zero_point, -8, 7)
+    output.backward(torch.tensor([1.0, 10.0, 100.0], device=device))
+    assert output.tolist() == [-5.0, 0.5, 2.5]
+    assert zero_point.grad is not None
+    assert zero_point.grad.item() == -0.5 * 101
 
 
 def test_gradient_of_the_scale_alone():
@@ -130,6 +237,25 @@ def test_rejects_bad_input(route: str, case: str):
         function(*moved)
 
 
+@pytest.mark.parametrize("function", [op, fake_quantize_reference], ids=["kernel", "reference"])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0"),
+        (-0.5, "-0.5"),
+        (math.nan, "nan"),
+        (-math.nan, "nan"),
+        (math.inf, "inf"),
+        (1e-40, "9.99995e-41"),
+    ],
+    ids=["zero", "negative", "nan", "negative_nan", "infinite", "denormal"],
+)
+def test_rejects_scales_on_the_cpu(function, value: float, shown: str):
+    words = rf"^fake_quantize: expected scale from 2\*\*-126 to 2\*\*126, got {shown} at index 1$"
+    with pytest.raises(ValueError, match=words):
+        function(X, torch.tensor([1.0, value, 1.0]), ZERO, 0, 7, 1)
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("function", [op, fake_quantize_reference], ids=["kernel", "reference"])
@@ -140,8 +266,10 @@ def test_rejects_parameters_on_another_device(function):
 
 # torch's own tracing of gradients, which opcheck runs, reads `.grad` of intermediate tensors.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("mode", ["nearest_even", "stochastic", "half_kept"])
 @pytest.mark.parametrize("axis", [None, 1], ids=["tensor", "channel"])
-def test_opcheck(device: torch.device, axis: int | None):
+def test_opcheck(device: torch.device, axis: int | None, mode: str):
     x = torch.randn(4, 5, device=device, requires_grad=True)
     scale, zero_point = parameters(x, axis)
-    torch.library.opcheck(op, (x, scale.requires_grad_(), zero_point, -8, 7, axis))
+    learned = (scale.requires_grad_(), zero_point.float().requires_grad_())
+    torch.library.opcheck(op, (x, *learned, -8, 7, axis, *MODES[mode]))

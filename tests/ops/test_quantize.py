@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from repq_fx.ops import fake_quantize, quantize, quantize_reference
+from repq_fx.ops import Rounding, dequantize, fake_quantize, quantize, quantize_reference
 
 op = torch.ops.repq_fx.quantize.default
 ROUTES = {"kernel": (op, "cpu"), "reference": (quantize_reference, "cpu"), "fake": (op, "meta")}
@@ -15,6 +15,12 @@ GRIDS = {
     "int8": (0.05, -3, -128, 127, torch.int8),
     "unsigned_4_bit": (0.2, 0, 0, 15, torch.uint8),
     "signed_6_bit": (0.1, 4, -32, 31, torch.int8),
+}
+MODES = {  # rounding, seed
+    "nearest_even": (Rounding.NEAREST_EVEN, 0),
+    "half_up": (Rounding.HALF_UP, 0),
+    "floor": (Rounding.FLOOR, 0),
+    "stochastic": (Rounding.STOCHASTIC, -7),
 }
 BAD_INPUTS = {
     "double": (torch.zeros(3).double(), 1.0, 0, 0, 255, "float32 input, got float64"),
@@ -26,16 +32,18 @@ BAD_INPUTS = {
     "nine_bits": (torch.zeros(3), 1.0, 0, 0, 256, "quant_min=0, quant_max=256$"),
     "signed_and_wide": (torch.zeros(3), 1.0, 0, -1, 128, "quant_min=-1, quant_max=128$"),
     "zero_outside": (torch.zeros(3), 1.0, 16, 0, 15, "zero_point from 0 to 15, got 16$"),
+    "rounding": (torch.zeros(3), 1.0, 0, 0, 15, 9, "rounding from 0 to 3, got 9$"),
 }
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
-def test_matches_reference(values: Tensor, grid):
+def test_matches_reference(values: Tensor, grid, mode: str):
     *arguments, dtype = grid
-    output = quantize(values, *arguments)
+    output = op(values, *arguments, *MODES[mode])
     assert output.dtype == dtype
     assert output.stride() == torch.empty_like(values).stride()
-    assert torch.equal(output, quantize_reference(values, *arguments))
+    assert torch.equal(output, quantize_reference(values, *arguments, *MODES[mode]))
 
 
 def test_rounds_ties_to_even_and_nan_to_the_lowest_level(device: torch.device):
@@ -55,6 +63,7 @@ def test_scale_is_rounded_to_float32_first(device: torch.device):
     st.floats(2.0**-20, 2.0**10, width=32),
     st.sampled_from([(0, 255), (-128, 127), (0, 15), (-8, 7)]),
     st.floats(0, 1),
+    st.sampled_from(list(MODES.values())),
 )
 def test_dequantized_equals_fake_quantized(
     extreme: list[float],
@@ -62,13 +71,15 @@ def test_dequantized_equals_fake_quantized(
     scale: float,
     levels: tuple[int, int],
     position: float,
+    mode: tuple[Rounding, int],
 ):
     values = torch.tensor(extreme + moderate, dtype=torch.float32)
     zero_point = round(levels[0] + position * (levels[1] - levels[0]))
-    codes = quantize(values, scale, zero_point, *levels)
-    dequantized = (codes.float() - zero_point) * scale
-    fake = fake_quantize(values, torch.tensor(scale), torch.tensor(zero_point), *levels)
-    assert torch.equal(dequantized, fake)
+    rounding, seed = mode
+    codes = quantize(values, scale, zero_point, *levels, rounding=rounding, seed=seed)
+    grid = (torch.tensor(scale), torch.tensor(zero_point), *levels)
+    fake = fake_quantize(values, *grid, rounding=rounding, seed=seed)
+    assert torch.equal(dequantize(codes, scale, zero_point), fake)
 
 
 @pytest.mark.parametrize("route", ROUTES)
