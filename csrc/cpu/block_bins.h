@@ -11,11 +11,6 @@
 
 #include "cpu/simd_clones.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define REPQ_FX_AVX512
-#include <immintrin.h>
-#endif
-
 namespace repq_fx {
 
 // With the slots of two blocks and the counters in use, a block has to fit L1.
@@ -136,7 +131,6 @@ inline BlockBins find_and_count(const float* values, int size, BlockScale scale,
 namespace avx512 {
 
 #define REPQ_FX_TARGET __attribute__((target("avx512f,popcnt")))
-#define REPQ_FX_INLINE __attribute__((always_inline)) inline
 
 constexpr __mmask16 full_mask = 0xFFFF;
 

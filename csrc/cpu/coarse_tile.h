@@ -7,11 +7,6 @@
 
 #include "cpu/simd_clones.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define REPQ_FX_AVX512
-#include <immintrin.h>
-#endif
-
 namespace repq_fx {
 
 constexpr int64_t tile_pixels = 8;
@@ -114,7 +109,6 @@ static void add_depthwise(const Tile& tile, const DepthwiseKernel& kernel, const
 namespace avx512 {
 
 #define REPQ_FX_TARGET __attribute__((target("avx512f,avx512vnni")))
-#define REPQ_FX_INLINE __attribute__((always_inline)) inline
 
 constexpr __mmask16 full_mask = 0xFFFF;
 

@@ -10,8 +10,14 @@
 #define REPQ_FX_SIMD_CLONES
 #endif
 
-// For a loop in a template: it must be inlined into a function with `REPQ_FX_SIMD_CLONES`, which
-// templates cannot have, to be compiled for their instruction sets.
+// Where functions can be written with the intrinsics of AVX512 and chosen when the library runs.
+#if defined(__x86_64__) && defined(__GNUC__)
+#define REPQ_FX_AVX512
+#include <immintrin.h>
+#endif
+
+// For what must be inlined into a function of some instruction set to be compiled for it, such as a
+// loop in a template, which cannot have `REPQ_FX_SIMD_CLONES` itself.
 #if defined(__GNUC__)
 #define REPQ_FX_INLINE inline __attribute__((always_inline))
 #else

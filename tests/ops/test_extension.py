@@ -30,7 +30,17 @@ def test_broken_extension_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "op",
     [
-@pytest.mark.parametrize("op", ["dequantize", "fake_quantize", "fake_quantize_backward", "histogram", "kl_divergences", "quantize", "range_losses", "search_scale", "soft_round", "soft_round_backward", "update_histogram"])
+        "dequantize",
+        "fake_quantize",
+        "fake_quantize_backward",
+        "histogram",
+        "kl_divergences",
+        "quantize",
+        "range_losses",
+        "search_scale",
+        "soft_round",
+        "soft_round_backward",
+        "update_histogram",
     ],
 )
 def test_compiled_kernel_overrides_the_reference(op: str):
