@@ -18,16 +18,27 @@ from torch import Tensor
 
 from repq_fx.ops import (
     fake_quantize,
+    fake_quantize_backward_reference,
     fake_quantize_reference,
     histogram,
     histogram_reference,
+    quantize,
+    quantize_reference,
     search_scale,
     search_scale_reference,
+    soft_round,
+    soft_round_reference,
+    update_histogram,
+    update_histogram_reference,
 )
+from repq_fx.ops.update_histogram import SMALLEST_EXPONENT
 
 BINS, LO, HI = 2048, 0.0, 8.0
+OBSERVER_BINS = 8192  # What collectors have.
 CHANNELS = 64
 ROUNDS = 31
+
+Results = Tensor | tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -51,11 +62,22 @@ def cases(gib: float) -> dict[str, Case]:
     scales, zero_points = scale_and_zero_point((CHANNELS,))
     rows = torch.randn(512, 4608, device="cuda")
     widest = rows.abs().amax(1) / 127
+    state = empty_histogram()
+    states = empty_histogram(CHANNELS)
+    differentiate = torch.ops.repq_fx.fake_quantize_backward
+    row_scales = torch.full((512,), 0.03, device="cuda")
 
-    check("fake_quantize", fake_quantize, fake_quantize_reference,
-          (interleaved, scales, zero_points, -128, 127, 1))  # fmt: skip
+    grids = (interleaved, scales, zero_points, -128, 127, 1)
+    check("fake_quantize", fake_quantize, fake_quantize_reference, grids)
+    check("fake_quantize_backward", differentiate, fake_quantize_backward_reference,
+          (target.normal_(), *grids))  # fmt: skip
+    check("quantize", quantize, quantize_reference, (signed, 0.03, 3, 0, 255))
     check("histogram", histogram, histogram_reference, (rectified, BINS, LO, HI))
     check("search_scale", search_scale, search_scale_reference, (rows, widest, -127, 127, 2.0))
+    check("soft_round", soft_round, soft_round_reference,
+          (rows, rows, row_scales, torch.zeros_like(row_scales), -128, 127, 0, 2.0))  # fmt: skip
+    check("update_histogram", counts_after(update_histogram),
+          counts_after(update_histogram_reference), (signed,))  # fmt: skip
 
     size = signed.numel() * 4
     copy = 2 * size
@@ -74,6 +96,19 @@ def cases(gib: float) -> dict[str, Case]:
             lambda: torch.fake_quantize_per_tensor_affine(signed, scale, zero_point, -128, 127),
             copy,
         ),
+        "fake_quantize_backward": Case(
+            lambda: differentiate(target, signed, scale, zero_point, -128, 127), 3 * size
+        ),
+        "quantize": Case(lambda: quantize(signed, 0.03, 3, 0, 255), size + size // 4, 0.85),
+        "update_histogram": Case(
+            lambda: update_histogram(*state, signed), size, 0.65, ("torch histc", 5.0)
+        ),
+        "update_histogram after ReLU": Case(
+            lambda: update_histogram(*state, rectified), size, 0.65, ("torch histc after ReLU", 5.0)
+        ),
+        "update_histogram per channel": Case(
+            lambda: update_histogram(*states, interleaved, 1), size
+        ),
         "histogram": Case(
             lambda: histogram(signed, BINS, -HI, HI), size, 0.65, ("torch histc", 5.0)
         ),
@@ -89,6 +124,26 @@ def cases(gib: float) -> dict[str, Case]:
     }
 
 
+def empty_histogram(*rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The state of `update_histogram` before any data."""
+    return (
+        torch.zeros(*rows, OBSERVER_BINS, device="cuda", dtype=torch.int64),
+        torch.full(rows, SMALLEST_EXPONENT, device="cuda"),
+        torch.zeros(rows, device="cuda", dtype=torch.int64),
+    )
+
+
+def counts_after(update: Callable[..., object]) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """What `update` leaves in an empty histogram."""
+
+    def count(values: Tensor) -> tuple[Tensor, ...]:
+        state = empty_histogram()
+        update(*state, values)
+        return state
+
+    return count
+
+
 def scale_and_zero_point(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return (
         torch.full(shape, 0.03, device="cuda"),
@@ -98,12 +153,16 @@ def scale_and_zero_point(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 def check(
     name: str,
-    kernel: Callable[..., Tensor],
-    reference: Callable[..., Tensor],
+    kernel: Callable[..., Results],
+    reference: Callable[..., Results],
     arguments: tuple[Any, ...],
 ) -> None:
     """Equality in the sizes that are timed, which the tests are too small for."""
-    if not torch.equal(kernel(*arguments), reference(*arguments)):
+    results, expected = (
+        [each] if isinstance(each, Tensor) else list(each)
+        for each in (kernel(*arguments), reference(*arguments))
+    )
+    if not all(map(torch.equal, results, expected)):
         raise AssertionError(f"{name} differs from its reference on {arguments[0].shape}")
 
 
