@@ -52,7 +52,8 @@ format: $(INSTALLED)
 	$(BIN)/clang-format -i $(wildcard csrc/*.cpp csrc/*/*)
 
 bench: $(INSTALLED)
-	$(BIN)/python -m pytest benchmarks/kernels -o python_files='bench_*.py' --benchmark-enable --benchmark-only
+	$(BIN)/python -m pytest benchmarks/kernels -o python_files='bench_*.py' --benchmark-enable --benchmark-only \
+		--benchmark-json benchmarks/results/kernels.json
 
 accuracy: $(INSTALLED)
 	$(BIN)/python -m benchmarks.accuracy.cifar10

@@ -1,6 +1,7 @@
 """What observers add to a forward pass: `python -m benchmarks.latency.calibration`."""
 
 import argparse
+import copy
 import warnings
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from repq_fx import Scheme, analysis, reparameterize
 from repq_fx.api import prepare
 from repq_fx.cli.report import Row, print_table, write_json
 from repq_fx.models import repvgg_a0
+from repq_fx.quant import ActivationObserver
 
 RESULTS = Path(__file__).parents[1] / "results"
 FACTORIES = {"RepVGG-A0": repvgg_a0, "MobileOne-S0": mobileone_s0}
@@ -55,13 +57,26 @@ def main() -> None:
     )
 
 
+class RangeOnly(nn.Module):
+    """Not a histogram: one pass over the same memory, as a bound."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        torch.aminmax(values)
+        return values
+
+
 def observed_models(model: nn.Module, images: torch.Tensor) -> dict[str, nn.Module]:
-    """The merged model without observers, with ours, and with torch's."""
+    """The merged model without observers, with ours, with `torch.aminmax`, and with torch's."""
     merged = reparameterize(model, images[:1]).to(memory_format=torch.channels_last)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*deprecated.*")
         by_torch = prepare_fx(merged, get_default_qconfig_mapping("x86"), (images,))
-    return {"FP32": merged, "repq_fx": prepare(merged, images, Scheme()), "torch": by_torch}
+    ours = prepare(merged, images, Scheme())
+    ranges = copy.deepcopy(ours)
+    for name, module in list(ranges.named_modules()):
+        if isinstance(module, ActivationObserver):
+            ranges.set_submodule(name, RangeOnly())
+    return {"FP32": merged, "repq_fx": ours, "torch.aminmax": ranges, "torch": by_torch}
 
 
 if __name__ == "__main__":
