@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..backend import CACHES, SAVED_LAYERS
+from ..backend import ReferenceConv2d, ReferenceLinear, int8
 from ..errors import FileFormatError
 from .json_values import decode, encode
 
@@ -26,9 +26,7 @@ def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
             "be stored in a model file."
         )
     plain = {
-        key: encode(value)
-        for key, value in layer.__dict__.items()
-        if key not in _MODULE_INTERNALS | CACHES
+        key: encode(value) for key, value in layer.__dict__.items() if key not in _MODULE_INTERNALS
     }
     return {
         "type": type_name,
@@ -70,10 +68,15 @@ def layer_from_state(state: dict[str, Any], name: str, tensors: dict[str, Tensor
 
 
 def _layer_types() -> dict[str, type[nn.Module]]:
-    own = {layer.__name__: layer for layer in SAVED_LAYERS}
+    instructions = [value for value in vars(int8).values() if _is_instruction(value)]
+    own = {layer.__name__: layer for layer in (ReferenceConv2d, ReferenceLinear, *instructions)}
     torch_layers = {
         name: value
         for name, value in vars(nn).items()
         if isinstance(value, type) and issubclass(value, nn.Module)
     }
     return torch_layers | own
+
+
+def _is_instruction(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, int8.Instruction)
