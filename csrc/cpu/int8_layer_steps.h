@@ -1,0 +1,131 @@
+// Steps with weights: convolutions and linear layers.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cpu/int8_convolution.h"
+#include "cpu/int8_depthwise.h"
+#include "cpu/int8_settings.h"
+#include "cpu/int8_step.h"
+
+namespace repq_fx {
+
+struct LayerArguments {
+  const at::Tensor& weight;  // int8 [out, in / groups, ...]
+  const at::Tensor& weight_scale;
+  const std::optional<at::Tensor>& bias;
+  const std::optional<at::Tensor>& coarse;
+  const std::optional<at::Tensor>& coarse_scale;
+  const GridArgument& input_grid;
+  const std::optional<GridArgument>& addend_grid;
+  const Epilogue& epilogue;
+  bool gives_levels;
+};
+
+inline std::vector<float> products(const at::Tensor& scale, double factor) {
+  const at::Tensor result = (scale.to(at::kDouble) * factor).to(at::kFloat).contiguous();
+  const float* data = result.const_data_ptr<float>();
+  return {data, data + result.numel()};
+}
+
+// What convolutions of all kinds do with the arguments of a layer.
+template <typename Kernel>
+class LayerStep : public Step {
+ public:
+  template <typename Shape>
+  LayerStep(std::vector<int64_t> inputs, const Shape& shape, const ConvolutionShape& geometry,
+            const LayerArguments& layer)
+      : Step(std::move(inputs)),
+        geometry_(geometry),
+        is_image_(layer.weight.dim() == 4),
+        gives_levels_(layer.gives_levels),
+        kernel_(make_kernel(shape, layer)) {}
+
+  ValueType infer(const std::vector<ValueType>& types) const override {
+    const ValueType& type = types[0];
+    if (is_image_) require_image("convolution", type);
+    TORCH_CHECK_VALUE(type.channels() == geometry_.in_channels, "convolution: expected ",
+                      geometry_.in_channels, " channels, got shape ", shape_of(type));
+    ValueType result = type.with_channels(geometry_.out_channels);
+    result.is_real = !gives_levels_;
+    if (is_image_) {
+      for (int axis = 0; axis < 2; ++axis) {
+        const int64_t extent = geometry_.dilation[axis] * (geometry_.kernel[axis] - 1) + 1;
+        const int64_t room = type.sizes[2 + axis] + 2 * geometry_.padding[axis] - extent;
+        TORCH_CHECK_VALUE(room >= 0, "convolution: expected an image as large as the kernel, got ",
+                          shape_of(type));
+        result.sizes[2 + axis] = room / geometry_.stride[axis] + 1;
+      }
+    }
+    if (types.size() > 1) {
+      TORCH_CHECK_NOT_IMPLEMENTED(types[1].sizes == result.sizes, "convolution: expected an addend of shape ",
+                                  shape_of(result), ", got ", shape_of(types[1]));
+    }
+    return result;
+  }
+
+  void run(const std::vector<Operand>& operands, const Operand& result) const override {
+    const bool adds = operands.size() > 1;
+    const LayerOutput output{.addend = adds ? operands[1].levels() : nullptr,
+                             .addend_stride = adds ? operands[1].stride : 0,
+                             .levels = gives_levels_ ? result.levels() : nullptr,
+                             .values = gives_levels_ ? nullptr : result.reals(),
+                             .stride = result.stride,
+                             .height = result.type.height(),
+                             .width = result.type.width()};
+    const InputImage input = operands[0].input();
+    const int64_t products = geometry_.in_channels / geometry_.groups * geometry_.taps();
+    // A product takes a hundredth of the time that rounding its sum does.
+    const int64_t work = result.type.elements() * (8 + products / 16);
+    run_tasks(kernel_->tasks(input, output), work, [&](int64_t first, int64_t last) {
+      kernel_->run(input, output, first, last);
+    });
+  }
+
+ private:
+  template <typename Shape>
+  static std::unique_ptr<Kernel> make_kernel(const Shape& shape, const LayerArguments& layer) {
+    const at::Tensor weight = layer.weight.contiguous();
+    const at::Tensor coarse = layer.coarse ? layer.coarse->contiguous() : at::Tensor();
+    const double input_scale = std::get<0>(layer.input_grid);
+    const at::Tensor bias =
+        layer.bias ? *layer.bias : at::zeros({weight.size(0)}, at::TensorOptions(at::kFloat));
+    Epilogue epilogue = layer.epilogue;
+    if (layer.addend_grid) {
+      epilogue.addend_scale = static_cast<float>(std::get<0>(*layer.addend_grid));
+      epilogue.addend_zero = static_cast<int32_t>(std::get<1>(*layer.addend_grid));
+    }
+    return std::make_unique<Kernel>(
+        shape, weight.const_data_ptr<int8_t>(), products(layer.weight_scale, input_scale),
+        products(bias, 1), layer.coarse ? coarse.const_data_ptr<int8_t>() : nullptr,
+        layer.coarse ? products(*layer.coarse_scale, input_scale) : std::vector<float>(),
+        static_cast<int32_t>(std::get<1>(layer.input_grid)), epilogue);
+  }
+
+  ConvolutionShape geometry_;
+  bool is_image_, gives_levels_;
+  std::unique_ptr<Kernel> kernel_;
+};
+
+inline std::unique_ptr<Step> make_convolution(std::vector<int64_t> inputs,
+                                              const ConvolutionShape& shape,
+                                              const LayerArguments& layer) {
+  const bool is_depthwise =
+      shape.groups > 1 && shape.groups == shape.in_channels && shape.groups == shape.out_channels;
+  if (!is_depthwise) {
+    return std::make_unique<LayerStep<Int8Convolution>>(std::move(inputs), shape, shape, layer);
+  }
+  const DepthwiseShape depthwise{shape.in_channels, shape.kernel, shape.stride, shape.padding,
+                                 shape.dilation};
+  return std::make_unique<LayerStep<Int8Depthwise>>(std::move(inputs), depthwise, shape, layer);
+}
+
+}  // namespace repq_fx
