@@ -113,18 +113,22 @@ class Int8Convolution {
     const bool together = fine_.bytes() <= resident_weights;
     const int64_t step = together ? blocks.end - blocks.begin : 1;
     for (int64_t first = blocks.begin; first < blocks.end; first += step) {
-      const int64_t count = pixels.end - pixels.begin;
       const int64_t most = tile_pixels_of(layout_.blocks()[first].vectors);
-      const int64_t tiles = (count + most - 1) / most;
-      for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t begin = pixels.begin + count * tile / tiles;
-        const int64_t end = pixels.begin + count * (tile + 1) / tiles;
+      for (int64_t begin = pixels.begin; begin < pixels.end;) {
+        const int64_t end = begin + tile_pixels(pixels.end - begin, most);
         const TileInputs inputs = finder.find(begin, end - begin);
         for (int64_t block = first; block < first + step; ++block) {
           run_tile(inputs, finder.centre(), layout_.blocks()[block], {begin, end}, output);
         }
+        begin = end;
       }
     }
+  }
+
+  // Pixels of the next tile, such that the last two are no much smaller than the others.
+  static int64_t tile_pixels(int64_t left_over, int64_t most) {
+    if (left_over >= 2 * most || left_over <= most) return std::min(left_over, most);
+    return (left_over + 1) / 2;
   }
 
   void run_tile(TileInputs inputs, TileInputs centre, const ChannelBlock& block, Range pixels,

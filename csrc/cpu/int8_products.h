@@ -16,12 +16,12 @@ namespace repq_fx {
 constexpr int64_t quad_channels = 4;     // Input channels that one instruction sums.
 constexpr int64_t vector_channels = 16;  // Output channels in a register.
 constexpr int64_t max_vectors = 4;
-constexpr int64_t max_pixels = 12;
+constexpr int64_t max_pixels = 10;
 constexpr int64_t max_tile_vectors = 24;
 
 // Pixels of a tile whose sums, weights and input fit the 32 registers of AVX512.
 constexpr int64_t tile_pixels_of(int64_t vectors) {
-  constexpr std::array<int64_t, max_vectors> most = {12, 12, 8, 6};
+  constexpr std::array<int64_t, max_vectors> most = {10, 10, 8, 6};
   return most[vectors - 1];
 }
 
@@ -156,12 +156,28 @@ struct Sums {
     REPQ_FX_UNROLL
     for (int64_t p = 0; p < pixels; ++p) inputs[p] = tile.inputs[segment * tile.step + p] + offset;
   }
+};
 
-  REPQ_FX_VNNI REPQ_FX_INLINE __m512 scaled(int64_t p, int64_t v, const Scaling& scaling) const {
-    const __m512 scale = _mm512_loadu_ps(scaling.scale + v * vector_channels);
-    const __m512 bias = _mm512_loadu_ps(scaling.bias + p * scaling.bias_step + v * vector_channels);
-    const auto sum = reinterpret_cast<__m512i>(values[p][v]);
-    return _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all, sum), scale, bias);
+template <int64_t pixels, int64_t vectors>
+struct ScaledSums {
+  __m512 values[pixels][vectors];
+
+  REPQ_FX_VNNI REPQ_FX_INLINE ScaledSums(const Sums<pixels, vectors>& sums, Scaling scaling) {
+    __m512 scale[vectors];
+    REPQ_FX_UNROLL
+    for (int64_t v = 0; v < vectors; ++v) {
+      scale[v] = _mm512_loadu_ps(scaling.scale + v * vector_channels);
+    }
+    REPQ_FX_UNROLL
+    for (int64_t p = 0; p < pixels; ++p) {
+      const float* bias = scaling.bias + p * scaling.bias_step;
+      REPQ_FX_UNROLL
+      for (int64_t v = 0; v < vectors; ++v) {
+        const auto sum = reinterpret_cast<__m512i>(sums.values[p][v]);
+        values[p][v] = _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all, sum), scale[v],
+                                       _mm512_loadu_ps(bias + v * vector_channels));
+      }
+    }
   }
 };
 
@@ -181,12 +197,12 @@ REPQ_FX_VNNI void sum_products(const TileInputs& tile, const WeightBlock& block,
 template <int64_t pixels, int64_t vectors>
 REPQ_FX_VNNI void scale_products(const TileInputs& tile, const WeightBlock& block,
                                  const Scaling& scaling, float* scaled) {
-  const Sums<pixels, vectors> result(tile, block);
+  const ScaledSums<pixels, vectors> result({tile, block}, scaling);
   REPQ_FX_UNROLL
   for (int64_t p = 0; p < pixels; ++p) {
     REPQ_FX_UNROLL
     for (int64_t v = 0; v < vectors; ++v) {
-      _mm512_storeu_ps(scaled + (p * vectors + v) * vector_channels, result.scaled(p, v, scaling));
+      _mm512_storeu_ps(scaled + (p * vectors + v) * vector_channels, result.values[p][v]);
     }
   }
 }
@@ -219,32 +235,33 @@ template <int64_t pixels, int64_t vectors>
 REPQ_FX_VNNI void quantize_products(const TileInputs& tile, const WeightBlock& block,
                                     const Scaling& scaling, const LevelRange& range,
                                     const LevelTile& output) {
-  const Sums<pixels, vectors> result(tile, block);
+  const ScaledSums<pixels, vectors> result({tile, block}, scaling);
   const __m512i zero_point = _mm512_set1_epi16(static_cast<int16_t>(range.zero_point));
   const __m512i lowest = _mm512_set1_epi8(static_cast<char>(range.lowest));
   const __m512i highest = _mm512_set1_epi8(static_cast<char>(range.highest));
+  const bool clips = range.lowest > 0 || range.highest < 255;
   // Packing works within 128 bits: the four vectors' shares of each come together.
   const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   const auto channels =
       static_cast<__mmask64>(output.channels >= 64 ? -1 : (1LL << output.channels) - 1);
+  const int64_t stride = output.stride;
+  uint8_t* pixel = output.levels;
   constexpr int64_t pixels_at_once = std::max<int64_t>(1, 4 / vectors);
   REPQ_FX_UNROLL
-  for (int64_t p = 0; p < pixels; p += pixels_at_once) {
+  for (int64_t p = 0; p < pixels; p += pixels_at_once, pixel += pixels_at_once * stride) {
     __m512i steps[4];
     REPQ_FX_UNROLL
     for (int64_t i = 0; i < 4; ++i) {
       // What does not exist repeats the last.
       const int64_t index = std::min(i, std::min(pixels_at_once, pixels - p) * vectors - 1);
-      steps[i] = _mm512_maskz_cvtps_epi32(
-          all, result.scaled(p + index / vectors, index % vectors, scaling));
+      steps[i] = _mm512_maskz_cvtps_epi32(all, result.values[p + index / vectors][index % vectors]);
     }
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(steps[0], steps[1]), zero_point);
     const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(steps[2], steps[3]), zero_point);
-    const __m512i packed =
-        _mm512_maskz_permutexvar_epi32(all, in_order, _mm512_packus_epi16(low, high));
-    const __m512i levels = _mm512_min_epu8(_mm512_max_epu8(packed, lowest), highest);
-    store_levels<vectors>(levels, pixels - p, channels, output.levels + p * output.stride,
-                          output.stride);
+    const __m512i packed = _mm512_packus_epi16(low, high);
+    __m512i levels = _mm512_maskz_permutexvar_epi32(all, in_order, packed);
+    if (clips) levels = _mm512_min_epu8(_mm512_max_epu8(levels, lowest), highest);
+    store_levels<vectors>(levels, pixels - p, channels, pixel, stride);
   }
 }
 
