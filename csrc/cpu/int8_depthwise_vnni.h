@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <iterator>
@@ -36,41 +37,32 @@ class PackedTaps {
   // `weight` is [kernel rows][columns][channels].
   PackedTaps(const std::vector<int8_t>& weight, const DepthwiseShape& shape, int64_t columns,
              const RowGroup& group, int32_t zero_point)
-      : count_(columns * group.quads) {
-    const int64_t vectors = (shape.channels + block_size - 1) / block_size * block_vectors;
-    weights_.reserve(vectors * group.rows * count_ * vector_bytes);
-    start_.resize(vectors * lanes);
-    for (int64_t vector = 0; vector < vectors; ++vector) {
-      for (int64_t row = 0; row < group.rows; ++row) {
-        for (int64_t tap = 0; tap < count_ * lanes; ++tap) {
-          const int64_t column = tap / lanes / group.quads, quad = tap / lanes % group.quads;
-          const int64_t element = vector * lanes + tap % lanes;
-          const int64_t channel = lane_order_channel(element);
-          for (int64_t i = 0; i < quad_rows; ++i) {
-            const int64_t y = quad * quad_rows + i - row * group.row_step;
-            const bool exists = channel < shape.channels && 0 <= y && y < shape.kernel[0];
-            weights_.push_back(exists ? weight[(y * columns + column) * shape.channels + channel]
-                                      : 0);
-            if (row == 0) start_[element] -= zero_point * weights_.back();
-          }
-        }
-      }
+      : count_(columns * group.quads), rows_(group.rows) {
+    const int64_t blocks = (shape.channels + block_size - 1) / block_size;
+    start_.resize(blocks * block_size);
+    weights_.reserve(blocks * count_ * rows_ * block_bytes);
+    for (int64_t i = 0; i < blocks * count_ * rows_ * block_bytes; ++i) {
+      const int64_t slot = i % quad_rows, row = i / block_bytes % rows_;
+      const int64_t tap = i / block_bytes / rows_ % count_;
+      const int64_t block = i / block_bytes / rows_ / count_;
+      const int64_t element = block * block_size + i % block_bytes / quad_rows;
+      const int64_t channel = lane_order_channel(element);
+      const int64_t x = tap / group.quads;
+      const int64_t y = tap % group.quads * quad_rows + slot - row * group.row_step;
+      const bool exists = channel < shape.channels && 0 <= y && y < shape.kernel[0];
+      weights_.push_back(exists ? weight[(y * columns + x) * shape.channels + channel] : 0);
+      if (row == 0) start_[element] -= zero_point * weights_.back();
     }
   }
 
-  // The taps of one block of channels; `offsets` of their columns.
-  Taps of_block(int64_t block, const QuadColumns& columns, const int64_t* offsets) const {
-    const int64_t size = weights_.size() / (start_.size() / block_size);
-    return {columns.data(),
-            columns.plane(),
-            offsets,
-            count_,
-            weights_.data() + block * size,
+  // The taps of one block of channels whose quads are at `offsets` of `data`.
+  Taps of_block(int64_t block, const uint8_t* data, const int64_t* offsets) const {
+    return {data, offsets, count_, weights_.data() + block * count_ * rows_ * block_bytes,
             start_.data() + block * block_size};
   }
 
  private:
-  int64_t count_;
+  int64_t count_, rows_;
   AlignedVector<int8_t> weights_;
   AlignedVector<int32_t> start_;
 };
@@ -81,7 +73,7 @@ struct PackedDepthwise {
   int64_t blocks;
   PackedTaps fine;
   std::optional<PackedTaps> coarse;
-  std::vector<uint8_t> zeros;  // A pixel of them, for a block.
+  std::vector<uint8_t> zeros;  // A pixel of them.
   // In lane order, and in steps of the output.
   AlignedVector<float> scale, bias, coarse_scale;
   bool fits = true;  // The steps of every possible sum fit int32.
@@ -90,7 +82,7 @@ struct PackedDepthwise {
       : group(layer.shape),
         blocks((layer.shape.channels + block_size - 1) / block_size),
         fine(layer.weight, layer.shape, layer.shape.kernel[1], group, layer.input_zero_point),
-        zeros(block_size, static_cast<uint8_t>(layer.input_zero_point)),
+        zeros(blocks * block_size, static_cast<uint8_t>(layer.input_zero_point)),
         scale(in_steps(layer, layer.scale)),
         bias(in_steps(layer, layer.bias)) {
     const int64_t channels = layer.shape.channels;
@@ -123,7 +115,7 @@ struct PackedDepthwise {
   }
 };
 
-// One call's images, and the tiles in which it works.
+// One call's images, and where it works.
 class DepthwiseRun {
  public:
   DepthwiseRun(const DepthwiseLayer& layer, const PackedDepthwise& packed, const InputImage& input,
@@ -135,36 +127,45 @@ class DepthwiseRun {
         epilogue_(layer.epilogue()),
         only_scales_(packed.fits && output.levels != nullptr && output.addend == nullptr &&
                      epilogue_.activation == Activation::none),
-        pixels_(best_tile_pixels(output.width)),
-        multiply_(multiply_of(packed.group.rows, pixels_)),
+        kernels_(tile_kernels(packed.group.rows, packed.coarse.has_value())),
         stretch_(stretch()),
         columns_(layer.shape, packed.group.quads, stretch_, {packed.zeros.data(), 0}),
-        rows_(packed.group.quads * quad_rows),
-        sums_(packed.group.rows * pixels_ * block_size),
-        coarse_sums_(packed.coarse ? sums_.size() : 0),
-        extra_(coarse_sums_.size()) {}
+        rows_(packed.group.quads * quad_rows) {}
 
-  // The group of output rows of `image` from row `y` on, for one block of channels.
-  void rows(int64_t image, int64_t y, int64_t block) {
-    find_rows(image, y, block);
-    const int64_t rows = std::min(packed_.group.rows, output_.height - y);
-    const Taps fine = packed_.fine.of_block(block, columns_, columns_.offsets());
-    const int64_t* centre = columns_.offsets() + layer_.shape.kernel[1] / 2 * packed_.group.quads;
+  // Chooses the group of output rows of `image` that begins with row `y`.
+  void choose_rows(int64_t image, int64_t y) {
+    const DepthwiseShape& shape = layer_.shape;
+    const int64_t used = (packed_.group.rows - 1) * packed_.group.row_step + shape.kernel[0];
+    for (int64_t i = 0; i < std::ssize(rows_); ++i) {
+      const int64_t row = y * shape.stride[0] - shape.padding[0] + i * shape.dilation[0];
+      if (i < used && 0 <= row && row < input_.height) {
+        const int64_t pixel = (image * input_.height + row) * input_.width;
+        rows_[i] = {input_.data + pixel * input_.stride, input_.stride};
+      } else {
+        rows_[i] = {packed_.zeros.data(), 0};
+      }
+    }
+    first_pixel_ = (image * output_.height + y) * output_.width;
+    output_rows_ = std::min(packed_.group.rows, output_.height - y);
+  }
+
+  // One block of channels of the chosen rows.
+  void run(int64_t block) {
+    const Taps fine = packed_.fine.of_block(block, columns_.data(), columns_.offsets());
+    Taps coarse{};
+    if (packed_.coarse) {
+      const int64_t centre = layer_.shape.kernel[1] / 2 * packed_.group.quads;
+      coarse = packed_.coarse->of_block(block, columns_.data(), columns_.offsets() + centre);
+    }
+    const int64_t channel = block * block_size;
     for (int64_t left = 0; left < output_.width; left += stretch_) {
       const int64_t first = left * layer_.shape.stride[1] - layer_.shape.padding[1];
-      columns_.start(rows_.data(), first, input_.width);
       const int64_t outputs = std::min(stretch_, output_.width - left);
-      for (int64_t x = 0; x < outputs; x += pixels_) {
-        const int64_t pixels = std::min(pixels_, outputs - x);
-        columns_.extend(x + pixels);
-        multiply_(fine.from(x), sums_.data());
-        if (packed_.coarse) {
-          multiply_(packed_.coarse->of_block(block, columns_, centre).from(x), coarse_sums_.data());
-        }
-        for (int64_t row = 0; row < rows; ++row) {
-          const int64_t pixel = (image * output_.height + y + row) * output_.width + left + x;
-          finish_pixels(row, pixel, pixels, block);
-        }
+      columns_.fill(rows_.data(), channel, first, input_.width, outputs);
+      if (only_scales_) {
+        write_levels(fine, coarse, first_pixel_ + left, outputs, channel);
+      } else {
+        write_finished(fine, coarse, first_pixel_ + left, outputs, channel);
       }
     }
   }
@@ -172,63 +173,79 @@ class DepthwiseRun {
  private:
   // The outputs of a row whose quads are interleaved together: such that they stay in the L1 cache.
   int64_t stretch() const {
+    constexpr int64_t fitting_blocks = 64;
     const DepthwiseShape& shape = layer_.shape;
     const int64_t reach = (shape.kernel[1] - 1) * shape.dilation[1];
-    const int64_t fitting = (64 / packed_.group.quads - reach) / shape.stride[1];
-    const int64_t tiles = std::min(fitting, output_.width + pixels_ - 1) / pixels_;
-    return std::max<int64_t>(tiles, 1) * pixels_;
+    const int64_t fitting = (fitting_blocks / packed_.group.quads - reach) / shape.stride[1];
+    const int64_t pixels = kernels_.front().pixels;
+    return std::min(output_.width, std::max(fitting / pixels, int64_t{1}) * pixels);
   }
 
-  void find_rows(int64_t image, int64_t y, int64_t block) {
-    const DepthwiseShape& shape = layer_.shape;
-    const int64_t used = (packed_.group.rows - 1) * packed_.group.row_step + shape.kernel[0];
-    for (int64_t i = 0; i < std::ssize(rows_); ++i) {
-      const int64_t row = y * shape.stride[0] - shape.padding[0] + i * shape.dilation[0];
-      if (i < used && 0 <= row && row < input_.height) {
-        const int64_t pixel = (image * input_.height + row) * input_.width;
-        rows_[i] = {input_.data + pixel * input_.stride + block * block_size, input_.stride};
-      } else {
-        rows_[i] = {packed_.zeros.data(), 0};
+  void write_levels(Taps fine, Taps coarse, int64_t pixel, int64_t outputs, int64_t channel) const {
+    const int64_t missing = std::max<int64_t>(channel + block_size - layer_.shape.channels, 0);
+    const StepScales scales{packed_.scale.data() + channel, packed_.bias.data() + channel,
+                            packed_.coarse_scale.data() + channel};
+    LevelRows rows{.levels = output_.levels + pixel * output_.stride + channel,
+                   .stride = output_.stride,
+                   .row_stride = output_.width * output_.stride,
+                   .rows = output_rows_,
+                   .channels = ~uint64_t{0} >> missing,
+                   .zero_point = static_cast<int16_t>(epilogue_.zero_point),
+                   .lowest = static_cast<uint8_t>(epilogue_.lowest),
+                   .highest = static_cast<uint8_t>(epilogue_.highest)};
+    for (const TileKernels& kernels : kernels_) {
+      const int64_t tiles = outputs / kernels.pixels;
+      kernels.to_levels(fine, coarse, scales, rows, tiles);
+      fine.advance(tiles * kernels.pixels);
+      coarse.advance(tiles * kernels.pixels);
+      rows.levels += tiles * kernels.pixels * rows.stride;
+      outputs -= tiles * kernels.pixels;
+    }
+  }
+
+  void write_finished(Taps fine, Taps coarse, int64_t pixel, int64_t outputs,
+                      int64_t channel) const {
+    for (const TileKernels& kernels : kernels_) {
+      for (; outputs >= kernels.pixels; outputs -= kernels.pixels, pixel += kernels.pixels) {
+        finish_tile(kernels, fine, coarse, pixel, channel);
+        fine.advance(kernels.pixels);
+        coarse.advance(kernels.pixels);
       }
     }
   }
 
-  // Turns the sums of a tile's row into what the layer writes, from pixel `pixel` of the output on.
-  void finish_pixels(int64_t row, int64_t pixel, int64_t pixels, int64_t block) {
-    const int64_t first_channel = block * block_size;
-    const int64_t channels = std::min(block_size, layer_.shape.channels - first_channel);
-    const int64_t offset = pixel * output_.stride + first_channel;
-    int32_t* sums = sums_.data() + row * pixels_ * block_size;
-    int32_t* coarse = packed_.coarse ? coarse_sums_.data() + row * pixels_ * block_size : nullptr;
-    if (only_scales_) {
-      const StepScales scales{packed_.scale.data() + first_channel,
-                              packed_.bias.data() + first_channel,
-                              coarse ? packed_.coarse_scale.data() + first_channel : nullptr};
-      const auto requantize = coarse ? avx512::requantize<true> : avx512::requantize<false>;
-      return requantize(sums, coarse, pixels, scales, epilogue_, output_.levels + offset,
-                        output_.stride, ~uint64_t{0} >> (block_size - channels));
+  void finish_tile(const TileKernels& kernels, const Taps& fine, const Taps& coarse, int64_t pixel,
+                   int64_t channel) const {
+    const int64_t channels = std::min(block_size, layer_.shape.channels - channel);
+    alignas(vector_bytes) int32_t sums[max_tile_outputs * block_size];
+    alignas(vector_bytes) int32_t coarse_sums[max_tile_outputs * block_size];
+    float extra[max_tile_outputs * block_size];
+    kernels.to_sums(fine, sums);
+    if (packed_.coarse) {
+      kernels.to_sums(coarse, coarse_sums);
+      for (int64_t i = 0; i < output_rows_ * kernels.pixels * block_size; i += block_size) {
+        portable::scale_sums(coarse_sums + i, layer_.coarse_scale.data() + channel, channels,
+                             extra + i);
+      }
     }
-    for (int64_t i = 0; i < pixels; ++i) {
-      to_channel_order(sums + i * block_size);
-      if (coarse == nullptr) continue;
-      to_channel_order(coarse + i * block_size);
-      portable::scale_sums(coarse + i * block_size, layer_.coarse_scale.data() + first_channel,
-                           channels, extra_.data() + i * block_size);
+    const auto at = [channel](auto* image, int64_t pixel, int64_t stride) {
+      return image == nullptr ? nullptr : image + pixel * stride + channel;
+    };
+    for (int64_t row = 0; row < output_rows_; ++row, pixel += output_.width) {
+      const int64_t first = row * kernels.pixels * block_size;
+      avx512::finish({.sums = sums + first,
+                      .extra = packed_.coarse ? extra + first : nullptr,
+                      .stride = block_size,
+                      .pixels = kernels.pixels,
+                      .channels = channels,
+                      .first_channel = channel,
+                      .addend = at(output_.addend, pixel, output_.addend_stride),
+                      .addend_stride = output_.addend_stride,
+                      .levels = at(output_.levels, pixel, output_.stride),
+                      .values = at(output_.values, pixel, output_.stride),
+                      .output_stride = output_.stride},
+                     epilogue_);
     }
-    const auto at = [](auto* image, int64_t offset) { return image ? image + offset : nullptr; };
-    const int64_t addend = pixel * output_.addend_stride + first_channel;
-    avx512::finish({.sums = sums,
-                    .extra = coarse ? extra_.data() : nullptr,
-                    .stride = block_size,
-                    .pixels = pixels,
-                    .channels = channels,
-                    .first_channel = first_channel,
-                    .addend = at(output_.addend, addend),
-                    .addend_stride = output_.addend_stride,
-                    .levels = at(output_.levels, offset),
-                    .values = at(output_.values, offset),
-                    .output_stride = output_.stride},
-                   epilogue_);
   }
 
   const DepthwiseLayer& layer_;
@@ -237,13 +254,11 @@ class DepthwiseRun {
   const LayerOutput& output_;
   Epilogue epilogue_;
   bool only_scales_;
-  int64_t pixels_;  // Of a tile.
-  Multiply multiply_;
+  std::array<TileKernels, 3> kernels_;
   int64_t stretch_;
   QuadColumns columns_;
   std::vector<PixelRow> rows_;
-  AlignedVector<int32_t> sums_, coarse_sums_;
-  AlignedVector<float> extra_;
+  int64_t first_pixel_ = 0, output_rows_ = 0;
 };
 
 // A task is a group of rows of one block of channels.
@@ -252,9 +267,11 @@ inline void depthwise(const DepthwiseLayer& layer, const PackedDepthwise& packed
                       int64_t last) {
   DepthwiseRun run(layer, packed, input, output);
   const int64_t groups = packed.groups(output.height);
-  for (int64_t task = first; task < last; ++task) {
-    const int64_t group = task / packed.blocks;
-    run.rows(group / groups, group % groups * packed.group.rows, task % packed.blocks);
+  while (first < last) {
+    const int64_t group = first / packed.blocks;
+    run.choose_rows(group / groups, group % groups * packed.group.rows);
+    const int64_t next_group = std::min((group + 1) * packed.blocks, last);
+    for (; first < next_group; ++first) run.run(first - group * packed.blocks);
   }
 }
 
