@@ -1,0 +1,79 @@
+// The interleaved input of a stretch of an output row.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "cpu/aligned_vector.h"
+#include "cpu/int8_depthwise_layer.h"
+#include "cpu/int8_depthwise_tile.h"
+
+#ifdef REPQ_FX_AVX512
+namespace repq_fx::avx512 {
+
+// Quads are [quads][stride][columns] blocks: input columns that a tap meets at neighbouring outputs
+// are a stride apart and lie together, so that loops over outputs are the same for all strides.
+class QuadColumns {
+ public:
+  // For up to `outputs` neighbouring outputs. All pixels of `outside` are real zeros.
+  QuadColumns(const DepthwiseShape& shape, int64_t quads, int64_t outputs, const PixelRow& outside)
+      : quads_(quads),
+        stride_(shape.stride[1]),
+        columns_(outputs + (shape.kernel[1] - 1) * shape.dilation[1] / stride_),
+        reach_(stride_, -1),
+        data_(quads * stride_ * columns_ * block_bytes) {
+    outside_.fill(outside);
+    for (int64_t column = 0; column < shape.kernel[1]; ++column) {
+      const int64_t phase = column * shape.dilation[1] % stride_;
+      reach_[phase] = column * shape.dilation[1] / stride_;
+      for (int64_t quad = 0; quad < quads; ++quad) {
+        offsets_.push_back(offset(quad, phase) + reach_[phase] * block_bytes);
+      }
+    }
+  }
+
+  const uint8_t* data() const { return data_.data(); }
+  // [kernel columns][quads]: where the first output's quads are.
+  const int64_t* offsets() const { return offsets_.data(); }
+
+  // With four rows for each quad, what `outputs` neighbouring outputs meet; the first one's first
+  // tap meets column `first` of `width`.
+  void fill(const PixelRow* rows, int64_t channel, int64_t first, int64_t width, int64_t outputs) {
+    for (int64_t phase = 0; phase < stride_; ++phase) {
+      if (reach_[phase] < 0) continue;
+      const int64_t x = first + phase;
+      const int64_t columns = outputs + reach_[phase];
+      const int64_t inside = std::clamp<int64_t>(strides(-x), 0, columns);
+      const int64_t behind = std::clamp<int64_t>(strides(width - x), 0, columns);
+      for (int64_t quad = 0; quad < quads_; ++quad) {
+        uint8_t* out = data_.data() + offset(quad, phase);
+        interleave(outside_.data(), channel, 0, 0, inside, out);
+        interleave(rows + quad * quad_rows, channel, x + inside * stride_, stride_, behind - inside,
+                   out + inside * block_bytes);
+        interleave(outside_.data(), channel, 0, 0, columns - behind, out + behind * block_bytes);
+      }
+    }
+  }
+
+ private:
+  int64_t offset(int64_t quad, int64_t phase) const {
+    return (quad * stride_ + phase) * columns_ * block_bytes;
+  }
+
+  // That reach or pass `distance`; a division is slow.
+  int64_t strides(int64_t distance) const {
+    return stride_ == 1 ? distance : (distance + stride_ - 1) / stride_;
+  }
+
+  int64_t quads_, stride_, columns_;
+  std::vector<int64_t>
+      reach_;  // Of each phase of the stride: its last column for the first output.
+  std::vector<int64_t> offsets_;
+  AlignedVector<uint8_t> data_;
+  std::array<PixelRow, quad_rows> outside_;
+};
+
+}  // namespace repq_fx::avx512
+#endif

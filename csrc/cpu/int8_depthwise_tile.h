@@ -1,0 +1,252 @@
+// The inner loops of the depthwise convolution for processors with AVX512-VNNI: 64 channels of a
+// few neighbouring outputs, whose sums stay in registers.
+//
+// An INT8 instruction sums four products of each of 16 channels. The four are one column of four
+// input rows, whose bytes are interleaved once and read for all outputs that meet them.
+// Interleaving within 128 bits is cheap and leaves the channels in "lane order", which packing the
+// results undoes at no cost: vector v of a block holds the channels 4 v + 16 i + (0, 1, 2, 3).
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "cpu/int8_epilogue.h"
+
+namespace repq_fx {
+
+constexpr int64_t quad_rows = 4;      // Input rows that one INT8 instruction sums.
+constexpr int64_t block_size = 64;    // Channels of a block: a vector of their bytes.
+constexpr int64_t block_vectors = 4;  // Vectors of a block's sums, or of its quads.
+constexpr int64_t vector_bytes = 64;
+constexpr int64_t block_bytes = block_vectors * vector_bytes;
+constexpr int64_t max_tile_rows = 2, max_tile_outputs = 6;
+
+// The channel of element `i` of blocks in lane order.
+constexpr int64_t lane_order_channel(int64_t i) {
+  const int64_t vector = i % block_size / 16, lane = i % 16;
+  return i / block_size * block_size + lane / 4 * 16 + vector * 4 + lane % 4;
+}
+
+#ifdef REPQ_FX_AVX512
+namespace avx512 {
+
+// Input pixels of a row: pixel `x` is at `data + x * stride`.
+struct PixelRow {
+  const uint8_t* data;
+  int64_t stride;
+};
+
+// The quads of `count` pixels of four rows, from pixel `x` on, `step` pixels apart.
+REPQ_FX_VNNI inline void interleave(const PixelRow* rows, int64_t channel, int64_t x, int64_t step,
+                                    int64_t count, uint8_t* out) {
+  const uint8_t* data[quad_rows];
+  int64_t steps[quad_rows];
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < quad_rows; ++i) {
+    data[i] = rows[i].data + channel + x * rows[i].stride;
+    steps[i] = step * rows[i].stride;
+  }
+  for (; count > 0; --count, out += block_bytes) {
+    __m512i bytes[quad_rows];
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < quad_rows; ++i) {
+      bytes[i] = _mm512_loadu_si512(data[i]);
+      data[i] += steps[i];
+    }
+    const __m512i upper_low = _mm512_unpacklo_epi8(bytes[0], bytes[1]);
+    const __m512i upper_high = _mm512_unpackhi_epi8(bytes[0], bytes[1]);
+    const __m512i lower_low = _mm512_unpacklo_epi8(bytes[2], bytes[3]);
+    const __m512i lower_high = _mm512_unpackhi_epi8(bytes[2], bytes[3]);
+    _mm512_store_si512(out, _mm512_unpacklo_epi16(upper_low, lower_low));
+    _mm512_store_si512(out + vector_bytes, _mm512_unpackhi_epi16(upper_low, lower_low));
+    _mm512_store_si512(out + 2 * vector_bytes, _mm512_unpacklo_epi16(upper_high, lower_high));
+    _mm512_store_si512(out + 3 * vector_bytes, _mm512_unpackhi_epi16(upper_high, lower_high));
+  }
+}
+
+// The taps of a block of channels: the quads of the first output's tap `t` are at
+// `data + offsets[t]`, those of the next output behind them.
+struct Taps {
+  const uint8_t* data;
+  const int64_t* offsets;
+  int64_t count;
+  const int8_t* weights;  // [count][rows] blocks
+  const int32_t* start;   // A block: what the sums start with.
+
+  void advance(int64_t outputs) { data += outputs * block_bytes; }
+};
+
+// In place: around the intrinsic, GCC copies and spills the sums of a loop that fills the
+// registers.
+REPQ_FX_VNNI REPQ_FX_INLINE void add_products(__m512i& sums, __m512i quads, __m512i weights) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(quads), "v"(weights));
+}
+
+template <int rows, int pixels>
+struct Tile {
+  __m512i sums[rows][pixels][block_vectors];
+};
+
+template <int rows, int pixels>
+REPQ_FX_VNNI REPQ_FX_INLINE void multiply(const Taps& taps, Tile<rows, pixels>& tile) {
+#pragma GCC unroll 4
+  for (int v = 0; v < block_vectors; ++v) {
+    const __m512i start = _mm512_load_si512(taps.start + v * lanes);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows * pixels; ++i) tile.sums[i / pixels][i % pixels][v] = start;
+  }
+  const int8_t* weights = taps.weights;
+  for (int64_t tap = 0; tap < taps.count; ++tap, weights += rows * block_bytes) {
+    const uint8_t* data = taps.data + taps.offsets[tap];
+#pragma GCC unroll 4
+    for (int v = 0; v < block_vectors; ++v) {
+      __m512i w[rows];
+#pragma GCC unroll 2
+      for (int row = 0; row < rows; ++row) {
+        w[row] = _mm512_load_si512(weights + row * block_bytes + v * vector_bytes);
+      }
+#pragma GCC unroll 8
+      for (int pixel = 0; pixel < pixels; ++pixel) {
+        const __m512i quads = _mm512_load_si512(data + pixel * block_bytes + v * vector_bytes);
+#pragma GCC unroll 2
+        for (int row = 0; row < rows; ++row) {
+          add_products(tile.sums[row][pixel][v], quads, w[row]);
+        }
+      }
+    }
+  }
+}
+
+// Scale and bias of a block in lane order, in steps of the output.
+struct StepScales {
+  const float* scale;
+  const float* bias;
+  const float* coarse_scale;
+};
+
+// Where levels go, and their range.
+struct LevelRows {
+  uint8_t* levels;  // Of the first output.
+  int64_t stride, row_stride;
+  int64_t rows;  // Those that exist.
+  __mmask64 channels;
+  int16_t zero_point;
+  uint8_t lowest, highest;
+};
+
+// The steps of the tile's sums, as integers.
+template <bool has_coarse, int rows, int pixels>
+REPQ_FX_VNNI REPQ_FX_INLINE void to_steps(const Taps& coarse, const StepScales& scales,
+                                          Tile<rows, pixels>& tile) {
+#pragma GCC unroll 4
+  for (int v = 0; v < block_vectors; ++v) {
+    const __m512 scale = _mm512_load_ps(scales.scale + v * lanes);
+    const __m512 bias = _mm512_load_ps(scales.bias + v * lanes);
+#pragma GCC unroll 2
+    for (int row = 0; row < rows; ++row) {
+#pragma GCC unroll 8
+      for (int pixel = 0; pixel < pixels; ++pixel) {
+        __m512i& sum = tile.sums[row][pixel][v];
+        __m512 steps = _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all, sum), scale, bias);
+        if constexpr (has_coarse) {
+          const int64_t i = pixel * block_bytes + v * vector_bytes;
+          const int8_t* weights = coarse.weights + row * block_bytes + v * vector_bytes;
+          __m512i coarse_sum = _mm512_load_si512(coarse.start + v * lanes);
+          for (int64_t tap = 0; tap < coarse.count; ++tap, weights += rows * block_bytes) {
+            const __m512i quads = _mm512_load_si512(coarse.data + coarse.offsets[tap] + i);
+            add_products(coarse_sum, quads, _mm512_load_si512(weights));
+          }
+          steps = _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all, coarse_sum),
+                                  _mm512_load_ps(scales.coarse_scale + v * lanes), steps);
+        }
+        sum = _mm512_maskz_cvtps_epi32(all, steps);
+      }
+    }
+  }
+}
+
+// The levels of `tiles` tiles of neighbouring outputs whose sums only have to be scaled. Their
+// steps fit int32, and packing clamps them to the range of levels.
+template <int rows, int pixels, bool has_coarse>
+REPQ_FX_VNNI void to_levels(Taps taps, Taps coarse, const StepScales& scales, LevelRows out,
+                            int64_t tiles) {
+  const __m512i zero_point = _mm512_set1_epi16(out.zero_point);
+  const __m512i lowest = _mm512_set1_epi8(static_cast<char>(out.lowest));
+  const __m512i highest = _mm512_set1_epi8(static_cast<char>(out.highest));
+  for (; tiles > 0; --tiles) {
+    Tile<rows, pixels> tile;
+    multiply(taps, tile);
+    to_steps<has_coarse>(coarse, scales, tile);
+#pragma GCC unroll 2
+    for (int row = 0; row < rows; ++row) {
+      if (row >= out.rows) break;
+#pragma GCC unroll 8
+      for (int pixel = 0; pixel < pixels; ++pixel) {
+        const auto& steps = tile.sums[row][pixel];
+        const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(steps[0], steps[1]), zero_point);
+        const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(steps[2], steps[3]), zero_point);
+        const __m512i bytes = _mm512_packus_epi16(low, high);
+        _mm512_mask_storeu_epi8(out.levels + row * out.row_stride + pixel * out.stride,
+                                out.channels,
+                                _mm512_min_epu8(_mm512_max_epu8(bytes, lowest), highest));
+      }
+    }
+    taps.advance(pixels);
+    coarse.advance(pixels);
+    out.levels += pixels * out.stride;
+  }
+}
+
+// Puts the sums of an output from lane order into that of the channels.
+REPQ_FX_VNNI REPQ_FX_INLINE void store_sums(const __m512i (&v)[block_vectors], int32_t* out) {
+  const __m512i low01 = _mm512_maskz_shuffle_i32x4(all, v[0], v[1], 0x44);
+  const __m512i high01 = _mm512_maskz_shuffle_i32x4(all, v[0], v[1], 0xEE);
+  const __m512i low23 = _mm512_maskz_shuffle_i32x4(all, v[2], v[3], 0x44);
+  const __m512i high23 = _mm512_maskz_shuffle_i32x4(all, v[2], v[3], 0xEE);
+  _mm512_store_si512(out, _mm512_maskz_shuffle_i32x4(all, low01, low23, 0x88));
+  _mm512_store_si512(out + lanes, _mm512_maskz_shuffle_i32x4(all, low01, low23, 0xDD));
+  _mm512_store_si512(out + 2 * lanes, _mm512_maskz_shuffle_i32x4(all, high01, high23, 0x88));
+  _mm512_store_si512(out + 3 * lanes, _mm512_maskz_shuffle_i32x4(all, high01, high23, 0xDD));
+}
+
+// The sums of a tile, [rows][pixels][block_size], with the channels in their order.
+template <int rows, int pixels>
+REPQ_FX_VNNI void to_sums(const Taps& taps, int32_t* out) {
+  Tile<rows, pixels> tile;
+  multiply(taps, tile);
+#pragma GCC unroll 2
+  for (int row = 0; row < rows; ++row) {
+#pragma GCC unroll 8
+    for (int pixel = 0; pixel < pixels; ++pixel) {
+      store_sums(tile.sums[row][pixel], out + (row * pixels + pixel) * block_size);
+    }
+  }
+}
+
+// The two for one size of tile.
+struct TileKernels {
+  int64_t pixels;
+  void (*to_levels)(Taps, Taps, const StepScales&, LevelRows, int64_t);
+  void (*to_sums)(const Taps&, int32_t*);
+};
+
+template <int rows, int pixels>
+TileKernels tile_kernels(bool has_coarse) {
+  return {pixels, has_coarse ? to_levels<rows, pixels, true> : to_levels<rows, pixels, false>,
+          to_sums<rows, pixels>};
+}
+
+// The largest first: as large as fit into the registers.
+inline std::array<TileKernels, 3> tile_kernels(int64_t rows, bool has_coarse) {
+  if (rows == 1) {
+    return {tile_kernels<1, 5>(has_coarse), tile_kernels<1, 2>(has_coarse),
+            tile_kernels<1, 1>(has_coarse)};
+  }
+  return {tile_kernels<2, 3>(has_coarse), tile_kernels<2, 2>(has_coarse),
+          tile_kernels<2, 1>(has_coarse)};
+}
+
+}  // namespace avx512
+#endif
+
+}  // namespace repq_fx
