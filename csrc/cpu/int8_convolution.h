@@ -16,17 +16,6 @@
 
 namespace repq_fx {
 
-// Where the result goes, and what is added to it: pixel i, counted row by row and image by image,
-// begins at i * stride.
-struct LayerOutput {
-  int64_t height, width;
-  uint8_t* levels;  // Null for a result in float32.
-  float* values;
-  int64_t stride;
-  const uint8_t* addend = nullptr;
-  int64_t addend_stride = 0;
-};
-
 // sum(fine * x) * scale + sum(coarse * x) * coarse_scale + bias and what else an epilogue does.
 // Immutable, so that many threads may run it.
 class Int8Convolution {
@@ -148,7 +137,7 @@ class Int8Convolution {
         scaling.bias = coarse;
         scaling.bias_step = channels;
       }
-      const auto quantize = avx512::tile_kernels_of(block.vectors).quantize[count - 1];
+      const auto quantize = avx512::product_kernels_of(block.vectors).quantize[count - 1];
       quantize(inputs, fine_.block(block), scaling,
                {epilogue_.zero_point, epilogue_.lowest, epilogue_.highest},
                {output.levels + o, output.stride, block.channels});

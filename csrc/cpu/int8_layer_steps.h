@@ -66,8 +66,9 @@ class LayerStep : public Step {
       }
     }
     if (types.size() > 1) {
-      TORCH_CHECK_NOT_IMPLEMENTED(types[1].sizes == result.sizes, "convolution: expected an addend of shape ",
-                                  shape_of(result), ", got ", shape_of(types[1]));
+      TORCH_CHECK_NOT_IMPLEMENTED(types[1].sizes == result.sizes,
+                                  "convolution: expected an addend of shape ", shape_of(result),
+                                  ", got ", shape_of(types[1]));
     }
     return result;
   }
@@ -85,9 +86,8 @@ class LayerStep : public Step {
     const int64_t products = geometry_.in_channels / geometry_.groups * geometry_.taps();
     // A product takes a hundredth of the time that rounding its sum does.
     const int64_t work = result.type.elements() * (8 + products / 16);
-    run_tasks(kernel_->tasks(input, output), work, [&](int64_t first, int64_t last) {
-      kernel_->run(input, output, first, last);
-    });
+    run_tasks(kernel_->tasks(input, output), work,
+              [&](int64_t first, int64_t last) { kernel_->run(input, output, first, last); });
   }
 
  private:

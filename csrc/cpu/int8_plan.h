@@ -84,7 +84,9 @@ class Planner {
  private:
   static constexpr int64_t alignment = 64;
 
-  static int64_t round_up(int64_t number, int64_t unit) { return (number + unit - 1) / unit * unit; }
+  static int64_t round_up(int64_t number, int64_t unit) {
+    return (number + unit - 1) / unit * unit;
+  }
 
   std::vector<ValueType> types_of(const Step& step) const {
     std::vector<ValueType> types;

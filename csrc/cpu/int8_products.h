@@ -266,24 +266,24 @@ REPQ_FX_VNNI void quantize_products(const TileInputs& tile, const WeightBlock& b
 }
 
 // The functions for a number of vectors, by the number of pixels less 1.
-struct TileKernels {
+struct ProductKernels {
   std::array<decltype(&sum_products<1, 1>), max_pixels> sum;
   std::array<decltype(&scale_products<1, 1>), max_pixels> scale;
   std::array<decltype(&quantize_products<1, 1>), max_pixels> quantize;
 };
 
 template <int64_t vectors>
-constexpr TileKernels tile_kernels() {
+constexpr ProductKernels product_kernels() {
   return []<size_t... p>(std::index_sequence<p...>) {
-    return TileKernels{{sum_products<p + 1, vectors>...},
+    return ProductKernels{{sum_products<p + 1, vectors>...},
                        {scale_products<p + 1, vectors>...},
                        {quantize_products<p + 1, vectors>...}};
   }(std::make_index_sequence<tile_pixels_of(vectors)>());
 }
 
-inline const TileKernels& tile_kernels_of(int64_t vectors) {
-  static constexpr std::array<TileKernels, max_vectors> kernels = {
-      tile_kernels<1>(), tile_kernels<2>(), tile_kernels<3>(), tile_kernels<4>()};
+inline const ProductKernels& product_kernels_of(int64_t vectors) {
+  static constexpr std::array<ProductKernels, max_vectors> kernels = {
+      product_kernels<1>(), product_kernels<2>(), product_kernels<3>(), product_kernels<4>()};
   return kernels[vectors - 1];
 }
 
@@ -294,7 +294,7 @@ inline const TileKernels& tile_kernels_of(int64_t vectors) {
 inline void sum_products(const TileInputs& tile, const WeightBlock& block, int64_t pixels,
                          int32_t* sums) {
 #ifdef REPQ_FX_AVX512
-  if (has_vnni()) return avx512::tile_kernels_of(block.vectors).sum[pixels - 1](tile, block, sums);
+  if (has_vnni()) return avx512::product_kernels_of(block.vectors).sum[pixels - 1](tile, block, sums);
 #endif
   portable::sum_products(tile, block, pixels, sums);
 }
@@ -304,7 +304,7 @@ inline void scale_products(const TileInputs& tile, const WeightBlock& block, int
                            const Scaling& scaling, float* scaled) {
 #ifdef REPQ_FX_AVX512
   if (has_vnni()) {
-    return avx512::tile_kernels_of(block.vectors).scale[pixels - 1](tile, block, scaling, scaled);
+    return avx512::product_kernels_of(block.vectors).scale[pixels - 1](tile, block, scaling, scaled);
   }
 #endif
   portable::scale_products(tile, block, pixels, scaling, scaled);

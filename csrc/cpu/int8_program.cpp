@@ -47,10 +47,10 @@ class Int8Program : public torch::CustomClassHolder {
                                  .stride = pair_of(stride),
                                  .padding = pair_of(padding),
                                  .dilation = pair_of(dilation)};
-    return add(make_convolution(
-        std::move(inputs), shape,
-        {weight, weight_scale, bias, coarse, coarse_scale, input_grid, addend_grid,
-         epilogue_of(activation, slope, output_grid), output_grid.has_value()}));
+    return add(
+        make_convolution(std::move(inputs), shape,
+                         {weight, weight_scale, bias, coarse, coarse_scale, input_grid, addend_grid,
+                          epilogue_of(activation, slope, output_grid), output_grid.has_value()}));
   }
 
   int64_t linear(Numbers inputs, const at::Tensor& weight, const at::Tensor& weight_scale,
@@ -65,10 +65,10 @@ class Int8Program : public torch::CustomClassHolder {
                                  .padding = {0, 0},
                                  .dilation = {1, 1}};
     const OptionalTensor none;
-    return add(make_convolution(
-        std::move(inputs), shape,
-        {weight, weight_scale, bias, none, none, input_grid, addend_grid,
-         epilogue_of(activation, slope, output_grid), output_grid.has_value()}));
+    return add(
+        make_convolution(std::move(inputs), shape,
+                         {weight, weight_scale, bias, none, none, input_grid, addend_grid,
+                          epilogue_of(activation, slope, output_grid), output_grid.has_value()}));
   }
 
   int64_t quantize(int64_t input, const GridArgument& grid) {

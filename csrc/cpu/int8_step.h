@@ -50,13 +50,14 @@ void run_tasks(int64_t tasks, int64_t work, const Run& run) {
 
 inline std::string shape_of(const ValueType& type) {
   std::string words = "[";
-  for (const int64_t size : type.sizes) words += (words.size() > 1 ? ", " : "") + std::to_string(size);
+  for (const int64_t size : type.sizes)
+    words += (words.size() > 1 ? ", " : "") + std::to_string(size);
   return words + "]";
 }
 
 inline void require_image(const char* step, const ValueType& type) {
-  TORCH_CHECK_NOT_IMPLEMENTED(type.is_image(), step, ": expected an image of shape [N, C, H, W], got ",
-                              shape_of(type));
+  TORCH_CHECK_NOT_IMPLEMENTED(type.is_image(), step,
+                              ": expected an image of shape [N, C, H, W], got ", shape_of(type));
 }
 
 }  // namespace repq_fx

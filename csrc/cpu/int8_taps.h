@@ -1,6 +1,7 @@
 // Where the taps of a convolution's kernel meet the input.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -11,7 +12,7 @@ namespace repq_fx {
 
 struct ConvolutionShape {
   int64_t in_channels, out_channels, groups;
-  int64_t kernel[2], stride[2], padding[2], dilation[2];  // Height, width.
+  std::array<int64_t, 2> kernel, stride, padding, dilation;  // Height, width.
 
   int64_t taps() const { return kernel[0] * kernel[1]; }
 };
