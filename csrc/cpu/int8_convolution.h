@@ -38,7 +38,7 @@ class Int8Convolution {
                   const std::vector<float>& coarse_scale, int32_t input_zero_point,
                   const Epilogue& settings)
       : shape_(shape),
-        layout_(shape.in_channels, shape.out_channels, shape.groups),
+        layout_(shape.in_channels, shape.out_channels, shape.groups, shape.taps()),
         fine_(layout_, weight, shape.taps(), input_zero_point),
         scale_(std::move(scale)),
         bias_(std::move(bias)),
@@ -114,11 +114,14 @@ class Int8Convolution {
     const int64_t step = together ? blocks.end - blocks.begin : 1;
     for (int64_t first = blocks.begin; first < blocks.end; first += step) {
       const int64_t most = tile_pixels_of(layout_.blocks()[first].vectors);
+      int64_t tile = 0;
       for (int64_t begin = pixels.begin; begin < pixels.end;) {
         const int64_t end = begin + tile_pixels(pixels.end - begin, most);
-        const TileInputs inputs = finder.find(begin, end - begin);
+        TileInputs inputs = finder.find(begin, end - begin);
+        const TileInputs centre = finder.centre();
+        if (!together && first + 1 < blocks.end) inputs.ahead = ahead(first, tile++);
         for (int64_t block = first; block < first + step; ++block) {
-          run_tile(inputs, finder.centre(), layout_.blocks()[block], {begin, end}, output);
+          run_tile(inputs, centre, layout_.blocks()[block], {begin, end}, output);
         }
         begin = end;
       }
@@ -131,9 +134,14 @@ class Int8Convolution {
     return (left_over + 1) / 2;
   }
 
-  void run_tile(TileInputs inputs, TileInputs centre, const ChannelBlock& block, Range pixels,
-                const LayerOutput& output) const {
-    inputs.channel = centre.channel = block.first_input;
+  // From one block's weights to those of the next, of which each tile fetches one vector.
+  int64_t ahead(int64_t block, int64_t tile) const {
+    const int64_t vectors = layout_.blocks()[block].vectors;
+    return tile < vectors ? vectors * fine_.vector_bytes() + tile * sizeof(WeightVector) : 0;
+  }
+
+  void run_tile(const TileInputs& inputs, const TileInputs& centre, const ChannelBlock& block,
+                Range pixels, const LayerOutput& output) const {
     const int64_t channels = block.vectors * vector_channels;
     const int64_t count = pixels.end - pixels.begin;
     const int64_t o = pixels.begin * output.stride + block.first;

@@ -27,13 +27,14 @@ constexpr int64_t tile_pixels_of(int64_t vectors) {
 
 // What the pixels of a tile meet: `segments` runs of `quads` adjacent input quads. A segment is a
 // tap of the kernel, or several whose inputs are adjacent. That of pixel p in segment s begins at
-// inputs[s * step + p] + offsets[s] + channel.
+// inputs[s * step + p] + offsets[s], and at the channel where the weights begin.
 struct TileInputs {
   const uint8_t* const* inputs;
   int64_t step;  // 0 where all segments start from the same pointers.
   const int64_t* offsets;
-  int64_t channel;
   int64_t segments, quads;
+  // How far ahead of the weights in use one vector of them is fetched into L2 for each quad.
+  int64_t ahead = 0;
 };
 
 // Weights of neighbouring output channels.
@@ -41,6 +42,7 @@ struct WeightBlock {
   const int8_t* weights;  // [taps][quads][vectors * 16][4], padded with zeros.
   const int32_t* start;   // [vectors * 16]: the share of the input's zero point.
   int64_t vectors;
+  int64_t first_input;  // Their first input channel.
 };
 
 // Sums as float32, times `scale` and plus `bias`, whose rows are `bias_step` apart. All are padded
@@ -72,7 +74,7 @@ static void sum_products(const TileInputs& tile, const WeightBlock& block, int64
     const int8_t* weights = block.weights;
     for (int64_t segment = 0; segment < tile.segments; ++segment) {
       const uint8_t* input =
-          tile.inputs[segment * tile.step + pixel] + tile.offsets[segment] + tile.channel;
+          tile.inputs[segment * tile.step + pixel] + tile.offsets[segment] + block.first_input;
       for (int64_t quad = 0; quad < tile.quads; ++quad, input += quad_channels) {
         for (int64_t channel = 0; channel < channels; ++channel) {
           for (int64_t i = 0; i < quad_channels; ++i) sums[channel] += input[i] * *weights++;
@@ -117,19 +119,21 @@ struct Sums {
     for (int64_t p = 0; p < pixels; ++p) {
       REPQ_FX_UNROLL
       for (int64_t v = 0; v < vectors; ++v) {
-        std::memcpy(&values[p][v], block.start + v * vector_channels, sizeof(Int32x16));
+        values[p][v] =
+            reinterpret_cast<Int32x16>(_mm512_loadu_si512(block.start + v * vector_channels));
       }
     }
     const int8_t* weights = block.weights;
     const int64_t end = tile.quads * quad_channels;
     int64_t segment = 0, i = 0;
     const uint8_t* inputs[pixels];
-    find_inputs(tile, segment, inputs);
+    find_inputs(tile, segment, block.first_input, inputs);
     // One loop over all segments: of two nested ones GCC 12 keeps the sums in memory.
     while (true) {
       __m512i weight[vectors];
       REPQ_FX_UNROLL
       for (int64_t v = 0; v < vectors; ++v) weight[v] = _mm512_loadu_si512(weights + v * 64);
+      _mm_prefetch(weights + tile.ahead, _MM_HINT_T1);
       weights += vectors * 64;
       REPQ_FX_UNROLL
       for (int64_t p = 0; p < pixels; ++p) {
@@ -145,14 +149,14 @@ struct Sums {
       i += quad_channels;
       if (i < end) continue;
       if (++segment == tile.segments) break;
-      find_inputs(tile, segment, inputs);
+      find_inputs(tile, segment, block.first_input, inputs);
       i = 0;
     }
   }
 
   REPQ_FX_INLINE static void find_inputs(const TileInputs& tile, int64_t segment,
-                                         const uint8_t* (&inputs)[pixels]) {
-    const int64_t offset = tile.offsets[segment] + tile.channel;
+                                         int64_t first_channel, const uint8_t* (&inputs)[pixels]) {
+    const int64_t offset = tile.offsets[segment] + first_channel;
     REPQ_FX_UNROLL
     for (int64_t p = 0; p < pixels; ++p) inputs[p] = tile.inputs[segment * tile.step + p] + offset;
   }
@@ -188,8 +192,8 @@ REPQ_FX_VNNI void sum_products(const TileInputs& tile, const WeightBlock& block,
   for (int64_t p = 0; p < pixels; ++p) {
     REPQ_FX_UNROLL
     for (int64_t v = 0; v < vectors; ++v) {
-      std::memcpy(sums + (p * vectors + v) * vector_channels, &result.values[p][v],
-                  sizeof(Int32x16));
+      _mm512_storeu_si512(sums + (p * vectors + v) * vector_channels,
+                          reinterpret_cast<__m512i>(result.values[p][v]));
     }
   }
 }

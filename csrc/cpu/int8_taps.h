@@ -53,20 +53,20 @@ class TapFinder {
     if (!inside_) {
       next_position_ = start;
       find_all_taps();
-      return {inputs_.data(), pixels, no_offsets_.data(), 0, shape_.taps(), quads_};
+      return {inputs_.data(), pixels, no_offsets_.data(), shape_.taps(), quads_};
     }
     if (joins_rows_) {
       const int64_t quads = quads_ * shape_.kernel[1];
-      return {inputs_.data(), 0, row_offsets_.data(), 0, shape_.kernel[0], quads};
+      return {inputs_.data(), 0, row_offsets_.data(), shape_.kernel[0], quads};
     }
-    return {inputs_.data(), 0, tap_offsets_.data(), 0, shape_.taps(), quads_};
+    return {inputs_.data(), 0, tap_offsets_.data(), shape_.taps(), quads_};
   }
 
   // The inputs of the kernel's centre, of the pixels found last.
   TileInputs centre() const {
     const int64_t tap = shape_.kernel[0] / 2 * shape_.kernel[1] + shape_.kernel[1] / 2;
-    if (inside_) return {inputs_.data(), 0, tap_offsets_.data() + tap, 0, 1, quads_};
-    return {inputs_.data() + tap * pixels_, 0, no_offsets_.data(), 0, 1, quads_};
+    if (inside_) return {inputs_.data(), 0, tap_offsets_.data() + tap, 1, quads_};
+    return {inputs_.data() + tap * pixels_, 0, no_offsets_.data(), 1, quads_};
   }
 
  private:
