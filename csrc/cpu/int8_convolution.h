@@ -101,11 +101,13 @@ class Int8Convolution {
     const int64_t products = layout_.group_inputs() * shape_.taps();
     float most = 0;
     for (size_t c = 0; c < step_scale_.size(); ++c) {
-      float scale = step_scale_[c] * static_cast<float>(products);
-      if (coarse_) scale += coarse_step_scale_[c] * static_cast<float>(layout_.group_inputs());
+      float scale = std::abs(step_scale_[c]) * static_cast<float>(products);
+      if (coarse_) {
+        scale += std::abs(coarse_step_scale_[c]) * static_cast<float>(layout_.group_inputs());
+      }
       most = std::max(most, scale * 255 * 128 + std::abs(step_bias_[c]));
     }
-    return most < 0x1p30f;
+    return most + 255 * std::abs(epilogue_.addend_scale * epilogue_.inverse_scale) < 0x1p30f;
   }
 
   void run_strip(TapFinder& finder, const LayerOutput& output, Range pixels, Range blocks) const {
@@ -113,7 +115,8 @@ class Int8Convolution {
     const bool together = fine_.bytes() <= resident_weights;
     const int64_t step = together ? blocks.end - blocks.begin : 1;
     for (int64_t first = blocks.begin; first < blocks.end; first += step) {
-      const int64_t most = tile_pixels_of(layout_.blocks()[first].vectors);
+      // The first of all blocks is the largest.
+      const int64_t most = tile_pixels_of(layout_.blocks()[together ? 0 : first].vectors);
       int64_t tile = 0;
       for (int64_t begin = pixels.begin; begin < pixels.end;) {
         const int64_t end = begin + tile_pixels(pixels.end - begin, most);
@@ -142,27 +145,13 @@ class Int8Convolution {
 
   void run_tile(const TileInputs& inputs, const TileInputs& centre, const ChannelBlock& block,
                 Range pixels, const LayerOutput& output) const {
-    const int64_t channels = block.vectors * vector_channels;
-    const int64_t count = pixels.end - pixels.begin;
-    const int64_t o = pixels.begin * output.stride + block.first;
-    alignas(64) float coarse[max_tile_vectors * vector_channels];
 #ifdef REPQ_FX_AVX512
-    if (only_rounds_ && output.levels != nullptr && output.addend == nullptr) {
-      Scaling scaling = {step_scale_.data() + block.padded_first,
-                         step_bias_.data() + block.padded_first, 0};
-      if (coarse_) {
-        scale_products(centre, coarse_->block(block), count,
-                       {coarse_step_scale_.data() + block.padded_first, scaling.bias, 0}, coarse);
-        scaling.bias = coarse;
-        scaling.bias_step = channels;
-      }
-      const auto quantize = avx512::tile_kernels_of(block.vectors).quantize[count - 1];
-      quantize(inputs, fine_.block(block), scaling,
-               {epilogue_.zero_point, epilogue_.lowest, epilogue_.highest},
-               {output.levels + o, output.stride, block.channels});
-      return;
+    if (only_rounds_ && output.levels != nullptr) {
+      return quantize_tile(inputs, centre, block, pixels, output);
     }
 #endif
+    const int64_t count = pixels.end - pixels.begin;
+    alignas(64) float coarse[max_tile_vectors * vector_channels];
     if (coarse_) {
       static constexpr float no_bias[max_vectors * vector_channels] = {};
       scale_products(centre, coarse_->block(block), count,
@@ -170,10 +159,11 @@ class Int8Convolution {
     }
     alignas(64) int32_t sums[max_tile_vectors * vector_channels];
     sum_products(inputs, fine_.block(block), count, sums);
+    const int64_t o = pixels.begin * output.stride + block.first;
     const int64_t a = pixels.begin * output.addend_stride + block.first;
     finish({.sums = sums,
             .extra = coarse_ ? coarse : nullptr,
-            .stride = channels,
+            .stride = block.vectors * vector_channels,
             .pixels = count,
             .channels = block.channels,
             .first_channel = block.first,
@@ -185,6 +175,36 @@ class Int8Convolution {
            epilogue_);
   }
 
+#ifdef REPQ_FX_AVX512
+  // Without a function the sums are rounded while they are in registers, in steps of the output;
+  // what is added to them is found first and takes the place of the bias.
+  void quantize_tile(const TileInputs& inputs, const TileInputs& centre, const ChannelBlock& block,
+                     Range pixels, const LayerOutput& output) const {
+    const int64_t count = pixels.end - pixels.begin;
+    alignas(64) float added[max_tile_vectors * vector_channels];
+    Scaling scaling = {step_scale_.data() + block.padded_first,
+                       step_bias_.data() + block.padded_first, 0};
+    const Scaling with_added = {scaling.scale, added, block.vectors * vector_channels};
+    if (coarse_) {
+      scale_products(centre, coarse_->block(block), count,
+                     {coarse_step_scale_.data() + block.padded_first, scaling.bias, 0}, added);
+      scaling = with_added;
+    }
+    if (output.addend != nullptr) {
+      const uint8_t* levels = output.addend + pixels.begin * output.addend_stride + block.first;
+      avx512::add_to_bias({levels, output.addend_stride, block.channels, epilogue_.addend_zero,
+                           epilogue_.addend_scale * epilogue_.inverse_scale},
+                          count, block.vectors, scaling, added);
+      scaling = with_added;
+    }
+    const auto quantize = avx512::tile_kernels_of(block.vectors).quantize[count - 1];
+    quantize(inputs, fine_.block(block), scaling,
+             {epilogue_.zero_point, epilogue_.lowest, epilogue_.highest},
+             {output.levels + pixels.begin * output.stride + block.first, output.stride,
+              block.channels});
+  }
+#endif
+
   ConvolutionShape shape_;
   ChannelLayout layout_;
   PackedWeights fine_;
@@ -194,7 +214,7 @@ class Int8Convolution {
   std::vector<float> step_scale_, step_bias_, coarse_step_scale_, coarse_scale_;
   std::vector<uint8_t> outside_;  // A pixel of real zeros.
   Epilogue epilogue_;
-  bool only_rounds_;  // Levels without an addend are rounded from registers.
+  bool only_rounds_;  // Levels are rounded from registers.
 };
 
 }  // namespace repq_fx

@@ -269,6 +269,32 @@ REPQ_FX_VNNI void quantize_products(const TileInputs& tile, const WeightBlock& b
   }
 }
 
+// The levels of an image that is added.
+struct Addend {
+  const uint8_t* levels;  // The first pixel's first channel.
+  int64_t stride, channels;
+  int32_t zero_point;
+  float scale;
+};
+
+// Rows of `vectors * 16` biases with what is added; they may replace those of `scaling`.
+REPQ_FX_VNNI inline void add_to_bias(const Addend& addend, int64_t pixels, int64_t vectors,
+                                     const Scaling& scaling, float* sums) {
+  const __m512i zero_point = _mm512_set1_epi32(addend.zero_point);
+  const __m512 scale = _mm512_set1_ps(addend.scale);
+  for (int64_t v = 0; v < vectors; ++v) {
+    const int64_t c = v * vector_channels;
+    const __mmask16 mask = first_lanes(addend.channels - c);
+    for (int64_t p = 0; p < pixels; ++p) {
+      const __m128i levels = _mm_maskz_loadu_epi8(mask, addend.levels + p * addend.stride + c);
+      const __m512i steps = _mm512_sub_epi32(_mm512_maskz_cvtepu8_epi32(all, levels), zero_point);
+      const __m512 bias = _mm512_loadu_ps(scaling.bias + p * scaling.bias_step + c);
+      const __m512 sum = _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all, steps), scale, bias);
+      _mm512_storeu_ps(sums + p * vectors * vector_channels + c, sum);
+    }
+  }
+}
+
 // The functions for a number of vectors, by the number of pixels less 1.
 struct TileKernels {
   std::array<decltype(&sum_products<1, 1>), max_pixels> sum;
