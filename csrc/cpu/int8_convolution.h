@@ -131,7 +131,7 @@ class Int8Convolution {
     }
   }
 
-  // Pixels of the next tile, such that the last two are no much smaller than the others.
+  // Pixels of the next tile; the last two share what is left, since small tiles are slow.
   static int64_t tile_pixels(int64_t left_over, int64_t most) {
     if (left_over >= 2 * most || left_over <= most) return std::min(left_over, most);
     return (left_over + 1) / 2;

@@ -121,7 +121,7 @@ class PackedWeights {
     return block.padded_first / vector_channels * block_rows_;
   }
 
-  int64_t block_rows_;  // WeightVectors of a block's column.
+  int64_t block_rows_;  // Taps and quads: the vectors of 16 output channels.
   std::vector<WeightVector> vectors_;
   std::vector<int32_t> start_;
 };
