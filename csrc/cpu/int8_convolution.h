@@ -27,7 +27,7 @@ class Int8Convolution {
                   const std::vector<float>& coarse_scale, int32_t input_zero_point,
                   const Epilogue& settings)
       : shape_(shape),
-        layout_(shape.in_channels, shape.out_channels, shape.groups),
+        layout_(shape.in_channels, shape.out_channels, shape.groups, shape.taps()),
         fine_(layout_, weight, shape.taps(), input_zero_point),
         scale_(std::move(scale)),
         bias_(std::move(bias)),
@@ -90,11 +90,13 @@ class Int8Convolution {
     const int64_t products = layout_.group_inputs() * shape_.taps();
     float most = 0;
     for (size_t c = 0; c < step_scale_.size(); ++c) {
-      float scale = step_scale_[c] * static_cast<float>(products);
-      if (coarse_) scale += coarse_step_scale_[c] * static_cast<float>(layout_.group_inputs());
+      float scale = std::abs(step_scale_[c]) * static_cast<float>(products);
+      if (coarse_) {
+        scale += std::abs(coarse_step_scale_[c]) * static_cast<float>(layout_.group_inputs());
+      }
       most = std::max(most, scale * 255 * 128 + std::abs(step_bias_[c]));
     }
-    return most < 0x1p30f;
+    return most + 255 * std::abs(epilogue_.addend_scale * epilogue_.inverse_scale) < 0x1p30f;
   }
 
   void run_strip(TapFinder& finder, const LayerOutput& output, Range pixels, Range blocks) const {
@@ -102,48 +104,43 @@ class Int8Convolution {
     const bool together = fine_.bytes() <= resident_weights;
     const int64_t step = together ? blocks.end - blocks.begin : 1;
     for (int64_t first = blocks.begin; first < blocks.end; first += step) {
-      const int64_t most = tile_pixels_of(layout_.blocks()[first].vectors);
+      // The first of all blocks is the largest.
+      const int64_t most = tile_pixels_of(layout_.blocks()[together ? 0 : first].vectors);
+      int64_t tile = 0;
       for (int64_t begin = pixels.begin; begin < pixels.end;) {
         const int64_t end = begin + tile_pixels(pixels.end - begin, most);
-        const TileInputs inputs = finder.find(begin, end - begin);
+        TileInputs inputs = finder.find(begin, end - begin);
+        const TileInputs centre = finder.centre();
+        if (!together && first + 1 < blocks.end) inputs.ahead = ahead(first, tile++);
         for (int64_t block = first; block < first + step; ++block) {
-          run_tile(inputs, finder.centre(), layout_.blocks()[block], {begin, end}, output);
+          run_tile(inputs, centre, layout_.blocks()[block], {begin, end}, output);
         }
         begin = end;
       }
     }
   }
 
-  // Pixels of the next tile, such that the last two are no much smaller than the others.
+  // Pixels of the next tile; the last two share what is left, since small tiles are slow.
   static int64_t tile_pixels(int64_t left_over, int64_t most) {
     if (left_over >= 2 * most || left_over <= most) return std::min(left_over, most);
     return (left_over + 1) / 2;
   }
 
-  void run_tile(TileInputs inputs, TileInputs centre, const ChannelBlock& block, Range pixels,
-                const LayerOutput& output) const {
-    inputs.channel = centre.channel = block.first_input;
-    const int64_t channels = block.vectors * vector_channels;
-    const int64_t count = pixels.end - pixels.begin;
-    const int64_t o = pixels.begin * output.stride + block.first;
-    alignas(64) float coarse[max_tile_vectors * vector_channels];
+  // From one block's weights to those of the next, of which each tile fetches one vector.
+  int64_t ahead(int64_t block, int64_t tile) const {
+    const int64_t vectors = layout_.blocks()[block].vectors;
+    return tile < vectors ? vectors * fine_.vector_bytes() + tile * sizeof(WeightVector) : 0;
+  }
+
+  void run_tile(const TileInputs& inputs, const TileInputs& centre, const ChannelBlock& block,
+                Range pixels, const LayerOutput& output) const {
 #ifdef REPQ_FX_AVX512
-    if (only_rounds_ && output.levels != nullptr && output.addend == nullptr) {
-      Scaling scaling = {step_scale_.data() + block.padded_first,
-                         step_bias_.data() + block.padded_first, 0};
-      if (coarse_) {
-        scale_products(centre, coarse_->block(block), count,
-                       {coarse_step_scale_.data() + block.padded_first, scaling.bias, 0}, coarse);
-        scaling.bias = coarse;
-        scaling.bias_step = channels;
-      }
-      const auto quantize = avx512::product_kernels_of(block.vectors).quantize[count - 1];
-      quantize(inputs, fine_.block(block), scaling,
-               {epilogue_.zero_point, epilogue_.lowest, epilogue_.highest},
-               {output.levels + o, output.stride, block.channels});
-      return;
+    if (only_rounds_ && output.levels != nullptr) {
+      return quantize_tile(inputs, centre, block, pixels, output);
     }
 #endif
+    const int64_t count = pixels.end - pixels.begin;
+    alignas(64) float coarse[max_tile_vectors * vector_channels];
     if (coarse_) {
       static constexpr float no_bias[max_vectors * vector_channels] = {};
       scale_products(centre, coarse_->block(block), count,
@@ -151,10 +148,11 @@ class Int8Convolution {
     }
     alignas(64) int32_t sums[max_tile_vectors * vector_channels];
     sum_products(inputs, fine_.block(block), count, sums);
+    const int64_t o = pixels.begin * output.stride + block.first;
     const int64_t a = pixels.begin * output.addend_stride + block.first;
     finish({.sums = sums,
             .extra = coarse_ ? coarse : nullptr,
-            .stride = channels,
+            .stride = block.vectors * vector_channels,
             .pixels = count,
             .channels = block.channels,
             .first_channel = block.first,
@@ -166,6 +164,36 @@ class Int8Convolution {
            epilogue_);
   }
 
+#ifdef REPQ_FX_AVX512
+  // Without a function the sums are rounded while they are in registers, in steps of the output;
+  // what is added to them is found first and takes the place of the bias.
+  void quantize_tile(const TileInputs& inputs, const TileInputs& centre, const ChannelBlock& block,
+                     Range pixels, const LayerOutput& output) const {
+    const int64_t count = pixels.end - pixels.begin;
+    alignas(64) float added[max_tile_vectors * vector_channels];
+    Scaling scaling = {step_scale_.data() + block.padded_first,
+                       step_bias_.data() + block.padded_first, 0};
+    const Scaling with_added = {scaling.scale, added, block.vectors * vector_channels};
+    if (coarse_) {
+      scale_products(centre, coarse_->block(block), count,
+                     {coarse_step_scale_.data() + block.padded_first, scaling.bias, 0}, added);
+      scaling = with_added;
+    }
+    if (output.addend != nullptr) {
+      const uint8_t* levels = output.addend + pixels.begin * output.addend_stride + block.first;
+      avx512::add_to_bias({levels, output.addend_stride, block.channels, epilogue_.addend_zero,
+                           epilogue_.addend_scale * epilogue_.inverse_scale},
+                          count, block.vectors, scaling, added);
+      scaling = with_added;
+    }
+    const auto quantize = avx512::product_kernels_of(block.vectors).quantize[count - 1];
+    quantize(inputs, fine_.block(block), scaling,
+             {epilogue_.zero_point, epilogue_.lowest, epilogue_.highest},
+             {output.levels + pixels.begin * output.stride + block.first, output.stride,
+              block.channels});
+  }
+#endif
+
   ConvolutionShape shape_;
   ChannelLayout layout_;
   PackedWeights fine_;
@@ -175,7 +203,7 @@ class Int8Convolution {
   std::vector<float> step_scale_, step_bias_, coarse_step_scale_, coarse_scale_;
   std::vector<uint8_t> outside_;  // A pixel of real zeros.
   Epilogue epilogue_;
-  bool only_rounds_;  // Levels without an addend are rounded from registers.
+  bool only_rounds_;  // Levels are rounded from registers.
 };
 
 }  // namespace repq_fx

@@ -9,6 +9,11 @@
 
 namespace repq_fx {
 
+// 4 input channels of 16 output channels.
+struct alignas(64) WeightVector {
+  int8_t values[vector_channels][quad_channels];
+};
+
 // Output channels that are computed together.
 struct ChannelBlock {
   int64_t first, channels;  // Of the output.
@@ -21,13 +26,15 @@ struct ChannelBlock {
 // fill a register: the weights between them are zeros.
 class ChannelLayout {
  public:
-  ChannelLayout(int64_t in_channels, int64_t out_channels, int64_t groups)
+  ChannelLayout(int64_t in_channels, int64_t out_channels, int64_t groups, int64_t taps)
       : group_inputs_(in_channels / groups), group_outputs_(out_channels / groups) {
     joined_ = std::clamp<int64_t>(vector_channels / group_outputs_, 1, groups);
     while (groups % joined_ != 0) --joined_;
     const int64_t outputs = joined_ * group_outputs_;
     const int64_t vectors = (outputs + vector_channels - 1) / vector_channels;
-    const int64_t parts = (vectors + max_vectors - 1) / max_vectors;
+    const int64_t fitting = block_bytes / (taps * quads() * int64_t{sizeof(WeightVector)});
+    const int64_t most = std::clamp<int64_t>(fitting, 1, max_vectors);
+    const int64_t parts = (vectors + most - 1) / most;
     for (int64_t group = 0; group < groups / joined_; ++group) {
       for (int64_t part = 0; part < parts; ++part) {
         // The larger parts come first.
@@ -62,6 +69,9 @@ class ChannelLayout {
   }
 
  private:
+  // Of weights, so that two blocks fit L2: one is fetched while the other is used.
+  static constexpr int64_t block_bytes = 384 << 10;
+
   int64_t group_inputs_, group_outputs_;
   int64_t joined_;
   int64_t padded_channels_ = 0;
@@ -78,7 +88,7 @@ class PackedWeights {
         start_(layout.padded_channels()) {
     const int64_t inputs = layout.group_inputs();
     for (const ChannelBlock& block : layout.blocks()) {
-      Vector* packed = vectors_.data() + first_vector(block);
+      WeightVector* packed = vectors_.data() + first_vector(block);
       for (int64_t c = 0; c < block.channels; ++c) {
         const int8_t* w = weight + (block.first + c) * inputs * taps;
         int32_t sum = 0;
@@ -86,7 +96,7 @@ class PackedWeights {
           const int64_t input = layout.first_input(block.first + c) + i;
           for (int64_t tap = 0; tap < taps; ++tap, ++w) {
             const int64_t row = tap * layout.quads() + input / quad_channels;
-            Vector& vector = packed[row * block.vectors + c / vector_channels];
+            WeightVector& vector = packed[row * block.vectors + c / vector_channels];
             vector.values[c % vector_channels][input % quad_channels] = *w;
             sum += *w;
           }
@@ -98,23 +108,21 @@ class PackedWeights {
   }
 
   WeightBlock block(const ChannelBlock& block) const {
-    return {vectors_[first_vector(block)].values[0], start_.data() + block.padded_first,
-            block.vectors};
+    const int8_t* weights = vectors_[first_vector(block)].values[0];
+    return {weights, start_.data() + block.padded_first, block.vectors, block.first_input};
   }
 
-  int64_t bytes() const { return vectors_.size() * sizeof(Vector); }
+  // Bytes of one vector of output channels.
+  int64_t vector_bytes() const { return block_rows_ * sizeof(WeightVector); }
+  int64_t bytes() const { return vectors_.size() * sizeof(WeightVector); }
 
  private:
-  struct alignas(64) Vector {
-    int8_t values[vector_channels][quad_channels];
-  };
-
   int64_t first_vector(const ChannelBlock& block) const {
     return block.padded_first / vector_channels * block_rows_;
   }
 
-  int64_t block_rows_;  // Vectors of a block's column.
-  std::vector<Vector> vectors_;
+  int64_t block_rows_;  // Taps and quads: the vectors of 16 output channels.
+  std::vector<WeightVector> vectors_;
   std::vector<int32_t> start_;
 };
 

@@ -27,13 +27,14 @@ constexpr int64_t tile_pixels_of(int64_t vectors) {
 
 // What the pixels of a tile meet: `segments` runs of `quads` adjacent input quads. A segment is a
 // tap of the kernel, or several whose inputs are adjacent. That of pixel p in segment s begins at
-// inputs[s * step + p] + offsets[s] + channel.
+// inputs[s * step + p] + offsets[s], and at the channel where the weights begin.
 struct TileInputs {
   const uint8_t* const* inputs;
   int64_t step;  // 0 where all segments start from the same pointers.
   const int64_t* offsets;
-  int64_t channel;
   int64_t segments, quads;
+  // How far ahead of the weights in use one vector of them is fetched into L2 for each quad.
+  int64_t ahead = 0;
 };
 
 // Weights of neighbouring output channels.
@@ -41,6 +42,7 @@ struct WeightBlock {
   const int8_t* weights;  // [taps][quads][vectors * 16][4], padded with zeros.
   const int32_t* start;   // [vectors * 16]: the share of the input's zero point.
   int64_t vectors;
+  int64_t first_input;  // Their first input channel.
 };
 
 // Sums as float32, times `scale` and plus `bias`, whose rows are `bias_step` apart. All are padded
@@ -63,20 +65,37 @@ struct LevelTile {
 
 namespace portable {
 
+// Adds the products of a segment to the sums of 16 channels, whose weights are `step` apart.
 REPQ_FX_SIMD_CLONES
-static void sum_products(const TileInputs& tile, const WeightBlock& block, int64_t pixels,
+static void add_products(const uint8_t* input, const int8_t* weights, int64_t quads, int64_t step,
                          int32_t* sums) {
-  const int64_t channels = block.vectors * vector_channels;
-  for (int64_t pixel = 0; pixel < pixels; ++pixel, sums += channels) {
-    std::copy_n(block.start, channels, sums);
-    const int8_t* weights = block.weights;
-    for (int64_t segment = 0; segment < tile.segments; ++segment) {
-      const uint8_t* input =
-          tile.inputs[segment * tile.step + pixel] + tile.offsets[segment] + tile.channel;
-      for (int64_t quad = 0; quad < tile.quads; ++quad, input += quad_channels) {
-        for (int64_t channel = 0; channel < channels; ++channel) {
-          for (int64_t i = 0; i < quad_channels; ++i) sums[channel] += input[i] * *weights++;
-        }
+  // The four products of each channel are summed apart: of the ways tried the one that compilers
+  // vectorize best.
+  constexpr int64_t width = vector_channels * quad_channels;
+  int32_t apart[width] = {};
+  for (int64_t quad = 0; quad < quads; ++quad, input += quad_channels, weights += step) {
+    uint8_t inputs[width];
+    for (int64_t i = 0; i < width; i += quad_channels) {
+      std::memcpy(inputs + i, input, quad_channels);
+    }
+    for (int64_t i = 0; i < width; ++i) apart[i] += inputs[i] * weights[i];
+  }
+  for (int64_t c = 0; c < vector_channels; ++c) {
+    for (int64_t i = 0; i < quad_channels; ++i) sums[c] += apart[c * quad_channels + i];
+  }
+}
+
+inline void sum_products(const TileInputs& tile, const WeightBlock& block, int64_t pixels,
+                         int32_t* sums) {
+  const int64_t step = block.vectors * vector_channels * quad_channels;
+  for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+    for (int64_t v = 0; v < block.vectors; ++v, sums += vector_channels) {
+      std::copy_n(block.start + v * vector_channels, vector_channels, sums);
+      const int8_t* weights = block.weights + v * vector_channels * quad_channels;
+      for (int64_t segment = 0; segment < tile.segments; ++segment) {
+        const uint8_t* input = tile.inputs[segment * tile.step + pixel] + tile.offsets[segment];
+        add_products(input + block.first_input, weights, tile.quads, step, sums);
+        weights += tile.quads * step;
       }
     }
   }
@@ -117,19 +136,21 @@ struct Sums {
     for (int64_t p = 0; p < pixels; ++p) {
       REPQ_FX_UNROLL
       for (int64_t v = 0; v < vectors; ++v) {
-        std::memcpy(&values[p][v], block.start + v * vector_channels, sizeof(Int32x16));
+        values[p][v] =
+            reinterpret_cast<Int32x16>(_mm512_loadu_si512(block.start + v * vector_channels));
       }
     }
     const int8_t* weights = block.weights;
     const int64_t end = tile.quads * quad_channels;
     int64_t segment = 0, i = 0;
     const uint8_t* inputs[pixels];
-    find_inputs(tile, segment, inputs);
+    find_inputs(tile, segment, block.first_input, inputs);
     // One loop over all segments: of two nested ones GCC 12 keeps the sums in memory.
     while (true) {
       __m512i weight[vectors];
       REPQ_FX_UNROLL
       for (int64_t v = 0; v < vectors; ++v) weight[v] = _mm512_loadu_si512(weights + v * 64);
+      _mm_prefetch(weights + tile.ahead, _MM_HINT_T1);
       weights += vectors * 64;
       REPQ_FX_UNROLL
       for (int64_t p = 0; p < pixels; ++p) {
@@ -145,14 +166,14 @@ struct Sums {
       i += quad_channels;
       if (i < end) continue;
       if (++segment == tile.segments) break;
-      find_inputs(tile, segment, inputs);
+      find_inputs(tile, segment, block.first_input, inputs);
       i = 0;
     }
   }
 
   REPQ_FX_INLINE static void find_inputs(const TileInputs& tile, int64_t segment,
-                                         const uint8_t* (&inputs)[pixels]) {
-    const int64_t offset = tile.offsets[segment] + tile.channel;
+                                         int64_t first_channel, const uint8_t* (&inputs)[pixels]) {
+    const int64_t offset = tile.offsets[segment] + first_channel;
     REPQ_FX_UNROLL
     for (int64_t p = 0; p < pixels; ++p) inputs[p] = tile.inputs[segment * tile.step + p] + offset;
   }
@@ -188,8 +209,8 @@ REPQ_FX_VNNI void sum_products(const TileInputs& tile, const WeightBlock& block,
   for (int64_t p = 0; p < pixels; ++p) {
     REPQ_FX_UNROLL
     for (int64_t v = 0; v < vectors; ++v) {
-      std::memcpy(sums + (p * vectors + v) * vector_channels, &result.values[p][v],
-                  sizeof(Int32x16));
+      _mm512_storeu_si512(sums + (p * vectors + v) * vector_channels,
+                          reinterpret_cast<__m512i>(result.values[p][v]));
     }
   }
 }
@@ -262,6 +283,32 @@ REPQ_FX_VNNI void quantize_products(const TileInputs& tile, const WeightBlock& b
     __m512i levels = _mm512_maskz_permutexvar_epi32(all, in_order, packed);
     if (clips) levels = _mm512_min_epu8(_mm512_max_epu8(levels, lowest), highest);
     store_levels<vectors>(levels, pixels - p, channels, pixel, stride);
+  }
+}
+
+// The levels of an image that is added.
+struct Addend {
+  const uint8_t* levels;  // The first pixel's first channel.
+  int64_t stride, channels;
+  int32_t zero_point;
+  float scale;
+};
+
+// Rows of `vectors * 16` biases with what is added; they may replace those of `scaling`.
+REPQ_FX_VNNI inline void add_to_bias(const Addend& addend, int64_t pixels, int64_t vectors,
+                                     const Scaling& scaling, float* sums) {
+  const __m512i zero_point = _mm512_set1_epi32(addend.zero_point);
+  const __m512 scale = _mm512_set1_ps(addend.scale);
+  for (int64_t v = 0; v < vectors; ++v) {
+    const int64_t c = v * vector_channels;
+    const __mmask16 mask = first_lanes(addend.channels - c);
+    for (int64_t p = 0; p < pixels; ++p) {
+      const __m128i levels = _mm_maskz_loadu_epi8(mask, addend.levels + p * addend.stride + c);
+      const __m512i steps = _mm512_sub_epi32(_mm512_maskz_cvtepu8_epi32(all, levels), zero_point);
+      const __m512 bias = _mm512_loadu_ps(scaling.bias + p * scaling.bias_step + c);
+      const __m512 sum = _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all, steps), scale, bias);
+      _mm512_storeu_ps(sums + p * vectors * vector_channels + c, sum);
+    }
   }
 }
 

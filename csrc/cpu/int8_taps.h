@@ -54,20 +54,20 @@ class TapFinder {
     if (!inside_) {
       next_position_ = start;
       find_all_taps();
-      return {inputs_.data(), pixels, no_offsets_.data(), 0, shape_.taps(), quads_};
+      return {inputs_.data(), pixels, no_offsets_.data(), shape_.taps(), quads_};
     }
     if (joins_rows_) {
       const int64_t quads = quads_ * shape_.kernel[1];
-      return {inputs_.data(), 0, row_offsets_.data(), 0, shape_.kernel[0], quads};
+      return {inputs_.data(), 0, row_offsets_.data(), shape_.kernel[0], quads};
     }
-    return {inputs_.data(), 0, tap_offsets_.data(), 0, shape_.taps(), quads_};
+    return {inputs_.data(), 0, tap_offsets_.data(), shape_.taps(), quads_};
   }
 
   // The inputs of the kernel's centre, of the pixels found last.
   TileInputs centre() const {
     const int64_t tap = shape_.kernel[0] / 2 * shape_.kernel[1] + shape_.kernel[1] / 2;
-    if (inside_) return {inputs_.data(), 0, tap_offsets_.data() + tap, 0, 1, quads_};
-    return {inputs_.data() + tap * pixels_, 0, no_offsets_.data(), 0, 1, quads_};
+    if (inside_) return {inputs_.data(), 0, tap_offsets_.data() + tap, 1, quads_};
+    return {inputs_.data() + tap * pixels_, 0, no_offsets_.data(), 1, quads_};
   }
 
  private:
@@ -117,19 +117,22 @@ class TapFinder {
 
   // Fills the table [taps][pixels].
   void find_all_taps() {
-    for (int64_t p = 0; p < pixels_; ++p) {
+    const int64_t pixels = pixels_, width = shape_.kernel[1], dilation = shape_.dilation[1];
+    const int64_t step = dilation * input_.stride;
+    const uint8_t* const outside = outside_;
+    for (int64_t p = 0; p < pixels; ++p) {
       const auto [image, row, column] = next_position_;
       const int64_t left = column * shape_.stride[1] - shape_.padding[1];
       int64_t y = row * shape_.stride[0] - shape_.padding[0];
       const uint8_t** tap = inputs_.data() + p;
       for (int64_t ky = 0; ky < shape_.kernel[0]; ++ky, y += shape_.dilation[0]) {
         const bool row_inside = 0 <= y && y < input_.height;
-        const uint8_t* input_row = at(image, row_inside ? y : 0, 0);
-        int64_t x = left;
-        for (int64_t kx = 0; kx < shape_.kernel[1]; ++kx, x += shape_.dilation[1]) {
-          const bool inside = row_inside && 0 <= x && x < input_.width;
-          *tap = inside ? input_row + x * input_.stride : outside_;
-          tap += pixels_;
+        const uint8_t* const input_row = at(image, row_inside ? y : 0, 0);
+        // Of columns; none is inside if the row is not.
+        const auto columns = static_cast<uint64_t>(row_inside ? input_.width : 0);
+        int64_t x = left, offset = left * input_.stride;
+        for (int64_t kx = 0; kx < width; ++kx, x += dilation, offset += step, tap += pixels) {
+          *tap = static_cast<uint64_t>(x) < columns ? input_row + offset : outside;
         }
       }
       advance(1);
