@@ -81,7 +81,7 @@ inline uint8_t to_level(float value, const Epilogue& epilogue) {
   const float steps = value * epilogue.inverse_scale;
   const auto lowest = static_cast<float>(epilogue.lowest - epilogue.zero_point);
   const auto highest = static_cast<float>(epilogue.highest - epilogue.zero_point);
-  const float inside = std::min(std::max(steps, lowest), highest);
+  const float inside = std::min(std::max(lowest, steps), highest);  // Of a NaN, `lowest`.
   return static_cast<uint8_t>(static_cast<int32_t>(std::nearbyint(inside)) + epilogue.zero_point);
 }
 
@@ -210,12 +210,15 @@ struct LevelGrid {
         highest(_mm512_set1_ps(static_cast<float>(epilogue.highest - epilogue.zero_point))),
         zero_point(_mm512_set1_epi32(epilogue.zero_point)) {}
 
-  // 16 levels of what is already in steps of the output.
-  REPQ_FX_VNNI REPQ_FX_INLINE __m128i round(__m512 steps) const {
+  // 16 levels, as 32-bit numbers, of what is already in steps of the output.
+  REPQ_FX_VNNI REPQ_FX_INLINE __m512i levels(__m512 steps) const {
     const __m512 inside =
         _mm512_maskz_min_ps(all, _mm512_maskz_max_ps(all, steps, lowest), highest);
-    const __m512i levels = _mm512_add_epi32(_mm512_maskz_cvtps_epi32(all, inside), zero_point);
-    return _mm512_maskz_cvtepi32_epi8(all, levels);
+    return _mm512_add_epi32(_mm512_maskz_cvtps_epi32(all, inside), zero_point);
+  }
+
+  REPQ_FX_VNNI REPQ_FX_INLINE __m128i round(__m512 steps) const {
+    return _mm512_maskz_cvtepi32_epi8(all, levels(steps));
   }
 };
 
