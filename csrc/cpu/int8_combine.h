@@ -83,9 +83,9 @@ struct ValueGrid {
   REPQ_FX_VNNI REPQ_FX_INLINE ValueGrid(float scale, int32_t zero)
       : scale(_mm512_set1_ps(scale)), zero(_mm512_set1_epi32(zero)) {}
 
-  REPQ_FX_VNNI REPQ_FX_INLINE __m512 values(const uint8_t* levels, __mmask16 mask) const {
-    const __m512i steps =
-        _mm512_sub_epi32(_mm512_maskz_cvtepu8_epi32(all, _mm_maskz_loadu_epi8(mask, levels)), zero);
+  REPQ_FX_VNNI REPQ_FX_INLINE __m512 values(const uint8_t* levels) const {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(levels));
+    const __m512i steps = _mm512_sub_epi32(_mm512_maskz_cvtepu8_epi32(all, bytes), zero);
     return _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(all, steps), scale);
   }
 };
@@ -95,17 +95,23 @@ REPQ_FX_VNNI void combine_activated(const PixelPair& pair, const CombineSettings
   const ValueGrid a_grid(settings.a_scale, settings.a_zero);
   const ValueGrid b_grid(settings.b_scale, settings.b_zero);
   const LevelGrid grid(settings.epilogue);
+  const float slope = settings.epilogue.slope;
+  const int64_t whole = pair.channels / lanes * lanes;
+  const __mmask16 rest = first_lanes(pair.channels - whole);
   const uint8_t* a = pair.a;
   const uint8_t* b = pair.b;
   uint8_t* levels = pair.levels;
   for (int64_t pixel = 0; pixel < pair.pixels; ++pixel) {
     for (int64_t c = 0; c < pair.channels; c += lanes) {
-      const __mmask16 mask = first_lanes(pair.channels - c);
-      const __m512 value =
-          combine<combination>(a_grid.values(a + c, mask), b_grid.values(b + c, mask));
-      const __m512 activated = activate<activation>(value, settings.epilogue.slope);
-      _mm_mask_storeu_epi8(levels + c, mask,
-                           grid.round(_mm512_mul_ps(activated, grid.inverse_scale)));
+      // The bytes behind the last channel may be read.
+      const __m512 value = combine<combination>(a_grid.values(a + c), b_grid.values(b + c));
+      const __m512 activated = activate<activation>(value, slope);
+      const __m128i result = grid.round(_mm512_mul_ps(activated, grid.inverse_scale));
+      if (c < whole) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(levels + c), result);
+      } else {
+        _mm_mask_storeu_epi8(levels + c, rest, result);
+      }
     }
     a += pair.a_stride;
     b += pair.b_stride;

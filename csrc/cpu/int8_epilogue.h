@@ -82,7 +82,9 @@ inline uint8_t to_level(float value, const Epilogue& epilogue) {
   const auto lowest = static_cast<float>(epilogue.lowest - epilogue.zero_point);
   const auto highest = static_cast<float>(epilogue.highest - epilogue.zero_point);
   const float inside = std::min(std::max(lowest, steps), highest);  // Of a NaN, `lowest`.
-  return static_cast<uint8_t>(static_cast<int32_t>(std::nearbyint(inside)) + epilogue.zero_point);
+  // Adding and taking away 1.5 * 2**23 rounds to an integer, ties to even, without a call.
+  constexpr float round = 0x1.8p23f;
+  return static_cast<uint8_t>(static_cast<int32_t>((inside + round) - round) + epilogue.zero_point);
 }
 
 inline void finish(const SumTile& tile, const Epilogue& epilogue) {
@@ -122,7 +124,8 @@ REPQ_FX_VNNI REPQ_FX_INLINE __mmask16 first_lanes(int64_t count) {
   return count >= lanes ? all : static_cast<__mmask16>((1U << count) - 1);
 }
 
-// e**x for x up to 88; 0 below -87. The error is below 2e-7 of the result.
+// e**x for x up to 88; 0 below -87, as arithmetic on subnormal numbers takes a hundred times
+// longer. The error is below 2e-7 of the result.
 REPQ_FX_VNNI REPQ_FX_INLINE __m512 exponential(__m512 x) {
   constexpr auto log2e = static_cast<float>(M_LOG2E);
   constexpr auto ln2 = static_cast<float>(M_LN2);
@@ -135,7 +138,8 @@ REPQ_FX_VNNI REPQ_FX_INLINE __m512 exponential(__m512 x) {
   for (const double term : {1.0 / 120, 1.0 / 24, 1.0 / 6, 1.0 / 2, 1.0, 1.0}) {
     sum = _mm512_fmadd_ps(sum, z, _mm512_set1_ps(static_cast<float>(term)));
   }
-  return _mm512_maskz_scalef_ps(all, sum, whole);
+  const __mmask16 normal = _mm512_cmp_ps_mask(t, _mm512_set1_ps(-126), _CMP_GT_OQ);
+  return _mm512_maskz_scalef_ps(normal, sum, whole);
 }
 
 // x / (1 + e**-y)

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "cpu/int8_epilogue.h"
 #include "cpu/int8_image.h"
@@ -79,45 +80,69 @@ namespace avx512 {
 // Four channels of a pixel are a 32-bit number, those of sixteen neighbouring pixels a vector.
 constexpr int64_t quad_channels = 4;
 
-REPQ_FX_VNNI REPQ_FX_INLINE __m512i lane_offsets(int64_t stride) {
-  const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-  return _mm512_mullo_epi32(lane, _mm512_set1_epi32(static_cast<int32_t>(stride)));
-}
-
-// For pixels whose channels are apart, or few.
-REPQ_FX_VNNI inline void quantize_columns(const QuantizeRow& row, const Epilogue& epilogue) {
+// For channels whose columns are adjacent.
+REPQ_FX_VNNI inline void quantize_planes(const QuantizeRow& row, const Epilogue& epilogue) {
   const LevelGrid grid(epilogue);
-  const __m512i offsets = lane_offsets(row.column_stride);
   for (int64_t first = 0; first < row.stride; first += quad_channels) {
     const int64_t bytes = std::min(quad_channels, row.stride - first);
     for (int64_t x = 0; x < row.width; x += lanes) {
       const __mmask16 mask = first_lanes(row.width - x);
       __m512i pixels = _mm512_setzero_si512();
-      for (int64_t i = 0; i < bytes; ++i) {
-        __m512 values = _mm512_setzero_ps();
-        const float* from = row.values + x * row.column_stride + (first + i) * row.channel_stride;
-        if (first + i >= row.channels) {
-          // The channels behind the last one are zeros.
-        } else if (row.column_stride == 1) {
-          values = _mm512_maskz_loadu_ps(mask, from);
-        } else {
-          values = _mm512_mask_i32gather_ps(values, mask, offsets, from, sizeof(float));
+#pragma GCC unroll 4
+      for (int64_t i = quad_channels - 1; i >= 0; --i) {
+        __m512 values = _mm512_setzero_ps();  // Of what is behind the last channel.
+        if (first + i < row.channels) {
+          values = _mm512_maskz_loadu_ps(mask, row.values + (first + i) * row.channel_stride + x);
         }
-        const __m512i levels = grid.levels(_mm512_mul_ps(values, grid.inverse_scale));
-        pixels = _mm512_or_si512(
-            pixels, _mm512_maskz_slli_epi32(all, levels, static_cast<uint32_t>(8 * i)));
+        pixels = _mm512_or_si512(_mm512_maskz_slli_epi32(all, pixels, 8),
+                                 grid.levels(_mm512_mul_ps(values, grid.inverse_scale)));
       }
-      uint8_t* to = row.levels + x * row.stride + first;
+      uint8_t* levels = row.levels + x * row.stride + first;
       if (row.stride == quad_channels) {
-        _mm512_mask_storeu_epi32(to, mask, pixels);
+        _mm512_mask_storeu_epi32(levels, mask, pixels);
         continue;
       }
       alignas(64) uint8_t quads[lanes][quad_channels];
       _mm512_store_si512(quads, pixels);
       for (int64_t i = 0; i < std::min(lanes, row.width - x); ++i) {
-        std::copy_n(quads[i], bytes, to + i * row.stride);
+        if (bytes == quad_channels) {
+          std::memcpy(levels + i * row.stride, quads[i], quad_channels);
+        } else {
+          std::copy_n(quads[i], bytes, levels + i * row.stride);
+        }
       }
     }
+  }
+}
+
+// For adjacent pixels of few channels, several of which fit a vector.
+REPQ_FX_VNNI inline void quantize_small_pixels(const QuantizeRow& row, const Epilogue& epilogue) {
+  const LevelGrid grid(epilogue);
+  const int64_t pixels = lanes / row.stride;
+  // Where in a vector of levels each byte of the result is; nowhere where the top bit is set.
+  alignas(16) uint8_t places[lanes], fill[lanes] = {};
+  std::fill_n(places, lanes, uint8_t{0x80});
+  for (int64_t i = 0; i < pixels * row.stride; ++i) {
+    const int64_t pixel = i / row.stride, channel = i % row.stride;
+    if (channel < row.channels) {
+      places[i] = static_cast<uint8_t>(pixel * row.channels + channel);
+    } else {
+      fill[i] = static_cast<uint8_t>(epilogue.zero_point);
+    }
+  }
+  const __m128i order = _mm_load_si128(reinterpret_cast<const __m128i*>(places));
+  const __m128i rest = _mm_load_si128(reinterpret_cast<const __m128i*>(fill));
+  __mmask16 values_mask = first_lanes(pixels * row.channels);
+  __mmask16 levels_mask = first_lanes(pixels * row.stride);
+  for (int64_t x = 0; x < row.width; x += pixels) {
+    if (const int64_t remaining = row.width - x; remaining < pixels) {
+      values_mask = first_lanes(remaining * row.channels);
+      levels_mask = first_lanes(remaining * row.stride);
+    }
+    const __m512 values = _mm512_maskz_loadu_ps(values_mask, row.values + x * row.channels);
+    const __m128i levels = grid.round(_mm512_mul_ps(values, grid.inverse_scale));
+    _mm_mask_storeu_epi8(row.levels + x * row.stride, levels_mask,
+                         _mm_or_si128(_mm_shuffle_epi8(levels, order), rest));
   }
 }
 
@@ -138,9 +163,13 @@ REPQ_FX_VNNI inline void quantize_channels(const QuantizeRow& row, const Epilogu
   }
 }
 
-REPQ_FX_VNNI inline void quantize(const QuantizeRow& row, const Epilogue& epilogue) {
-  if (row.channel_stride == 1 && row.channels >= lanes) return quantize_channels(row, epilogue);
-  quantize_columns(row, epilogue);
+inline void quantize(const QuantizeRow& row, const Epilogue& epilogue) {
+  if (row.column_stride == 1) return quantize_planes(row, epilogue);
+  if (row.channel_stride != 1) return portable::quantize(row, epilogue);
+  if (row.column_stride == row.channels && row.stride <= lanes) {
+    return quantize_small_pixels(row, epilogue);
+  }
+  quantize_channels(row, epilogue);
 }
 
 REPQ_FX_VNNI REPQ_FX_INLINE __m512 to_values(__m512i levels, const TensorGrid& grid) {
@@ -148,25 +177,20 @@ REPQ_FX_VNNI REPQ_FX_INLINE __m512 to_values(__m512i levels, const TensorGrid& g
   return _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(all, steps), _mm512_set1_ps(grid.scale));
 }
 
-REPQ_FX_VNNI inline void dequantize_columns(const DequantizeRow& row, const TensorGrid& grid) {
-  const __m512i level_offsets = lane_offsets(row.stride);
-  const __m512i value_offsets = lane_offsets(row.column_stride);
+REPQ_FX_VNNI inline void dequantize_planes(const DequantizeRow& row, const TensorGrid& grid) {
+  const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i offsets =
+      _mm512_mullo_epi32(lane, _mm512_set1_epi32(static_cast<int32_t>(row.stride)));
   for (int64_t first = 0; first < row.channels; first += quad_channels) {
     for (int64_t x = 0; x < row.width; x += lanes) {
       const __mmask16 mask = first_lanes(row.width - x);
-      const __m512i pixels = _mm512_mask_i32gather_epi32(
-          _mm512_setzero_si512(), mask, level_offsets, row.levels + x * row.stride + first, 1);
-      for (int64_t i = 0; i < std::min(quad_channels, row.channels - first); ++i) {
-        const __m512i levels =
-            _mm512_and_si512(_mm512_maskz_srli_epi32(all, pixels, static_cast<uint32_t>(8 * i)),
-                             _mm512_set1_epi32(0xFF));
-        float* to = row.values + x * row.column_stride + (first + i) * row.channel_stride;
-        if (row.column_stride == 1) {
-          _mm512_mask_storeu_ps(to, mask, to_values(levels, grid));
-        } else {
-          _mm512_mask_i32scatter_ps(to, mask, value_offsets, to_values(levels, grid),
-                                    sizeof(float));
-        }
+      __m512i pixels = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), mask, offsets,
+                                                   row.levels + x * row.stride + first, 1);
+      for (int64_t i = first; i < std::min(first + quad_channels, row.channels); ++i) {
+        const __m512i levels = _mm512_and_si512(pixels, _mm512_set1_epi32(0xFF));
+        _mm512_mask_storeu_ps(row.values + i * row.channel_stride + x, mask,
+                              to_values(levels, grid));
+        pixels = _mm512_maskz_srli_epi32(all, pixels, 8);
       }
     }
   }
@@ -183,9 +207,10 @@ REPQ_FX_VNNI inline void dequantize_channels(const DequantizeRow& row, const Ten
   }
 }
 
-REPQ_FX_VNNI inline void dequantize(const DequantizeRow& row, const TensorGrid& grid) {
-  if (row.channel_stride == 1 && row.channels >= lanes) return dequantize_channels(row, grid);
-  dequantize_columns(row, grid);
+inline void dequantize(const DequantizeRow& row, const TensorGrid& grid) {
+  if (row.channel_stride == 1) return dequantize_channels(row, grid);
+  if (row.column_stride == 1) return dequantize_planes(row, grid);
+  portable::dequantize(row, grid);
 }
 
 }  // namespace avx512

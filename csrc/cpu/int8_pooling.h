@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <iterator>
 #include <vector>
 
 #include "cpu/int8_epilogue.h"
@@ -18,7 +17,7 @@ struct PoolShape {
   std::array<int64_t, 2> kernel, stride, padding, dilation;  // Vertical, horizontal.
 };
 
-// What becomes of the mean of levels: scale is the input's, and a level of the mean's is that of
+// A mean is that of the real values, `(level - input_zero_point) * scale`; it becomes a level as in
 // `Epilogue`, whose other numbers are not read. Padding counts as zeros or not at all.
 struct AverageSettings {
   float scale;
@@ -27,80 +26,100 @@ struct AverageSettings {
   Epilogue epilogue;
 };
 
-// The input pixels under an output's kernel.
-class PoolWindow {
- public:
-  PoolWindow(const PoolShape& shape, const InputImage& input, const OutputImage& output)
-      : shape_(shape), input_(input), output_(output) {
-    pixels_.reserve(shape.kernel[0] * shape.kernel[1]);
-  }
+// The input pixels under a kernel.
+struct PoolWindow {
+  const uint8_t* data;
+  int64_t rows, columns, row_step, column_step;
+  // The size of the kernel with what lies in the padding. As in torch, what sticks out of the
+  // padding does not count.
+  int64_t padded_size;
 
-  // Goes to an output pixel, counted over the whole batch.
-  void move_to(int64_t pixel) {
-    const int64_t column = pixel % output_.width, row = pixel / output_.width;
-    const Taps rows = taps(0, row % output_.height, input_.height);
-    const Taps columns = taps(1, column, input_.width);
-    const int64_t first_row = row / output_.height * input_.height;
-    pixels_.clear();
-    for (int64_t y = rows.begin; y < rows.end; y += shape_.dilation[0]) {
-      const uint8_t* data = input_.data + (first_row + y) * input_.width * input_.stride;
-      for (int64_t x = columns.begin; x < columns.end; x += shape_.dilation[1]) {
-        pixels_.push_back(data + x * input_.stride);
+  int64_t size() const { return rows * columns; }
+};
+
+// The windows of one output after the other.
+class PoolWindows {
+ public:
+  PoolWindows(const PoolShape& shape, const InputImage& input, const OutputImage& output)
+      : input_(input), output_(output), dilation_(shape.dilation) {
+    for (int axis = 0; axis < 2; ++axis) {
+      const int64_t size = axis == 0 ? input.height : input.width;
+      const int64_t outputs = axis == 0 ? output.height : output.width;
+      for (int64_t i = 0; i < outputs; ++i) {
+        Taps taps{};
+        for (int64_t tap = shape.kernel[axis] - 1; tap >= 0; --tap) {
+          const int64_t position =
+              i * shape.stride[axis] - shape.padding[axis] + tap * shape.dilation[axis];
+          if (position < size + shape.padding[axis]) ++taps.padded;
+          if (position < 0 || position >= size) continue;
+          taps.first = position;
+          ++taps.count;
+        }
+        taps_[axis].push_back(taps);
       }
     }
-    padded_size_ = rows.padded * columns.padded;
   }
 
-  const std::vector<const uint8_t*>& pixels() const { return pixels_; }
-  // The pixels of the kernel with those in the padding. As in torch, what a kernel sticks out of
-  // the padding does not count.
-  int64_t padded_size() const { return padded_size_; }
+  // Calls `pool(window, levels)` for the output pixels from `first` to `last`.
+  template <typename Pool>
+  void for_each(int64_t first, int64_t last, const Pool& pool) const {
+    while (first < last) {
+      const int64_t row = first / output_.width,
+                    row_end = std::min((row + 1) * output_.width, last);
+      const Taps& rows = taps_[0][row % output_.height];
+      const int64_t y = row / output_.height * input_.height + rows.first;
+      for (int64_t x = first - row * output_.width; first < row_end; ++first, ++x) {
+        const Taps& columns = taps_[1][x];
+        pool(PoolWindow{input_.data + (y * input_.width + columns.first) * input_.stride,
+                        rows.count, columns.count, dilation_[0] * input_.width * input_.stride,
+                        dilation_[1] * input_.stride, rows.padded * columns.padded},
+             output_.data + first * output_.stride);
+      }
+    }
+  }
 
  private:
-  // Along an axis: those inside the image from `begin` on, and how many with the padding.
+  // Of an output along an axis: `count` inside the image from `first` on, and how many with the
+  // padding.
   struct Taps {
-    int64_t begin, end, padded;
+    int64_t first, count, padded;
   };
 
-  Taps taps(int axis, int64_t output, int64_t size) const {
-    const int64_t step = shape_.dilation[axis];
-    const int64_t begin = output * shape_.stride[axis] - shape_.padding[axis];
-    const int64_t end = begin + (shape_.kernel[axis] - 1) * step + 1;
-    const int64_t skipped = begin < 0 ? (-begin + step - 1) / step * step : 0;
-    const int64_t padded_end = std::min(end, size + shape_.padding[axis]);
-    return {begin + skipped, std::min(end, size), (padded_end - begin + step - 1) / step};
-  }
-
-  const PoolShape& shape_;
   const InputImage& input_;
   const OutputImage& output_;
-  std::vector<const uint8_t*> pixels_;
-  int64_t padded_size_ = 0;
+  std::array<int64_t, 2> dilation_;
+  std::array<std::vector<Taps>, 2> taps_;
 };
 
 namespace portable {
 
 REPQ_FX_SIMD_CLONES
-static void maximum(const std::vector<const uint8_t*>& pixels, int64_t channels, uint8_t* levels) {
+static void maximum(const PoolWindow& window, int64_t channels, uint8_t* levels) {
   std::fill_n(levels, channels, uint8_t{0});
-  for (const uint8_t* pixel : pixels) {
+  for (int64_t i = 0; i < window.size(); ++i) {
+    const uint8_t* pixel = window.data + i / window.columns * window.row_step +
+                           i % window.columns * window.column_step;
     REPQ_FX_NO_OVERLAP
-    for (int64_t i = 0; i < channels; ++i) levels[i] = std::max(levels[i], pixel[i]);
+    for (int64_t c = 0; c < channels; ++c) levels[c] = std::max(levels[c], pixel[c]);
   }
 }
 
 REPQ_FX_SIMD_CLONES
-static void add_levels(const uint8_t* pixel, int64_t channels, int32_t* sums) {
-  REPQ_FX_NO_OVERLAP
-  for (int64_t i = 0; i < channels; ++i) sums[i] += pixel[i];
+static void add_window(const PoolWindow& window, int64_t channels, int32_t* sums) {
+  for (int64_t i = 0; i < window.size(); ++i) {
+    const uint8_t* pixel = window.data + i / window.columns * window.row_step +
+                           i % window.columns * window.column_step;
+    REPQ_FX_NO_OVERLAP
+    for (int64_t c = 0; c < channels; ++c) sums[c] += pixel[c];
+  }
 }
 
-inline void average(const std::vector<const uint8_t*>& pixels, int64_t channels, int32_t start,
-                    float factor, const Epilogue& epilogue, uint8_t* levels) {
+inline void average(const PoolWindow& window, int64_t channels, int32_t start, float factor,
+                    const Epilogue& epilogue, uint8_t* levels) {
   std::vector<int32_t> sums(channels, start);
-  for (const uint8_t* pixel : pixels) add_levels(pixel, channels, sums.data());
-  for (int64_t i = 0; i < channels; ++i) {
-    levels[i] = to_level(static_cast<float>(sums[i]) * factor, epilogue);
+  add_window(window, channels, sums.data());
+  for (int64_t c = 0; c < channels; ++c) {
+    levels[c] = to_level(static_cast<float>(sums[c]) * factor, epilogue);
   }
 }
 
@@ -109,32 +128,38 @@ inline void average(const std::vector<const uint8_t*>& pixels, int64_t channels,
 #ifdef REPQ_FX_AVX512
 namespace avx512 {
 
-REPQ_FX_VNNI inline void maximum(const std::vector<const uint8_t*>& pixels, int64_t channels,
-                                 uint8_t* levels) {
-  for (int64_t c = 0; c < channels; c += 64) {
-    const __mmask64 mask = channels - c >= 64 ? ~uint64_t{0} : (uint64_t{1} << (channels - c)) - 1;
+REPQ_FX_VNNI inline void maximum(const PoolWindow& window, int64_t channels, uint8_t* levels) {
+  constexpr int64_t bytes = 64;
+  for (int64_t c = 0; c < channels; c += bytes) {
     __m512i largest = _mm512_setzero_si512();
-    for (const uint8_t* pixel : pixels) {
-      largest = _mm512_max_epu8(largest, _mm512_maskz_loadu_epi8(mask, pixel + c));
+    const uint8_t* row = window.data + c;
+    for (int64_t i = 0; i < window.rows; ++i, row += window.row_step) {
+      const uint8_t* pixel = row;
+      for (int64_t j = 0; j < window.columns; ++j, pixel += window.column_step) {
+        largest = _mm512_max_epu8(largest, _mm512_loadu_si512(pixel));
+      }
     }
-    _mm512_mask_storeu_epi8(levels + c, mask, largest);
+    const int64_t missing = std::max<int64_t>(c + bytes - channels, 0);
+    _mm512_mask_storeu_epi8(levels + c, ~uint64_t{0} >> missing, largest);
   }
 }
 
-REPQ_FX_VNNI inline void average(const std::vector<const uint8_t*>& pixels, int64_t channels,
-                                 int32_t start, float factor, const Epilogue& epilogue,
-                                 uint8_t* levels) {
+REPQ_FX_VNNI inline void average(const PoolWindow& window, int64_t channels, int32_t start,
+                                 float factor, const Epilogue& epilogue, uint8_t* levels) {
   const LevelGrid grid(epilogue);
   for (int64_t c = 0; c < channels; c += lanes) {
-    const __mmask16 mask = first_lanes(channels - c);
     __m512i sums = _mm512_set1_epi32(start);
-    for (const uint8_t* pixel : pixels) {
-      const __m128i bytes = _mm_maskz_loadu_epi8(mask, pixel + c);
-      sums = _mm512_add_epi32(sums, _mm512_maskz_cvtepu8_epi32(all, bytes));
+    const uint8_t* row = window.data + c;
+    for (int64_t i = 0; i < window.rows; ++i, row += window.row_step) {
+      const uint8_t* pixel = row;
+      for (int64_t j = 0; j < window.columns; ++j, pixel += window.column_step) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(pixel));
+        sums = _mm512_add_epi32(sums, _mm512_maskz_cvtepu8_epi32(all, bytes));
+      }
     }
-    const __m512 values =
-        _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(all, sums), _mm512_set1_ps(factor));
-    _mm_mask_storeu_epi8(levels + c, mask, grid.round(_mm512_mul_ps(values, grid.inverse_scale)));
+    const __m512 means = _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(all, sums), _mm512_set1_ps(factor));
+    _mm_mask_storeu_epi8(levels + c, first_lanes(channels - c),
+                         grid.round(_mm512_mul_ps(means, grid.inverse_scale)));
   }
 }
 
@@ -144,39 +169,30 @@ REPQ_FX_VNNI inline void average(const std::vector<const uint8_t*>& pixels, int6
 // The output pixels from `first` to `last`, counted over the whole batch. Padding never wins.
 inline void max_pool(const PoolShape& shape, const InputImage& input, const OutputImage& output,
                      int64_t first, int64_t last) {
-  PoolWindow window(shape, input, output);
-  for (int64_t pixel = first; pixel < last; ++pixel) {
-    window.move_to(pixel);
-    uint8_t* levels = output.data + pixel * output.stride;
+  const PoolWindows windows(shape, input, output);
+  windows.for_each(first, last, [&](const PoolWindow& window, uint8_t* levels) {
 #ifdef REPQ_FX_AVX512
-    if (has_vnni()) {
-      avx512::maximum(window.pixels(), input.channels, levels);
-      continue;
-    }
+    if (has_vnni()) return avx512::maximum(window, input.channels, levels);
 #endif
-    portable::maximum(window.pixels(), input.channels, levels);
-  }
+    portable::maximum(window, input.channels, levels);
+  });
 }
 
 inline void average_pool(const PoolShape& shape, const AverageSettings& settings,
                          const InputImage& input, const OutputImage& output, int64_t first,
                          int64_t last) {
-  PoolWindow window(shape, input, output);
-  for (int64_t pixel = first; pixel < last; ++pixel) {
-    window.move_to(pixel);
-    const auto count = std::ssize(window.pixels());
-    const int64_t divisor = settings.count_padding ? window.padded_size() : count;
-    const auto start = static_cast<int32_t>(-count * settings.input_zero_point);
+  const PoolWindows windows(shape, input, output);
+  windows.for_each(first, last, [&](const PoolWindow& window, uint8_t* levels) {
+    const auto start = static_cast<int32_t>(-window.size() * settings.input_zero_point);
+    const int64_t divisor = settings.count_padding ? window.padded_size : window.size();
     const float factor = settings.scale / static_cast<float>(divisor);
-    uint8_t* levels = output.data + pixel * output.stride;
 #ifdef REPQ_FX_AVX512
     if (has_vnni()) {
-      avx512::average(window.pixels(), input.channels, start, factor, settings.epilogue, levels);
-      continue;
+      return avx512::average(window, input.channels, start, factor, settings.epilogue, levels);
     }
 #endif
-    portable::average(window.pixels(), input.channels, start, factor, settings.epilogue, levels);
-  }
+    portable::average(window, input.channels, start, factor, settings.epilogue, levels);
+  });
 }
 
 }  // namespace repq_fx
