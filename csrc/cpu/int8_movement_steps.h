@@ -2,27 +2,23 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
+#include <array>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "cpu/int8_layout.h"
 #include "cpu/int8_settings.h"
 #include "cpu/int8_step.h"
 
 namespace repq_fx {
 
-// Copies some channels of all pixels, unless they lie there already.
-inline void copy_channels(const uint8_t* from, int64_t from_stride, uint8_t* to, int64_t to_stride,
-                          int64_t pixels, int64_t channels) {
-  if (from == to) return;
-  run_tasks(pixels, pixels * channels / 16, [=](int64_t first, int64_t last) {
-    for (int64_t pixel = first; pixel < last; ++pixel) {
-      std::memcpy(to + pixel * to_stride, from + pixel * from_stride, channels);
-    }
-  });
+// Copies the channels of one image to some of another, unless they lie there already.
+inline void copy_part(const InputImage& from, const OutputImage& to) {
+  if (from.data == to.data) return;
+  run_tasks(from.pixels(), from.pixels() * from.channels / 16,
+            [&](int64_t first, int64_t last) { copy_channels(from, to, first, last); });
 }
 
 class ConcatenateStep : public Step {
@@ -45,12 +41,11 @@ class ConcatenateStep : public Step {
   bool joins() const override { return true; }
 
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
-    uint8_t* to = result.levels();
+    OutputImage part = result.output();
     for (const Operand& operand : operands) {
-      const int64_t channels = operand.type.channels();
-      copy_channels(operand.levels(), operand.stride, to, result.stride, operand.type.pixels(),
-                    channels);
-      to += channels;
+      part.channels = operand.type.channels();
+      copy_part(operand.input(), part);
+      part.data += part.channels;
     }
   }
 };
@@ -75,10 +70,10 @@ class ChannelRangeStep : public Step {
   }
 
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
-    const Operand& input = operands[0];
-    const uint8_t* from = input.levels() + range(input.type.channels()).first;
-    copy_channels(from, input.stride, result.levels(), result.stride, result.type.pixels(),
-                  result.type.channels());
+    InputImage part = operands[0].input();
+    part.data += range(part.channels).first;
+    part.channels = result.type.channels();
+    copy_part(part, result.output());
   }
 
  private:
@@ -128,34 +123,21 @@ class UpsampleStep : public Step {
   }
 
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
-    const InputImage in = operands[0].input();
-    const OutputImage out = result.output();
-    const std::vector<int64_t> rows = sources(in.height, out.height);
-    const std::vector<int64_t> columns = sources(in.width, out.width);
-    const int64_t count = out.batch * out.height;
-    run_tasks(count, out.pixels() * out.channels / 16, [&](int64_t first, int64_t last) {
-      for (int64_t row = first; row < last; ++row) {
-        const int64_t source = row / out.height * in.height + rows[row % out.height];
-        for (int64_t x = 0; x < out.width; ++x) {
-          std::memcpy(out.data + (row * out.width + x) * out.stride,
-                      in.data + (source * in.width + columns[x]) * in.stride, out.channels);
-        }
-      }
+    const InputImage input = operands[0].input();
+    const OutputImage output = result.output();
+    const auto step = [&](int axis, int64_t in, int64_t out) {
+      return by_factor_ ? 1.0f / static_cast<float>(pixels_[axis])
+                        : static_cast<float>(in) / static_cast<float>(out);
+    };
+    const std::array<float, 2> steps{step(0, input.height, output.height),
+                                     step(1, input.width, output.width)};
+    const int64_t rows = output.batch * output.height;
+    run_tasks(rows, result.type.elements() / 16, [&](int64_t first, int64_t last) {
+      repq_fx::upsample_nearest(input, output, steps, first, last);
     });
   }
 
  private:
-  // torch's rule, in float32 as there.
-  static std::vector<int64_t> sources(int64_t in, int64_t out) {
-    const float ratio = static_cast<float>(in) / static_cast<float>(out);
-    std::vector<int64_t> indices(out);
-    for (int64_t i = 0; i < out; ++i) {
-      indices[i] =
-          std::min(in - 1, static_cast<int64_t>(std::floor(static_cast<float>(i) * ratio)));
-    }
-    return indices;
-  }
-
   bool by_factor_;
   std::array<int64_t, 2> pixels_;  // Factors or sizes.
 };
@@ -170,26 +152,16 @@ class PixelShuffleStep : public Step {
     TORCH_CHECK_VALUE(type.channels() % (factor_ * factor_) == 0,
                       "pixel_shuffle: expected channels ", "that are a multiple of ",
                       factor_ * factor_, ", got ", shape_of(type));
-    return type.with_channels(type.channels() / factor_ / factor_)
-        .with_pixels(type.height() * factor_, type.width() * factor_)
-        .with_channels(type.channels() / factor_ / factor_);
+    return type.with_channels(type.channels() / (factor_ * factor_))
+        .with_pixels(type.height() * factor_, type.width() * factor_);
   }
 
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
-    const InputImage in = operands[0].input();
-    const OutputImage out = result.output();
-    const int64_t count = out.batch * out.height;
-    run_tasks(count, out.pixels() * out.channels, [&](int64_t first, int64_t last) {
-      for (int64_t row = first; row < last; ++row) {
-        const int64_t source = row / out.height * in.height + row % out.height / factor_;
-        const int64_t phase = row % out.height % factor_ * factor_;
-        for (int64_t x = 0; x < out.width; ++x) {
-          const uint8_t* from =
-              in.data + (source * in.width + x / factor_) * in.stride + phase + x % factor_;
-          uint8_t* to = out.data + (row * out.width + x) * out.stride;
-          for (int64_t c = 0; c < out.channels; ++c) to[c] = from[c * factor_ * factor_];
-        }
-      }
+    const InputImage input = operands[0].input();
+    const OutputImage output = result.output();
+    const int64_t rows = input.batch * input.height;
+    run_tasks(rows, result.type.elements(), [&](int64_t first, int64_t last) {
+      repq_fx::pixel_shuffle(input, output, factor_, first, last);
     });
   }
 

@@ -112,13 +112,18 @@ class Planner {
     if (!step.joins()) return;
     int64_t first = 0;
     for (const int64_t input : step.inputs) {
-      // Inputs of the program are copied into their memory before the first step.
-      if (input >= inputs_ && owns_memory(input) && !is_output_[input]) {
+      if (can_be_part(input)) {
         values_[input].owner = value;
         values_[input].offset = first;
       }
       first += values_[input].type.channels();
     }
+  }
+
+  // Inputs of the program are written before the first step, which a part must not be.
+  bool can_be_part(int64_t value) const {
+    return value >= inputs_ && owns_memory(value) && !is_output_[value] &&
+           !steps_[value - inputs_]->writes_between_pixels();
   }
 
   // Whole quads of channels can be read from images within a program.

@@ -6,15 +6,26 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "cpu/int8_epilogue.h"
+#include "cpu/int8_combine.h"
+#include "cpu/int8_float_image.h"
+#include "cpu/int8_lookup.h"
 #include "cpu/int8_settings.h"
 #include "cpu/int8_step.h"
 
 namespace repq_fx {
+
+// Real values as the kernels see them: what is no image has rows of one pixel each.
+template <typename T>
+FloatImage<T> float_image(T* data, const ValueType& type, const std::array<int64_t, 4>& strides) {
+  return {data,       type.batch(), type.channels(), type.height(), type.width(),
+          strides[0], strides[1],   strides[2],      strides[3]};
+}
 
 class QuantizeStep : public Step {
  public:
@@ -26,115 +37,138 @@ class QuantizeStep : public Step {
     return {types[0].sizes};
   }
 
+  bool writes_between_pixels() const override { return true; }
+
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
     const Operand& input = operands[0];
-    at::Tensor x;
-    int64_t channels = input.type.channels(), pixels = input.type.pixels();
-    const float* data = input.reals();
-    int64_t stride = input.stride;
-    if (input.tensor != nullptr) {
-      x = input.tensor->contiguous(input.type.is_image() ? at::MemoryFormat::ChannelsLast
-                                                         : at::MemoryFormat::Contiguous);
-      data = x.const_data_ptr<float>();
-      stride = channels;
+    const ValueType& type = input.type;
+    at::Tensor rows;
+    FloatImage<const float> values;
+    if (input.tensor == nullptr) {
+      values = float_image<const float>(input.reals(), type, channels_last(type, input.stride));
+    } else if (type.is_image()) {
+      const auto s = input.tensor->strides();
+      values = float_image(input.tensor->const_data_ptr<float>(), type, {s[0], s[1], s[2], s[3]});
+    } else {
+      rows = input.tensor->contiguous();
+      values =
+          float_image(rows.const_data_ptr<float>(), type, channels_last(type, type.channels()));
     }
-    for (int64_t p = 0; p < pixels; ++p)
-      for (int64_t c = 0; c < channels; ++c)
-        result.levels()[p * result.stride + c] =
-            portable::to_level(data[p * stride + c], epilogue_);
+    run_tasks(type.batch() * type.height(), type.elements() / 2, [&](int64_t first, int64_t last) {
+      repq_fx::quantize(values, result.output(), epilogue_, first, last);
+    });
   }
 
  private:
+  static std::array<int64_t, 4> channels_last(const ValueType& type, int64_t stride) {
+    return {type.height() * type.width() * stride, 1, type.width() * stride, stride};
+  }
+
   Epilogue epilogue_;
 };
 
 class DequantizeStep : public Step {
  public:
-  DequantizeStep(int64_t input, const GridArgument& grid) : Step({input}), grid_(grid) {}
+  DequantizeStep(int64_t input, const GridArgument& grid)
+      : Step({input}),
+        grid_{static_cast<float>(std::get<0>(grid)), static_cast<int32_t>(std::get<1>(grid))} {}
+
   ValueType infer(const std::vector<ValueType>& types) const override {
+    TORCH_CHECK_TYPE(!types[0].is_real, "dequantize: expected uint8 input, got float32");
     return {types[0].sizes, true};
   }
+
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
-    const Operand& input = operands[0];
-    for (int64_t p = 0; p < input.type.pixels(); ++p)
-      for (int64_t c = 0; c < input.type.channels(); ++c)
-        result.reals()[p * result.stride + c] =
-            static_cast<float>(input.levels()[p * input.stride + c] -
-                               static_cast<int32_t>(std::get<1>(grid_))) *
-            static_cast<float>(std::get<0>(grid_));
+    const ValueType& type = result.type;
+    const int64_t row = type.width() * result.stride;
+    const auto values =
+        float_image(result.reals(), type, {type.height() * row, 1, row, result.stride});
+    run_tasks(type.batch() * type.height(), type.elements() / 2, [&](int64_t first, int64_t last) {
+      repq_fx::dequantize(operands[0].input(), values, grid_, first, last);
+    });
   }
 
  private:
-  GridArgument grid_;
+  TensorGrid grid_;
 };
 
 class LookupStep : public Step {
  public:
   LookupStep(int64_t input, const at::Tensor& table) : Step({input}) {
-    TORCH_CHECK_VALUE(table.numel() == 256, "lookup: expected a table of 256 levels, got ",
-                      table.numel());
-    std::copy_n(table.contiguous().const_data_ptr<uint8_t>(), 256, table_.begin());
+    TORCH_CHECK_VALUE(table.numel() == 256 && table.scalar_type() == at::kByte,
+                      "lookup: expected a table of 256 levels, got ", table.numel());
+    std::array<uint8_t, 256> levels;
+    const at::Tensor entries = table.contiguous();
+    std::copy_n(entries.const_data_ptr<uint8_t>(), levels.size(), levels.begin());
+    kernel_ = std::make_unique<Int8Lookup>(levels);
   }
+
   ValueType infer(const std::vector<ValueType>& types) const override { return types[0]; }
+
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
-    const Operand& input = operands[0];
-    for (int64_t p = 0; p < input.type.pixels(); ++p)
-      for (int64_t c = 0; c < input.type.channels(); ++c)
-        result.levels()[p * result.stride + c] = table_[input.levels()[p * input.stride + c]];
+    run_tasks(result.type.pixels(), result.type.elements(), [&](int64_t first, int64_t last) {
+      kernel_->run(operands[0].input(), result.output(), first, last);
+    });
   }
 
  private:
-  std::array<uint8_t, 256> table_;
+  std::unique_ptr<Int8Lookup> kernel_;  // Aligned more strictly than steps.
 };
 
+// Arithmetic of two images of one shape, or of an image and one pixel for each image.
 class CombineStep : public Step {
  public:
-  CombineStep(std::vector<int64_t> inputs, std::string operation, const GridArgument& first_grid,
-              const GridArgument& second_grid, const Epilogue& epilogue)
+  CombineStep(std::vector<int64_t> inputs, const std::string& operation,
+              const GridArgument& first_grid, const GridArgument& second_grid,
+              const Epilogue& epilogue)
       : Step(std::move(inputs)),
-        operation_(std::move(operation)),
-        grids_{first_grid, second_grid},
-        epilogue_(epilogue) {}
+        settings_{.combination = combination_of(operation),
+                  .a_scale = static_cast<float>(std::get<0>(first_grid)),
+                  .b_scale = static_cast<float>(std::get<0>(second_grid)),
+                  .a_zero = static_cast<int32_t>(std::get<1>(first_grid)),
+                  .b_zero = static_cast<int32_t>(std::get<1>(second_grid)),
+                  .epilogue = epilogue} {}
+
   ValueType infer(const std::vector<ValueType>& types) const override {
-    ValueType type = types[0].pixels() >= types[1].pixels() ? types[0] : types[1];
-    type.is_real = epilogue_.inverse_scale == 0;
-    for (const ValueType& each : types)
-      TORCH_CHECK_NOT_IMPLEMENTED(
-          each.sizes == type.sizes ||
-              (each.is_image() && type.is_image() && each.pixels() == each.batch() &&
-               each.batch() == type.batch() && each.channels() == type.channels()),
-          "combine: expected tensors of one shape, or one pixel for each image, got ",
-          shape_of(types[0]), " and ", shape_of(types[1]));
-    return type;
+    if (broadcasts(types[0], types[1])) return types[0];
+    const bool turned = settings_.combination != Combination::difference;
+    TORCH_CHECK_NOT_IMPLEMENTED(turned && broadcasts(types[1], types[0]),
+                                "combine: expected one shape, or one pixel for each image, got ",
+                                shape_of(types[0]), " and ", shape_of(types[1]));
+    return types[1];
   }
+
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
-    const int64_t pixels = result.type.pixels(),
-                  each = pixels / std::max<int64_t>(1, result.type.batch());
-    for (int64_t p = 0; p < pixels; ++p)
-      for (int64_t c = 0; c < result.type.channels(); ++c) {
-        float v[2];
-        for (int i = 0; i < 2; ++i) {
-          const Operand& o = operands[i];
-          const int64_t q = o.type.pixels() == pixels ? p : p / each;
-          v[i] = static_cast<float>(o.levels()[q * o.stride + c] -
-                                    static_cast<int32_t>(std::get<1>(grids_[i]))) *
-                 static_cast<float>(std::get<0>(grids_[i]));
-        }
-        const float value = portable::activate(operation_ == "sum"       ? v[0] + v[1]
-                                               : operation_ == "product" ? v[0] * v[1]
-                                                                         : v[0] - v[1],
-                                               epilogue_);
-        if (result.type.is_real)
-          result.reals()[p * result.stride + c] = value;
-        else
-          result.levels()[p * result.stride + c] = portable::to_level(value, epilogue_);
-      }
+    CombineSettings settings = settings_;
+    const Operand* a = operands.data();
+    const Operand* b = a + 1;
+    if (!broadcasts(a->type, b->type)) {
+      std::swap(a, b);
+      std::swap(settings.a_scale, settings.b_scale);
+      std::swap(settings.a_zero, settings.b_zero);
+    }
+    const int64_t work = result.type.elements() * 2;
+    run_tasks(result.type.pixels(), work, [&](int64_t first, int64_t last) {
+      combine(a->input(), b->input(), result.output(), settings, first, last);
+    });
   }
 
  private:
-  std::string operation_;
-  std::array<GridArgument, 2> grids_;
-  Epilogue epilogue_;
+  static Combination combination_of(const std::string& name) {
+    if (name == "sum") return Combination::sum;
+    if (name == "difference") return Combination::difference;
+    TORCH_CHECK_VALUE(name == "product", "combine: expected sum, difference or product, got ",
+                      name);
+    return Combination::product;
+  }
+
+  // Whether b has the shape of a, or one pixel for each image of a.
+  static bool broadcasts(const ValueType& a, const ValueType& b) {
+    return b.sizes == a.sizes ||
+           (a.is_image() && b.is_image() && b.sizes == a.with_pixels(1, 1).sizes);
+  }
+
+  CombineSettings settings_;
 };
 
 }  // namespace repq_fx

@@ -1,101 +1,100 @@
 // Steps that reduce windows of pixels to one.
 #pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "cpu/int8_pooling.h"
 #include "cpu/int8_settings.h"
 #include "cpu/int8_step.h"
 
 namespace repq_fx {
+
+inline ValueType pooled(const char* step, const PoolShape& shape, const ValueType& type) {
+  require_image(step, type);
+  std::array<int64_t, 2> sizes;
+  for (int axis = 0; axis < 2; ++axis) {
+    const int64_t extent = shape.dilation[axis] * (shape.kernel[axis] - 1) + 1;
+    const int64_t room = type.sizes[2 + axis] + 2 * shape.padding[axis] - extent;
+    TORCH_CHECK_VALUE(room >= 0, step, ": expected an image as large as the window, got ",
+                      shape_of(type));
+    sizes[axis] = room / shape.stride[axis] + 1;
+  }
+  return type.with_pixels(sizes[0], sizes[1]);
+}
+
+// Operations for a result whose windows have so many pixels.
+inline int64_t pooling_work(const ValueType& result, const PoolShape& shape) {
+  return result.elements() * shape.kernel[0] * shape.kernel[1] / 4;
+}
 
 class MaxPoolStep : public Step {
  public:
   MaxPoolStep(int64_t input, const std::vector<int64_t>& kernel, const std::vector<int64_t>& stride,
               const std::vector<int64_t>& padding, const std::vector<int64_t>& dilation)
       : Step({input}),
-        k(pair_of(kernel)),
-        s(pair_of(stride)),
-        p(pair_of(padding)),
-        d(pair_of(dilation)) {}
+        shape_{pair_of(kernel), pair_of(stride), pair_of(padding), pair_of(dilation)} {}
+
   ValueType infer(const std::vector<ValueType>& types) const override {
-    require_image("max_pool", types[0]);
-    const auto out = [&](int a) {
-      return (types[0].sizes[2 + a] + 2 * p[a] - d[a] * (k[a] - 1) - 1) / s[a] + 1;
-    };
-    return types[0].with_pixels(out(0), out(1));
+    return pooled("max_pool", shape_, types[0]);
   }
+
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
-    const InputImage in = operands[0].input();
-    const OutputImage out = result.output();
-    for (int64_t n = 0; n < out.batch; ++n)
-      for (int64_t y = 0; y < out.height; ++y)
-        for (int64_t x = 0; x < out.width; ++x)
-          for (int64_t c = 0; c < out.channels; ++c) {
-            uint8_t m = 0;
-            for (int64_t i = 0; i < k[0]; ++i)
-              for (int64_t j = 0; j < k[1]; ++j) {
-                const int64_t yy = y * s[0] - p[0] + i * d[0], xx = x * s[1] - p[1] + j * d[1];
-                if (yy < 0 || yy >= in.height || xx < 0 || xx >= in.width) continue;
-                m = std::max(m, in.data[((n * in.height + yy) * in.width + xx) * in.stride + c]);
-              }
-            out.data[((n * out.height + y) * out.width + x) * out.stride + c] = m;
-          }
+    const InputImage input = operands[0].input();
+    const OutputImage output = result.output();
+    const auto run_pixels = [&](int64_t first, int64_t last) {
+      max_pool(shape_, input, output, first, last);
+    };
+    run_tasks(output.pixels(), pooling_work(result.type, shape_), run_pixels);
   }
 
  private:
-  std::array<int64_t, 2> k, s, p, d;
+  PoolShape shape_;
 };
 
 class AveragePoolStep : public Step {
  public:
   AveragePoolStep(int64_t input, const std::optional<std::vector<int64_t>>& kernel,
                   const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
-                  bool count, const GridArgument& in, const GridArgument& out)
+                  bool count_padding, const GridArgument& input_grid,
+                  const GridArgument& output_grid)
       : Step({input}),
-        s(pair_of(stride)),
-        p(pair_of(padding)),
-        count(count),
-        grid(in),
-        epilogue(epilogue_of("none", 0, out)) {
-    if (kernel) k = pair_of(*kernel);
-  }
+        is_global_(!kernel),
+        shape_{kernel ? pair_of(*kernel) : std::array<int64_t, 2>{1, 1},
+               pair_of(stride),
+               pair_of(padding),
+               {1, 1}},
+        settings_{.scale = static_cast<float>(std::get<0>(input_grid)),
+                  .input_zero_point = static_cast<int32_t>(std::get<1>(input_grid)),
+                  .count_padding = count_padding,
+                  .epilogue = epilogue_of("none", 0, output_grid)} {}
+
   ValueType infer(const std::vector<ValueType>& types) const override {
-    require_image("average_pool", types[0]);
-    if (!k) return types[0].with_pixels(1, 1);
-    const auto out = [&](int a) { return (types[0].sizes[2 + a] + 2 * p[a] - (*k)[a]) / s[a] + 1; };
-    return types[0].with_pixels(out(0), out(1));
+    return pooled("average_pool", shape_for(types[0]), types[0]);
   }
+
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
-    const InputImage in = operands[0].input();
-    const OutputImage out = result.output();
-    const std::array<int64_t, 2> kk = k.value_or(std::array<int64_t, 2>{in.height, in.width});
-    const auto zero = static_cast<int64_t>(std::get<1>(grid));
-    for (int64_t n = 0; n < out.batch; ++n)
-      for (int64_t y = 0; y < out.height; ++y)
-        for (int64_t x = 0; x < out.width; ++x) {
-          const int64_t y0 = y * s[0] - p[0], x0 = x * s[1] - p[1];
-          const int64_t y1 = std::min(y0 + kk[0], in.height + p[0]),
-                        x1 = std::min(x0 + kk[1], in.width + p[1]);
-          const int64_t ya = std::max<int64_t>(y0, 0), xa = std::max<int64_t>(x0, 0),
-                        yb = std::min(y1, in.height), xb = std::min(x1, in.width);
-          const int64_t inside = (yb - ya) * (xb - xa),
-                        divisor = count ? (y1 - y0) * (x1 - x0) : inside;
-          for (int64_t c = 0; c < out.channels; ++c) {
-            int64_t sum = -zero * inside;
-            for (int64_t i = ya; i < yb; ++i)
-              for (int64_t j = xa; j < xb; ++j)
-                sum += in.data[((n * in.height + i) * in.width + j) * in.stride + c];
-            out.data[((n * out.height + y) * out.width + x) * out.stride + c] =
-                portable::to_level(static_cast<float>(sum) / static_cast<float>(divisor) *
-                                       static_cast<float>(std::get<0>(grid)),
-                                   epilogue);
-          }
-        }
+    const InputImage input = operands[0].input();
+    const OutputImage output = result.output();
+    const PoolShape shape = shape_for(operands[0].type);
+    const auto run_pixels = [&](int64_t first, int64_t last) {
+      average_pool(shape, settings_, input, output, first, last);
+    };
+    run_tasks(output.pixels(), pooling_work(result.type, shape), run_pixels);
   }
 
  private:
-  std::optional<std::array<int64_t, 2>> k;
-  std::array<int64_t, 2> s, p;
-  bool count;
-  GridArgument grid;
-  Epilogue epilogue;
+  PoolShape shape_for(const ValueType& type) const {
+    PoolShape shape = shape_;
+    if (is_global_ && type.is_image()) shape.kernel = {type.height(), type.width()};
+    return shape;
+  }
+
+  bool is_global_;
+  PoolShape shape_;
+  AverageSettings settings_;
 };
 
 }  // namespace repq_fx

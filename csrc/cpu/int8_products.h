@@ -323,8 +323,8 @@ template <int64_t vectors>
 constexpr ProductKernels product_kernels() {
   return []<size_t... p>(std::index_sequence<p...>) {
     return ProductKernels{{sum_products<p + 1, vectors>...},
-                       {scale_products<p + 1, vectors>...},
-                       {quantize_products<p + 1, vectors>...}};
+                          {scale_products<p + 1, vectors>...},
+                          {quantize_products<p + 1, vectors>...}};
   }(std::make_index_sequence<tile_pixels_of(vectors)>());
 }
 
@@ -341,7 +341,8 @@ inline const ProductKernels& product_kernels_of(int64_t vectors) {
 inline void sum_products(const TileInputs& tile, const WeightBlock& block, int64_t pixels,
                          int32_t* sums) {
 #ifdef REPQ_FX_AVX512
-  if (has_vnni()) return avx512::product_kernels_of(block.vectors).sum[pixels - 1](tile, block, sums);
+  if (has_vnni())
+    return avx512::product_kernels_of(block.vectors).sum[pixels - 1](tile, block, sums);
 #endif
   portable::sum_products(tile, block, pixels, sums);
 }
@@ -351,7 +352,8 @@ inline void scale_products(const TileInputs& tile, const WeightBlock& block, int
                            const Scaling& scaling, float* scaled) {
 #ifdef REPQ_FX_AVX512
   if (has_vnni()) {
-    return avx512::product_kernels_of(block.vectors).scale[pixels - 1](tile, block, scaling, scaled);
+    return avx512::product_kernels_of(block.vectors)
+        .scale[pixels - 1](tile, block, scaling, scaled);
   }
 #endif
   portable::scale_products(tile, block, pixels, scaling, scaled);

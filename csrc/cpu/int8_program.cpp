@@ -85,7 +85,7 @@ class Int8Program : public torch::CustomClassHolder {
 
   int64_t combine(Numbers inputs, const std::string& operation, const GridArgument& first_grid,
                   const GridArgument& second_grid, const std::string& activation, double slope,
-                  const OptionalGrid& output_grid) {
+                  const GridArgument& output_grid) {
     return add(std::make_unique<CombineStep>(std::move(inputs), operation, first_grid, second_grid,
                                              epilogue_of(activation, slope, output_grid)));
   }

@@ -32,6 +32,8 @@ class Step {
   // The first channel of the result in the input, for a step that only selects channels: its result
   // may then lie in the memory of its input.
   virtual std::optional<int64_t> first_channel(const ValueType&) const { return std::nullopt; }
+  // Whether more is written than the channels, up to the next pixel.
+  virtual bool writes_between_pixels() const { return false; }
   // Whether the inputs, channel after channel, are the result, and may lie in its memory.
   virtual bool joins() const { return false; }
 
