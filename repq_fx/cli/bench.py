@@ -46,8 +46,8 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
 ) -> None:
     """Time MODEL in FP32 and INT8: here, by torch.compile, in ONNX Runtime and in OpenVINO.
 
-    Each gets the merged model and quantizes it by its own documented defaults. Latency hardly
-    depends on the images: without --data they are noise.
+    Each gets the merged model and quantizes it by its own documented defaults.
+    Without --data the images are noise, on which latency hardly depends.
     """
     for option, value, least in (
         ("--batch", batch, 1),
@@ -93,7 +93,9 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
         f"median of {repeats} rounds in turns"
     )
     print_latency(f"{model}: {protocol}", rows)
-    write_json(json, rows, model=model, protocol=protocol, packages=versions(candidates))
+    write_json(
+        json, rows, model=model, protocol=protocol, threads=threads, packages=versions(candidates)
+    )
     typer.echo(f"wrote {json}")
 
 
