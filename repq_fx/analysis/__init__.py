@@ -6,5 +6,6 @@ from .evaluation import predict as predict
 from .evaluation import top1_accuracy as top1_accuracy
 from .latency import LatencyStatistics as LatencyStatistics
 from .latency import measure_latency as measure_latency
+from .latency import thread_count as thread_count
 from .similarity import agreement as agreement
 from .similarity import sqnr_db as sqnr_db
