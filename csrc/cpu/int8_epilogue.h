@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <string_view>
 
 #include "cpu/simd_clones.h"
 
@@ -285,13 +287,16 @@ REPQ_FX_VNNI inline void finish(const SumTile& tile, const Epilogue& epilogue) {
 #endif
 
 // Whether the kernels in namespace `avx512` run here; they give the levels of the portable ones but
-// for rare ties of the float32 rounding.
+// for rare ties of the float32 rounding. torch's ATEN_CPU_CAPABILITY can rule them out.
 inline bool has_vnni() {
 #ifdef REPQ_FX_AVX512
-  static const bool supported =
-      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512vnni");
+  static const bool supported = [] {
+    const char* capability = std::getenv("ATEN_CPU_CAPABILITY");
+    return (capability == nullptr || std::string_view(capability) == "avx512") &&
+           __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+  }();
   return supported;
 #else
   return false;

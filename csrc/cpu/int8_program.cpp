@@ -272,6 +272,7 @@ TORCH_LIBRARY_FRAGMENT(repq_fx, m) {
       .def("upsample_nearest", &Int8Program::upsample_nearest)
       .def("pixel_shuffle", &Int8Program::pixel_shuffle)
       .def("flatten", &Int8Program::flatten)
+      .def_static("has_vnni", &has_vnni)
       .def("output", &Int8Program::output)
       .def("run", &Int8Program::run);
 }

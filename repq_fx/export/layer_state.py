@@ -23,8 +23,8 @@ def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
     type_name = _layer_names().get(type(layer))
     if type_name is None or layer._modules:
         raise FileFormatError(
-            f"save: layer {name!r} is a {type(layer).__name__}; only leaf layers of torch.nn and repq_fx can "
-            "be stored in a model file."
+            f"save: layer {name!r} is a {type(layer).__name__}; only leaf layers of torch.nn and "
+            "repq_fx can be stored in a model file."
         )
     plain = {
         key: encode(value) for key, value in layer.__dict__.items() if key not in _MODULE_INTERNALS

@@ -2,10 +2,6 @@
 
 from ._extension import has_extension as has_extension
 from ._rounding import Rounding as Rounding
-from .cfws_conv2d import cfws_conv2d as cfws_conv2d
-from .cfws_conv2d import cfws_conv2d_reference as cfws_conv2d_reference
-from .cfws_conv2d import pack_coarse as pack_coarse
-from .cfws_conv2d import pack_fine as pack_fine
 from .dequantize import dequantize as dequantize
 from .dequantize import dequantize_reference as dequantize_reference
 from .fake_quantize import fake_quantize as fake_quantize

@@ -1,12 +1,16 @@
 """Compiled programs of 8-bit instructions: a whole network in one call."""
 
+import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ._extension import has_extension
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class CompiledProgram(Protocol):
@@ -42,10 +46,17 @@ class CompiledProgram(Protocol):
         ...
 
 
+@cache
+def _tell_of_slow_kernels() -> None:
+    if not torch.classes.repq_fx.Int8Program.has_vnni():
+        _LOGGER.warning("this CPU has no AVX512-VNNI instructions: portable kernels run, slowly")
+
+
 def new_program(inputs: int) -> CompiledProgram | None:
     """An empty program of so many inputs, or None without the compiled extension."""
     if not has_extension():
         return None
+    _tell_of_slow_kernels()
     program: Any = torch.classes.repq_fx.Int8Program(inputs)
     compiled: CompiledProgram = program
     return compiled

@@ -1,11 +1,18 @@
 """Compiled programs at the level of numbers and tensors; tests/backend/int8 has every step."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from repq_fx.ops import has_extension, new_program
 
 GRID = (0.5, 3, 0, 255)
+ROOT = Path(__file__).parents[2]
+STEPS = ("layers", "pointwise", "pooling", "movement")
 
 
 @pytest.mark.skipif(has_extension(), reason="the kernels are here")
@@ -32,3 +39,15 @@ class TestProgram:
         program = new_program(2)
         with pytest.raises(ValueError, match="unknown activation function softplus"):
             program.combine([0, 1], "sum", GRID, GRID, "softplus", 0.0, GRID)
+
+    def test_other_machines_run_the_portable_kernels(self):
+        """Every step, in a process where the instructions are ruled out as torch's own are."""
+        environment = os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}
+        tests = [f"tests/backend/int8/test_{name}.py" for name in STEPS]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests,
+                   "-k", "not any_geometry", "-o", "log_cli=true"]  # fmt: skip
+        done = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+        assert "no AVX512-VNNI instructions" in done.stdout

@@ -137,7 +137,7 @@ def test_extremes_do_not_overflow(meets_contract):
     size=st.tuples(st.integers(0, 2), st.integers(13, 20), st.integers(13, 20)),
     split=st.booleans(), threads=st.sampled_from([1, 2]),
 )  # fmt: skip
-def test_any_geometry(
+def test_any_geometry(  # noqa: PLR0917
     channels, out, depthwise, kernel, stride, padding, dilation, size, split, threads
 ):
     out, groups = (channels, channels) if depthwise else (out, 1)

@@ -26,7 +26,7 @@ def program():
 def test_without_the_extension_the_definitions_run(program, monkeypatch):
     images = torch.randn(2, 3, 9, 9)
     expected = program.body(images)
-    monkeypatch.setattr(program_module, "new_program", lambda inputs: None)
+    monkeypatch.setattr(program_module, "new_program", lambda _: None)
     assert torch.equal(program(images), expected)
 
 
