@@ -1,13 +1,16 @@
 """`repq bench`: how long a model takes in FP32 and INT8, here and in other runtimes."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from torch import Tensor
+from torch.fx import GraphModule
 
 from .. import analysis, export, passes
 from ..errors import RepqError
@@ -19,6 +22,7 @@ from .runtimes import (
     BASELINE,
     CANDIDATES,
     Candidate,
+    Run,
     Workload,
     build_all,
     run_in_torch,
@@ -93,10 +97,25 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
         f"median of {repeats} rounds in turns"
     )
     print_latency(f"{model}: {protocol}", rows)
+    in_float = _float_operations(runs)
+    for name, operations in in_float.items():
+        listed = ", ".join(f"{operation} ({count})" for operation, count in operations.items())
+        typer.echo(f"{name}: in float {listed or 'nothing'}")
     write_json(
-        json, rows, model=model, protocol=protocol, threads=threads, packages=versions(candidates)
-    )
+        json, rows, model=model, protocol=protocol, threads=threads, packages=versions(candidates),
+        float_operations=in_float,
+    )  # fmt: skip
     typer.echo(f"wrote {json}")
+
+
+def _float_operations(runs: Mapping[str, Run]) -> dict[str, dict[str, int]]:
+    """What the INT8 networks of our own do in float."""
+    networks = {name: run.func for name, run in runs.items() if isinstance(run, partial)}
+    return {
+        name: analysis.float_operations(network)
+        for name, network in networks.items()
+        if name.startswith("INT8") and isinstance(network, GraphModule)
+    }
 
 
 def _chosen(runtimes: list[str] | None) -> tuple[Candidate, ...]:
