@@ -2,11 +2,11 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
+#include <cstring>
+#include <memory>
 #include <vector>
 
-#include "cpu/aligned_vector.h"
 #include "cpu/int8_depthwise_layer.h"
 #include "cpu/int8_depthwise_tile.h"
 
@@ -17,14 +17,17 @@ namespace repq_fx::avx512 {
 // are a stride apart and lie together, so that loops over outputs are the same for all strides.
 class QuadColumns {
  public:
-  // For up to `outputs` neighbouring outputs. All pixels of `outside` are real zeros.
-  QuadColumns(const DepthwiseShape& shape, int64_t quads, int64_t outputs, const PixelRow& outside)
+  // For up to `outputs` neighbouring outputs.
+  QuadColumns(const DepthwiseShape& shape, int64_t quads, int64_t outputs, uint8_t zero_point)
       : quads_(quads),
         stride_(shape.stride[1]),
         columns_(outputs + (shape.kernel[1] - 1) * shape.dilation[1] / stride_),
         reach_(stride_, -1),
-        data_(quads * stride_ * columns_ * block_bytes) {
-    outside_.fill(outside);
+        memory_(std::make_unique_for_overwrite<uint8_t[]>(quads * stride_ * columns_ * block_bytes +
+                                                          vector_bytes)),
+        data_(memory_.get() + vector_bytes -
+              reinterpret_cast<uintptr_t>(memory_.get()) % vector_bytes),
+        zero_point_(zero_point) {
     for (int64_t column = 0; column < shape.kernel[1]; ++column) {
       const int64_t phase = column * shape.dilation[1] % stride_;
       reach_[phase] = column * shape.dilation[1] / stride_;
@@ -34,13 +37,14 @@ class QuadColumns {
     }
   }
 
-  const uint8_t* data() const { return data_.data(); }
+  const uint8_t* data() const { return data_; }
   // [kernel columns][quads]: where the first output's quads are.
   const int64_t* offsets() const { return offsets_.data(); }
 
   // With four rows for each quad, what `outputs` neighbouring outputs meet; the first one's first
-  // tap meets column `first` of `width`.
-  void fill(const PixelRow* rows, int64_t channel, int64_t first, int64_t width, int64_t outputs) {
+  // tap meets column `first`. Pixels of a row are `pixel_stride` apart, and `width` of them exist.
+  void fill(const uint8_t* const* rows, int64_t channel, int64_t pixel_stride, int64_t width,
+            int64_t first, int64_t outputs) {
     for (int64_t phase = 0; phase < stride_; ++phase) {
       if (reach_[phase] < 0) continue;
       const int64_t x = first + phase;
@@ -48,11 +52,11 @@ class QuadColumns {
       const int64_t inside = std::clamp<int64_t>(strides(-x), 0, columns);
       const int64_t behind = std::clamp<int64_t>(strides(width - x), 0, columns);
       for (int64_t quad = 0; quad < quads_; ++quad) {
-        uint8_t* out = data_.data() + offset(quad, phase);
-        interleave(outside_.data(), channel, 0, 0, inside, out);
-        interleave(rows + quad * quad_rows, channel, x + inside * stride_, stride_, behind - inside,
-                   out + inside * block_bytes);
-        interleave(outside_.data(), channel, 0, 0, columns - behind, out + behind * block_bytes);
+        uint8_t* out = data_ + offset(quad, phase);
+        std::memset(out, zero_point_, inside * block_bytes);
+        interleave(rows + quad * quad_rows, channel + (x + inside * stride_) * pixel_stride,
+                   stride_ * pixel_stride, behind - inside, out + inside * block_bytes);
+        std::memset(out + behind * block_bytes, zero_point_, (columns - behind) * block_bytes);
       }
     }
   }
@@ -68,11 +72,12 @@ class QuadColumns {
   }
 
   int64_t quads_, stride_, columns_;
-  std::vector<int64_t>
-      reach_;  // Of each phase of the stride: its last column for the first output.
+  // Of each phase of the stride: its last column for the first output.
+  std::vector<int64_t> reach_;
   std::vector<int64_t> offsets_;
-  AlignedVector<uint8_t> data_;
-  std::array<PixelRow, quad_rows> outside_;
+  std::unique_ptr<uint8_t[]> memory_;  // An aligned vector takes longer to allocate.
+  uint8_t* data_;                      // At a cache line.
+  uint8_t zero_point_;
 };
 
 }  // namespace repq_fx::avx512

@@ -30,29 +30,17 @@ constexpr int64_t lane_order_channel(int64_t i) {
 #ifdef REPQ_FX_AVX512
 namespace avx512 {
 
-// Input pixels of a row: pixel `x` is at `data + x * stride`.
-struct PixelRow {
-  const uint8_t* data;
-  int64_t stride;
-};
-
-// The quads of `count` pixels of four rows, from pixel `x` on, `step` pixels apart.
-REPQ_FX_VNNI inline void interleave(const PixelRow* rows, int64_t channel, int64_t x, int64_t step,
+// The quads of `count` pixels of four rows, from `offset` on, `step` bytes apart.
+REPQ_FX_VNNI inline void interleave(const uint8_t* const* rows, int64_t offset, int64_t step,
                                     int64_t count, uint8_t* out) {
-  const uint8_t* data[quad_rows];
-  int64_t steps[quad_rows];
-#pragma GCC unroll 4
-  for (int64_t i = 0; i < quad_rows; ++i) {
-    data[i] = rows[i].data + channel + x * rows[i].stride;
-    steps[i] = step * rows[i].stride;
-  }
-  for (; count > 0; --count, out += block_bytes) {
-    __m512i bytes[quad_rows];
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < quad_rows; ++i) {
-      bytes[i] = _mm512_loadu_si512(data[i]);
-      data[i] += steps[i];
-    }
+  const uint8_t* const row0 = rows[0];
+  const uint8_t* const row1 = rows[1];
+  const uint8_t* const row2 = rows[2];
+  const uint8_t* const row3 = rows[3];
+  for (; count > 0; --count, offset += step, out += block_bytes) {
+    const __m512i bytes[quad_rows] = {
+        _mm512_loadu_si512(row0 + offset), _mm512_loadu_si512(row1 + offset),
+        _mm512_loadu_si512(row2 + offset), _mm512_loadu_si512(row3 + offset)};
     const __m512i upper_low = _mm512_unpacklo_epi8(bytes[0], bytes[1]);
     const __m512i upper_high = _mm512_unpackhi_epi8(bytes[0], bytes[1]);
     const __m512i lower_low = _mm512_unpacklo_epi8(bytes[2], bytes[3]);
@@ -117,6 +105,25 @@ REPQ_FX_VNNI REPQ_FX_INLINE void multiply(const Taps& taps, Tile<rows, pixels>& 
   }
 }
 
+// The weights at the kernel's centre, which have a scale of their own: of output row `row` the
+// quads are at `data + offsets[row]`, and all weights but those of the centre's row are zeros.
+struct CoarseTap {
+  const uint8_t* data;
+  const int64_t* offsets;
+  const int8_t* weights;  // [rows] blocks
+  const int32_t* start;   // A block: what the sums start with.
+
+  void advance(int64_t outputs) { data += outputs * block_bytes; }
+
+  REPQ_FX_VNNI REPQ_FX_INLINE __m512i sums(int row, int pixel, int v) const {
+    const int8_t* w = weights + row * block_bytes + v * vector_bytes;
+    const uint8_t* quads = data + offsets[row] + pixel * block_bytes + v * vector_bytes;
+    __m512i result = _mm512_load_si512(start + v * lanes);
+    add_products(result, _mm512_load_si512(quads), _mm512_load_si512(w));
+    return result;
+  }
+};
+
 // Scale and bias of a block in lane order, in steps of the output.
 struct StepScales {
   const float* scale;
@@ -136,7 +143,7 @@ struct LevelRows {
 
 // The steps of the tile's sums, as integers.
 template <bool has_coarse, int rows, int pixels>
-REPQ_FX_VNNI REPQ_FX_INLINE void to_steps(const Taps& coarse, const StepScales& scales,
+REPQ_FX_VNNI REPQ_FX_INLINE void to_steps(const CoarseTap& coarse, const StepScales& scales,
                                           Tile<rows, pixels>& tile) {
 #pragma GCC unroll 4
   for (int v = 0; v < block_vectors; ++v) {
@@ -149,15 +156,9 @@ REPQ_FX_VNNI REPQ_FX_INLINE void to_steps(const Taps& coarse, const StepScales& 
         __m512i& sum = tile.sums[row][pixel][v];
         __m512 steps = _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all, sum), scale, bias);
         if constexpr (has_coarse) {
-          const int64_t i = pixel * block_bytes + v * vector_bytes;
-          const int8_t* weights = coarse.weights + row * block_bytes + v * vector_bytes;
-          __m512i coarse_sum = _mm512_load_si512(coarse.start + v * lanes);
-          for (int64_t tap = 0; tap < coarse.count; ++tap, weights += rows * block_bytes) {
-            const __m512i quads = _mm512_load_si512(coarse.data + coarse.offsets[tap] + i);
-            add_products(coarse_sum, quads, _mm512_load_si512(weights));
-          }
-          steps = _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all, coarse_sum),
-                                  _mm512_load_ps(scales.coarse_scale + v * lanes), steps);
+          const __m512 coarse_sum = _mm512_maskz_cvtepi32_ps(all, coarse.sums(row, pixel, v));
+          const __m512 coarse_scale = _mm512_load_ps(scales.coarse_scale + v * lanes);
+          steps = _mm512_fmadd_ps(coarse_sum, coarse_scale, steps);
         }
         sum = _mm512_maskz_cvtps_epi32(all, steps);
       }
@@ -168,7 +169,7 @@ REPQ_FX_VNNI REPQ_FX_INLINE void to_steps(const Taps& coarse, const StepScales& 
 // The levels of `tiles` tiles of neighbouring outputs whose sums only have to be scaled. Their
 // steps fit int32, and packing clamps them to the range of levels.
 template <int rows, int pixels, bool has_coarse>
-REPQ_FX_VNNI void to_levels(Taps taps, Taps coarse, const StepScales& scales, LevelRows out,
+REPQ_FX_VNNI void to_levels(Taps taps, CoarseTap coarse, const StepScales& scales, LevelRows out,
                             int64_t tiles) {
   const __m512i zero_point = _mm512_set1_epi16(out.zero_point);
   const __m512i lowest = _mm512_set1_epi8(static_cast<char>(out.lowest));
@@ -223,28 +224,45 @@ REPQ_FX_VNNI void to_sums(const Taps& taps, int32_t* out) {
   }
 }
 
-// The two for one size of tile.
+template <int rows, int pixels>
+REPQ_FX_VNNI void coarse_to_sums(const CoarseTap& coarse, int32_t* out) {
+  for (int row = 0; row < rows; ++row) {
+    for (int pixel = 0; pixel < pixels; ++pixel, out += block_size) {
+      store_sums({coarse.sums(row, pixel, 0), coarse.sums(row, pixel, 1),
+                  coarse.sums(row, pixel, 2), coarse.sums(row, pixel, 3)},
+                 out);
+    }
+  }
+}
+
+// All for one size of tile.
 struct TileKernels {
-  int64_t pixels;
-  void (*to_levels)(Taps, Taps, const StepScales&, LevelRows, int64_t);
+  void (*to_levels)(Taps, CoarseTap, const StepScales&, LevelRows, int64_t);
   void (*to_sums)(const Taps&, int32_t*);
+  void (*coarse_to_sums)(const CoarseTap&, int32_t*);
 };
 
 template <int rows, int pixels>
 TileKernels tile_kernels(bool has_coarse) {
-  return {pixels, has_coarse ? to_levels<rows, pixels, true> : to_levels<rows, pixels, false>,
-          to_sums<rows, pixels>};
+  return {has_coarse ? to_levels<rows, pixels, true> : to_levels<rows, pixels, false>,
+          to_sums<rows, pixels>, coarse_to_sums<rows, pixels>};
 }
 
-// The largest first: as large as fit into the registers.
-inline std::array<TileKernels, 3> tile_kernels(int64_t rows, bool has_coarse) {
-  if (rows == 1) {
-    return {tile_kernels<1, 5>(has_coarse), tile_kernels<1, 2>(has_coarse),
-            tile_kernels<1, 1>(has_coarse)};
+// Those for up to `max_tile_pixels(rows)` pixels, as many as the registers take.
+inline TileKernels tile_kernels(int64_t rows, int64_t pixels, bool has_coarse) {
+  if (rows == 2) {
+    if (pixels == 1) return tile_kernels<2, 1>(has_coarse);
+    if (pixels == 2) return tile_kernels<2, 2>(has_coarse);
+    return tile_kernels<2, 3>(has_coarse);
   }
-  return {tile_kernels<2, 3>(has_coarse), tile_kernels<2, 2>(has_coarse),
-          tile_kernels<2, 1>(has_coarse)};
+  if (pixels == 1) return tile_kernels<1, 1>(has_coarse);
+  if (pixels == 2) return tile_kernels<1, 2>(has_coarse);
+  if (pixels == 3) return tile_kernels<1, 3>(has_coarse);
+  if (pixels == 4) return tile_kernels<1, 4>(has_coarse);
+  return tile_kernels<1, 5>(has_coarse);
 }
+
+constexpr int64_t max_tile_pixels(int64_t rows) { return rows == 2 ? 3 : 5; }
 
 }  // namespace avx512
 #endif
