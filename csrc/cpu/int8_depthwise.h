@@ -36,7 +36,7 @@ class Int8Depthwise {
 
   int64_t tasks(const InputImage& input, const LayerOutput& output) const {
 #ifdef REPQ_FX_AVX512
-    if (packed_) return input.batch * packed_->groups(output.height) * packed_->blocks;
+    if (packed_) return avx512::depthwise_tasks(*packed_, input.batch, output.height);
 #endif
     return input.batch * output.height;
   }

@@ -41,10 +41,13 @@ class QuadColumns {
   // [kernel columns][quads]: where the first output's quads are.
   const int64_t* offsets() const { return offsets_.data(); }
 
-  // With four rows for each quad, what `outputs` neighbouring outputs meet; the first one's first
-  // tap meets column `first`. Pixels of a row are `pixel_stride` apart, and `width` of them exist.
-  void fill(const uint8_t* const* rows, int64_t channel, int64_t pixel_stride, int64_t width,
-            int64_t first, int64_t outputs) {
+  // What `outputs` neighbouring outputs meet, the first one's first tap at column `first`. `rows`
+  // is [quads][quad_rows][stack]; their pixels are `pixel_stride` apart, and `width` of them exist.
+  void fill(const std::vector<const uint8_t*>& rows, int64_t stack, int64_t channel,
+            int64_t pixel_stride, int64_t width, int64_t first, int64_t outputs) {
+    const auto interleave = stack == 1   ? avx512::interleave<1>
+                            : stack == 2 ? avx512::interleave<2>
+                                         : avx512::interleave<4>;
     for (int64_t phase = 0; phase < stride_; ++phase) {
       if (reach_[phase] < 0) continue;
       const int64_t x = first + phase;
@@ -54,8 +57,9 @@ class QuadColumns {
       for (int64_t quad = 0; quad < quads_; ++quad) {
         uint8_t* out = data_ + offset(quad, phase);
         std::memset(out, zero_point_, inside * block_bytes);
-        interleave(rows + quad * quad_rows, channel + (x + inside * stride_) * pixel_stride,
-                   stride_ * pixel_stride, behind - inside, out + inside * block_bytes);
+        interleave(rows.data() + quad * quad_rows * stack,
+                   channel + (x + inside * stride_) * pixel_stride, stride_ * pixel_stride,
+                   behind - inside, out + inside * block_bytes);
         std::memset(out + behind * block_bytes, zero_point_, (columns - behind) * block_bytes);
       }
     }

@@ -4,10 +4,10 @@
 // An INT8 instruction sums four products of each of 16 channels. The four are one column of four
 // input rows, whose bytes are interleaved once and read for all outputs that meet them.
 // Interleaving within 128 bits is cheap and leaves the channels in "lane order", which packing the
-// results undoes at no cost: vector v of a block holds the channels 4 v + 16 i + (0, 1, 2, 3).
+// results undoes at no cost: vector v of a block holds the bytes 4 v + 16 i + (0, 1, 2, 3).
 #pragma once
 
-#include <array>
+#include <algorithm>
 #include <cstdint>
 
 #include "cpu/int8_epilogue.h"
@@ -21,26 +21,46 @@ constexpr int64_t vector_bytes = 64;
 constexpr int64_t block_bytes = block_vectors * vector_bytes;
 constexpr int64_t max_tile_rows = 2, max_tile_outputs = 6;
 
-// The channel of element `i` of blocks in lane order.
-constexpr int64_t lane_order_channel(int64_t i) {
-  const int64_t vector = i % block_size / 16, lane = i % 16;
-  return i / block_size * block_size + lane / 4 * 16 + vector * 4 + lane % 4;
+// Where in a vector of bytes element `i` of a block in lane order is.
+constexpr int64_t lane_order_byte(int64_t i) {
+  const int64_t vector = i / 16, lane = i % 16;
+  return lane / 4 * 16 + vector * 4 + lane % 4;
 }
 
 #ifdef REPQ_FX_AVX512
 namespace avx512 {
 
-// The quads of `count` pixels of four rows, from `offset` on, `step` bytes apart.
-REPQ_FX_VNNI inline void interleave(const uint8_t* const* rows, int64_t offset, int64_t step,
-                                    int64_t count, uint8_t* out) {
-  const uint8_t* const row0 = rows[0];
-  const uint8_t* const row1 = rows[1];
-  const uint8_t* const row2 = rows[2];
-  const uint8_t* const row3 = rows[3];
+// A block of channels of a pixel; or fewer channels of pixels in two or four rows, side by side.
+template <int stack>
+REPQ_FX_VNNI REPQ_FX_INLINE __m512i load_block(const uint8_t* const* rows, int64_t offset) {
+  if constexpr (stack == 1) return _mm512_loadu_si512(rows[0] + offset);
+  if constexpr (stack == 2) {
+    const auto* first = reinterpret_cast<const __m256i*>(rows[0] + offset);
+    const auto* second = reinterpret_cast<const __m256i*>(rows[1] + offset);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(first)),
+                              _mm256_loadu_si256(second), 1);
+  }
+  __m512i block = _mm512_setzero_si512();
+#pragma GCC unroll 4
+  for (int i = 0; i < stack; ++i) {
+    const auto* lane = reinterpret_cast<const __m128i*>(rows[i] + offset);
+    block = _mm512_mask_broadcast_i32x4(block, static_cast<__mmask16>(0xF << 4 * i),
+                                        _mm_loadu_si128(lane));
+  }
+  return block;
+}
+
+// The quads of `count` pixels of four rows, from `offset` on, `step` bytes apart. `rows` is
+// [quad_rows][stack].
+template <int stack>
+REPQ_FX_VNNI void interleave(const uint8_t* const* rows, int64_t offset, int64_t step,
+                             int64_t count, uint8_t* out) {
+  const uint8_t* data[quad_rows * stack];
+  std::copy_n(rows, quad_rows * stack, data);
   for (; count > 0; --count, offset += step, out += block_bytes) {
-    const __m512i bytes[quad_rows] = {
-        _mm512_loadu_si512(row0 + offset), _mm512_loadu_si512(row1 + offset),
-        _mm512_loadu_si512(row2 + offset), _mm512_loadu_si512(row3 + offset)};
+    __m512i bytes[quad_rows];
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < quad_rows; ++i) bytes[i] = load_block<stack>(data + i * stack, offset);
     const __m512i upper_low = _mm512_unpacklo_epi8(bytes[0], bytes[1]);
     const __m512i upper_high = _mm512_unpackhi_epi8(bytes[0], bytes[1]);
     const __m512i lower_low = _mm512_unpacklo_epi8(bytes[2], bytes[3]);
@@ -133,10 +153,11 @@ struct StepScales {
 
 // Where levels go, and their range.
 struct LevelRows {
-  uint8_t* levels;  // Of the first output.
+  uint8_t* levels;
   int64_t stride, row_stride;
-  int64_t rows;  // Those that exist.
-  __mmask64 channels;
+  int64_t rows;         // Those that exist.
+  int64_t group_bytes;  // Of a vector, for each row group of a stack.
+  __mmask64 channels;   // Of the first group.
   int16_t zero_point;
   uint8_t lowest, highest;
 };
@@ -168,7 +189,7 @@ REPQ_FX_VNNI REPQ_FX_INLINE void to_steps(const CoarseTap& coarse, const StepSca
 
 // The levels of `tiles` tiles of neighbouring outputs whose sums only have to be scaled. Their
 // steps fit int32, and packing clamps them to the range of levels.
-template <int rows, int pixels, bool has_coarse>
+template <int rows, int pixels, bool has_coarse, bool stacked>
 REPQ_FX_VNNI void to_levels(Taps taps, CoarseTap coarse, const StepScales& scales, LevelRows out,
                             int64_t tiles) {
   const __m512i zero_point = _mm512_set1_epi16(out.zero_point);
@@ -187,9 +208,17 @@ REPQ_FX_VNNI void to_levels(Taps taps, CoarseTap coarse, const StepScales& scale
         const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(steps[0], steps[1]), zero_point);
         const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(steps[2], steps[3]), zero_point);
         const __m512i bytes = _mm512_packus_epi16(low, high);
-        _mm512_mask_storeu_epi8(out.levels + row * out.row_stride + pixel * out.stride,
-                                out.channels,
-                                _mm512_min_epu8(_mm512_max_epu8(bytes, lowest), highest));
+        const __m512i inside = _mm512_min_epu8(_mm512_max_epu8(bytes, lowest), highest);
+        uint8_t* levels = out.levels + row * out.row_stride + pixel * out.stride;
+        _mm512_mask_storeu_epi8(levels, out.channels, inside);
+        if constexpr (stacked) {
+          // A masked store takes the bytes of each of the other groups from where they are.
+          for (int64_t i = 1; i * rows + row < out.rows; ++i) {
+            const int64_t byte = i * out.group_bytes;
+            _mm512_mask_storeu_epi8(levels + i * rows * out.row_stride - byte, out.channels << byte,
+                                    inside);
+          }
+        }
       }
     }
     taps.advance(pixels);
@@ -198,7 +227,7 @@ REPQ_FX_VNNI void to_levels(Taps taps, CoarseTap coarse, const StepScales& scale
   }
 }
 
-// Puts the sums of an output from lane order into that of the channels.
+// Puts the sums of an output from lane order into that of the bytes.
 REPQ_FX_VNNI REPQ_FX_INLINE void store_sums(const __m512i (&v)[block_vectors], int32_t* out) {
   const __m512i low01 = _mm512_maskz_shuffle_i32x4(all, v[0], v[1], 0x44);
   const __m512i high01 = _mm512_maskz_shuffle_i32x4(all, v[0], v[1], 0xEE);
@@ -210,7 +239,7 @@ REPQ_FX_VNNI REPQ_FX_INLINE void store_sums(const __m512i (&v)[block_vectors], i
   _mm512_store_si512(out + 3 * lanes, _mm512_maskz_shuffle_i32x4(all, high01, high23, 0xDD));
 }
 
-// The sums of a tile, [rows][pixels][block_size], with the channels in their order.
+// The sums of a tile, [rows][pixels][block_size], in the order of the bytes.
 template <int rows, int pixels>
 REPQ_FX_VNNI void to_sums(const Taps& taps, int32_t* out) {
   Tile<rows, pixels> tile;
@@ -237,15 +266,22 @@ REPQ_FX_VNNI void coarse_to_sums(const CoarseTap& coarse, int32_t* out) {
 
 // All for one size of tile.
 struct TileKernels {
-  void (*to_levels)(Taps, CoarseTap, const StepScales&, LevelRows, int64_t);
+  using ToLevels = void (*)(Taps, CoarseTap, const StepScales&, LevelRows, int64_t);
+  ToLevels to_levels[2];  // Without a stack and with one.
   void (*to_sums)(const Taps&, int32_t*);
   void (*coarse_to_sums)(const CoarseTap&, int32_t*);
 };
 
 template <int rows, int pixels>
-TileKernels tile_kernels(bool has_coarse) {
-  return {has_coarse ? to_levels<rows, pixels, true> : to_levels<rows, pixels, false>,
-          to_sums<rows, pixels>, coarse_to_sums<rows, pixels>};
+constexpr TileKernels tile_kernels(bool has_coarse) {
+  if (has_coarse) {
+    return {{to_levels<rows, pixels, true, false>, to_levels<rows, pixels, true, true>},
+            to_sums<rows, pixels>,
+            coarse_to_sums<rows, pixels>};
+  }
+  return {{to_levels<rows, pixels, false, false>, to_levels<rows, pixels, false, true>},
+          to_sums<rows, pixels>,
+          nullptr};
 }
 
 // Those for up to `max_tile_pixels(rows)` pixels, as many as the registers take.
