@@ -12,7 +12,7 @@
 #include "cpu/int8_depthwise_tile.h"
 
 #ifdef REPQ_FX_AVX512
-namespace repq_fx::avx512 {
+namespace repq_fx::avx512::depthwise {
 
 // How the output rows of a layer are grouped: where neither stride nor dilation spread them, rows
 // share the quads of their input rows. The four rows of a quad serve two outputs of a 3x3 kernel.
@@ -147,5 +147,5 @@ struct PackedDepthwise {
   }
 };
 
-}  // namespace repq_fx::avx512
+}  // namespace repq_fx::avx512::depthwise
 #endif

@@ -7,69 +7,26 @@
 // results undoes at no cost: vector v of a block holds the bytes 4 v + 16 i + (0, 1, 2, 3).
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "cpu/int8_epilogue.h"
 
-namespace repq_fx {
+#ifdef REPQ_FX_AVX512
+namespace repq_fx::avx512::depthwise {
 
 constexpr int64_t quad_rows = 4;      // Input rows that one INT8 instruction sums.
 constexpr int64_t block_size = 64;    // Channels of a block: a vector of their bytes.
 constexpr int64_t block_vectors = 4;  // Vectors of a block's sums, or of its quads.
 constexpr int64_t vector_bytes = 64;
 constexpr int64_t block_bytes = block_vectors * vector_bytes;
+// The sums of a tile take most of the 32 registers.
 constexpr int64_t max_tile_rows = 2, max_tile_outputs = 6;
+constexpr int64_t max_tile_pixels(int64_t rows) { return rows == 2 ? 3 : 5; }
 
 // Where in a vector of bytes element `i` of a block in lane order is.
 constexpr int64_t lane_order_byte(int64_t i) {
   const int64_t vector = i / 16, lane = i % 16;
   return lane / 4 * 16 + vector * 4 + lane % 4;
-}
-
-#ifdef REPQ_FX_AVX512
-namespace avx512 {
-
-// A block of channels of a pixel; or fewer channels of pixels in two or four rows, side by side.
-template <int stack>
-REPQ_FX_VNNI REPQ_FX_INLINE __m512i load_block(const uint8_t* const* rows, int64_t offset) {
-  if constexpr (stack == 1) return _mm512_loadu_si512(rows[0] + offset);
-  if constexpr (stack == 2) {
-    const auto* first = reinterpret_cast<const __m256i*>(rows[0] + offset);
-    const auto* second = reinterpret_cast<const __m256i*>(rows[1] + offset);
-    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(first)),
-                              _mm256_loadu_si256(second), 1);
-  }
-  __m512i block = _mm512_setzero_si512();
-#pragma GCC unroll 4
-  for (int i = 0; i < stack; ++i) {
-    const auto* lane = reinterpret_cast<const __m128i*>(rows[i] + offset);
-    block = _mm512_mask_broadcast_i32x4(block, static_cast<__mmask16>(0xF << 4 * i),
-                                        _mm_loadu_si128(lane));
-  }
-  return block;
-}
-
-// The quads of `count` pixels of four rows, from `offset` on, `step` bytes apart. `rows` is
-// [quad_rows][stack].
-template <int stack>
-REPQ_FX_VNNI void interleave(const uint8_t* const* rows, int64_t offset, int64_t step,
-                             int64_t count, uint8_t* out) {
-  const uint8_t* data[quad_rows * stack];
-  std::copy_n(rows, quad_rows * stack, data);
-  for (; count > 0; --count, offset += step, out += block_bytes) {
-    __m512i bytes[quad_rows];
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < quad_rows; ++i) bytes[i] = load_block<stack>(data + i * stack, offset);
-    const __m512i upper_low = _mm512_unpacklo_epi8(bytes[0], bytes[1]);
-    const __m512i upper_high = _mm512_unpackhi_epi8(bytes[0], bytes[1]);
-    const __m512i lower_low = _mm512_unpacklo_epi8(bytes[2], bytes[3]);
-    const __m512i lower_high = _mm512_unpackhi_epi8(bytes[2], bytes[3]);
-    _mm512_store_si512(out, _mm512_unpacklo_epi16(upper_low, lower_low));
-    _mm512_store_si512(out + vector_bytes, _mm512_unpackhi_epi16(upper_low, lower_low));
-    _mm512_store_si512(out + 2 * vector_bytes, _mm512_unpacklo_epi16(upper_high, lower_high));
-    _mm512_store_si512(out + 3 * vector_bytes, _mm512_unpackhi_epi16(upper_high, lower_high));
-  }
 }
 
 // The taps of a block of channels: the quads of the first output's tap `t` are at
@@ -284,7 +241,7 @@ constexpr TileKernels tile_kernels(bool has_coarse) {
           nullptr};
 }
 
-// Those for up to `max_tile_pixels(rows)` pixels, as many as the registers take.
+// Those for up to `max_tile_pixels(rows)` pixels.
 inline TileKernels tile_kernels(int64_t rows, int64_t pixels, bool has_coarse) {
   if (rows == 2) {
     if (pixels == 1) return tile_kernels<2, 1>(has_coarse);
@@ -298,9 +255,5 @@ inline TileKernels tile_kernels(int64_t rows, int64_t pixels, bool has_coarse) {
   return tile_kernels<1, 5>(has_coarse);
 }
 
-constexpr int64_t max_tile_pixels(int64_t rows) { return rows == 2 ? 3 : 5; }
-
-}  // namespace avx512
+}  // namespace repq_fx::avx512::depthwise
 #endif
-
-}  // namespace repq_fx

@@ -13,7 +13,7 @@
 #include "cpu/int8_depthwise_tile.h"
 
 #ifdef REPQ_FX_AVX512
-namespace repq_fx::avx512 {
+namespace repq_fx::avx512::depthwise {
 
 // Neighbouring outputs are worked on in tiles of one size, and then in some that are smaller by
 // one.
@@ -217,10 +217,9 @@ class DepthwiseRun {
 };
 
 // A task is one block of channels of some rows.
-inline void depthwise(const DepthwiseLayer& layer, const PackedDepthwise& packed,
-                      const InputImage& input, const LayerOutput& output, int64_t first,
-                      int64_t last) {
-  DepthwiseRun run(layer, packed, input, output);
+inline void run(const DepthwiseLayer& layer, const PackedDepthwise& packed, const InputImage& input,
+                const LayerOutput& output, int64_t first, int64_t last) {
+  DepthwiseRun work(layer, packed, input, output);
   const auto blocks = static_cast<int64_t>(packed.blocks.size());
   const int64_t rows = packed.task_rows();
   const int64_t image_tasks = (output.height + rows - 1) / rows * blocks;
@@ -228,7 +227,7 @@ inline void depthwise(const DepthwiseLayer& layer, const PackedDepthwise& packed
   int64_t y = first % image_tasks / blocks * rows;
   int64_t block = first % blocks;
   for (; first < last; ++first) {
-    run.run(image, y, block);
+    work.run(image, y, block);
     if (++block < blocks) continue;
     block = 0;
     y += rows;
@@ -238,10 +237,10 @@ inline void depthwise(const DepthwiseLayer& layer, const PackedDepthwise& packed
   }
 }
 
-inline int64_t depthwise_tasks(const PackedDepthwise& packed, int64_t batch, int64_t height) {
+inline int64_t tasks(const PackedDepthwise& packed, int64_t batch, int64_t height) {
   const int64_t rows = packed.task_rows();
   return batch * ((height + rows - 1) / rows) * std::ssize(packed.blocks);
 }
 
-}  // namespace repq_fx::avx512
+}  // namespace repq_fx::avx512::depthwise
 #endif
