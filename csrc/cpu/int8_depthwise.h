@@ -36,14 +36,14 @@ class Int8Depthwise {
 
   int64_t tasks(const InputImage& input, const LayerOutput& output) const {
 #ifdef REPQ_FX_AVX512
-    if (packed_) return input.batch * packed_->groups(output.height) * packed_->blocks;
+    if (packed_) return avx512::depthwise::tasks(*packed_, input.batch, output.height);
 #endif
     return input.batch * output.height;
   }
 
   void run(const InputImage& input, const LayerOutput& output, int64_t first, int64_t last) const {
 #ifdef REPQ_FX_AVX512
-    if (packed_) return avx512::depthwise(layer_, *packed_, input, output, first, last);
+    if (packed_) return avx512::depthwise::run(layer_, *packed_, input, output, first, last);
 #endif
     portable::depthwise_rows(layer_, input, output, first, last);
   }
@@ -62,7 +62,7 @@ class Int8Depthwise {
 
   DepthwiseLayer layer_;
 #ifdef REPQ_FX_AVX512
-  std::optional<avx512::PackedDepthwise> packed_;
+  std::optional<avx512::depthwise::PackedDepthwise> packed_;
 #endif
 };
 

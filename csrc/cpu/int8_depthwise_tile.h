@@ -4,64 +4,29 @@
 // An INT8 instruction sums four products of each of 16 channels. The four are one column of four
 // input rows, whose bytes are interleaved once and read for all outputs that meet them.
 // Interleaving within 128 bits is cheap and leaves the channels in "lane order", which packing the
-// results undoes at no cost: vector v of a block holds the channels 4 v + 16 i + (0, 1, 2, 3).
+// results undoes at no cost: vector v of a block holds the bytes 4 v + 16 i + (0, 1, 2, 3).
 #pragma once
 
-#include <array>
 #include <cstdint>
 
 #include "cpu/int8_epilogue.h"
 
-namespace repq_fx {
+#ifdef REPQ_FX_AVX512
+namespace repq_fx::avx512::depthwise {
 
 constexpr int64_t quad_rows = 4;      // Input rows that one INT8 instruction sums.
 constexpr int64_t block_size = 64;    // Channels of a block: a vector of their bytes.
 constexpr int64_t block_vectors = 4;  // Vectors of a block's sums, or of its quads.
 constexpr int64_t vector_bytes = 64;
 constexpr int64_t block_bytes = block_vectors * vector_bytes;
+// The sums of a tile take most of the 32 registers.
 constexpr int64_t max_tile_rows = 2, max_tile_outputs = 6;
+constexpr int64_t max_tile_pixels(int64_t rows) { return rows == 2 ? 3 : 5; }
 
-// The channel of element `i` of blocks in lane order.
-constexpr int64_t lane_order_channel(int64_t i) {
-  const int64_t vector = i % block_size / 16, lane = i % 16;
-  return i / block_size * block_size + lane / 4 * 16 + vector * 4 + lane % 4;
-}
-
-#ifdef REPQ_FX_AVX512
-namespace avx512 {
-
-// Input pixels of a row: pixel `x` is at `data + x * stride`.
-struct PixelRow {
-  const uint8_t* data;
-  int64_t stride;
-};
-
-// The quads of `count` pixels of four rows, from pixel `x` on, `step` pixels apart.
-REPQ_FX_VNNI inline void interleave(const PixelRow* rows, int64_t channel, int64_t x, int64_t step,
-                                    int64_t count, uint8_t* out) {
-  const uint8_t* data[quad_rows];
-  int64_t steps[quad_rows];
-#pragma GCC unroll 4
-  for (int64_t i = 0; i < quad_rows; ++i) {
-    data[i] = rows[i].data + channel + x * rows[i].stride;
-    steps[i] = step * rows[i].stride;
-  }
-  for (; count > 0; --count, out += block_bytes) {
-    __m512i bytes[quad_rows];
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < quad_rows; ++i) {
-      bytes[i] = _mm512_loadu_si512(data[i]);
-      data[i] += steps[i];
-    }
-    const __m512i upper_low = _mm512_unpacklo_epi8(bytes[0], bytes[1]);
-    const __m512i upper_high = _mm512_unpackhi_epi8(bytes[0], bytes[1]);
-    const __m512i lower_low = _mm512_unpacklo_epi8(bytes[2], bytes[3]);
-    const __m512i lower_high = _mm512_unpackhi_epi8(bytes[2], bytes[3]);
-    _mm512_store_si512(out, _mm512_unpacklo_epi16(upper_low, lower_low));
-    _mm512_store_si512(out + vector_bytes, _mm512_unpackhi_epi16(upper_low, lower_low));
-    _mm512_store_si512(out + 2 * vector_bytes, _mm512_unpacklo_epi16(upper_high, lower_high));
-    _mm512_store_si512(out + 3 * vector_bytes, _mm512_unpackhi_epi16(upper_high, lower_high));
-  }
+// Where in a vector of bytes element `i` of a block in lane order is.
+constexpr int64_t lane_order_byte(int64_t i) {
+  const int64_t vector = i / 16, lane = i % 16;
+  return lane / 4 * 16 + vector * 4 + lane % 4;
 }
 
 // The taps of a block of channels: the quads of the first output's tap `t` are at
@@ -117,6 +82,25 @@ REPQ_FX_VNNI REPQ_FX_INLINE void multiply(const Taps& taps, Tile<rows, pixels>& 
   }
 }
 
+// The weights at the kernel's centre, which have a scale of their own: of output row `row` the
+// quads are at `data + offsets[row]`, and all weights but those of the centre's row are zeros.
+struct CoarseTap {
+  const uint8_t* data;
+  const int64_t* offsets;
+  const int8_t* weights;  // [rows] blocks
+  const int32_t* start;   // A block: what the sums start with.
+
+  void advance(int64_t outputs) { data += outputs * block_bytes; }
+
+  REPQ_FX_VNNI REPQ_FX_INLINE __m512i sums(int row, int pixel, int v) const {
+    const int8_t* w = weights + row * block_bytes + v * vector_bytes;
+    const uint8_t* quads = data + offsets[row] + pixel * block_bytes + v * vector_bytes;
+    __m512i result = _mm512_load_si512(start + v * lanes);
+    add_products(result, _mm512_load_si512(quads), _mm512_load_si512(w));
+    return result;
+  }
+};
+
 // Scale and bias of a block in lane order, in steps of the output.
 struct StepScales {
   const float* scale;
@@ -126,17 +110,18 @@ struct StepScales {
 
 // Where levels go, and their range.
 struct LevelRows {
-  uint8_t* levels;  // Of the first output.
+  uint8_t* levels;
   int64_t stride, row_stride;
-  int64_t rows;  // Those that exist.
-  __mmask64 channels;
+  int64_t rows;         // Those that exist.
+  int64_t group_bytes;  // Of a vector, for each row group of a stack.
+  __mmask64 channels;   // Of the first group.
   int16_t zero_point;
   uint8_t lowest, highest;
 };
 
 // The steps of the tile's sums, as integers.
 template <bool has_coarse, int rows, int pixels>
-REPQ_FX_VNNI REPQ_FX_INLINE void to_steps(const Taps& coarse, const StepScales& scales,
+REPQ_FX_VNNI REPQ_FX_INLINE void to_steps(const CoarseTap& coarse, const StepScales& scales,
                                           Tile<rows, pixels>& tile) {
 #pragma GCC unroll 4
   for (int v = 0; v < block_vectors; ++v) {
@@ -149,15 +134,9 @@ REPQ_FX_VNNI REPQ_FX_INLINE void to_steps(const Taps& coarse, const StepScales& 
         __m512i& sum = tile.sums[row][pixel][v];
         __m512 steps = _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all, sum), scale, bias);
         if constexpr (has_coarse) {
-          const int64_t i = pixel * block_bytes + v * vector_bytes;
-          const int8_t* weights = coarse.weights + row * block_bytes + v * vector_bytes;
-          __m512i coarse_sum = _mm512_load_si512(coarse.start + v * lanes);
-          for (int64_t tap = 0; tap < coarse.count; ++tap, weights += rows * block_bytes) {
-            const __m512i quads = _mm512_load_si512(coarse.data + coarse.offsets[tap] + i);
-            add_products(coarse_sum, quads, _mm512_load_si512(weights));
-          }
-          steps = _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all, coarse_sum),
-                                  _mm512_load_ps(scales.coarse_scale + v * lanes), steps);
+          const __m512 coarse_sum = _mm512_maskz_cvtepi32_ps(all, coarse.sums(row, pixel, v));
+          const __m512 coarse_scale = _mm512_load_ps(scales.coarse_scale + v * lanes);
+          steps = _mm512_fmadd_ps(coarse_sum, coarse_scale, steps);
         }
         sum = _mm512_maskz_cvtps_epi32(all, steps);
       }
@@ -167,8 +146,8 @@ REPQ_FX_VNNI REPQ_FX_INLINE void to_steps(const Taps& coarse, const StepScales& 
 
 // The levels of `tiles` tiles of neighbouring outputs whose sums only have to be scaled. Their
 // steps fit int32, and packing clamps them to the range of levels.
-template <int rows, int pixels, bool has_coarse>
-REPQ_FX_VNNI void to_levels(Taps taps, Taps coarse, const StepScales& scales, LevelRows out,
+template <int rows, int pixels, bool has_coarse, bool stacked>
+REPQ_FX_VNNI void to_levels(Taps taps, CoarseTap coarse, const StepScales& scales, LevelRows out,
                             int64_t tiles) {
   const __m512i zero_point = _mm512_set1_epi16(out.zero_point);
   const __m512i lowest = _mm512_set1_epi8(static_cast<char>(out.lowest));
@@ -186,9 +165,17 @@ REPQ_FX_VNNI void to_levels(Taps taps, Taps coarse, const StepScales& scales, Le
         const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(steps[0], steps[1]), zero_point);
         const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(steps[2], steps[3]), zero_point);
         const __m512i bytes = _mm512_packus_epi16(low, high);
-        _mm512_mask_storeu_epi8(out.levels + row * out.row_stride + pixel * out.stride,
-                                out.channels,
-                                _mm512_min_epu8(_mm512_max_epu8(bytes, lowest), highest));
+        const __m512i inside = _mm512_min_epu8(_mm512_max_epu8(bytes, lowest), highest);
+        uint8_t* levels = out.levels + row * out.row_stride + pixel * out.stride;
+        _mm512_mask_storeu_epi8(levels, out.channels, inside);
+        if constexpr (stacked) {
+          // A masked store takes the bytes of each of the other groups from where they are.
+          for (int64_t i = 1; i * rows + row < out.rows; ++i) {
+            const int64_t byte = i * out.group_bytes;
+            _mm512_mask_storeu_epi8(levels + i * rows * out.row_stride - byte, out.channels << byte,
+                                    inside);
+          }
+        }
       }
     }
     taps.advance(pixels);
@@ -197,7 +184,7 @@ REPQ_FX_VNNI void to_levels(Taps taps, Taps coarse, const StepScales& scales, Le
   }
 }
 
-// Puts the sums of an output from lane order into that of the channels.
+// Puts the sums of an output from lane order into that of the bytes.
 REPQ_FX_VNNI REPQ_FX_INLINE void store_sums(const __m512i (&v)[block_vectors], int32_t* out) {
   const __m512i low01 = _mm512_maskz_shuffle_i32x4(all, v[0], v[1], 0x44);
   const __m512i high01 = _mm512_maskz_shuffle_i32x4(all, v[0], v[1], 0xEE);
@@ -209,7 +196,7 @@ REPQ_FX_VNNI REPQ_FX_INLINE void store_sums(const __m512i (&v)[block_vectors], i
   _mm512_store_si512(out + 3 * lanes, _mm512_maskz_shuffle_i32x4(all, high01, high23, 0xDD));
 }
 
-// The sums of a tile, [rows][pixels][block_size], with the channels in their order.
+// The sums of a tile, [rows][pixels][block_size], in the order of the bytes.
 template <int rows, int pixels>
 REPQ_FX_VNNI void to_sums(const Taps& taps, int32_t* out) {
   Tile<rows, pixels> tile;
@@ -223,30 +210,50 @@ REPQ_FX_VNNI void to_sums(const Taps& taps, int32_t* out) {
   }
 }
 
-// The two for one size of tile.
+template <int rows, int pixels>
+REPQ_FX_VNNI void coarse_to_sums(const CoarseTap& coarse, int32_t* out) {
+  for (int row = 0; row < rows; ++row) {
+    for (int pixel = 0; pixel < pixels; ++pixel, out += block_size) {
+      store_sums({coarse.sums(row, pixel, 0), coarse.sums(row, pixel, 1),
+                  coarse.sums(row, pixel, 2), coarse.sums(row, pixel, 3)},
+                 out);
+    }
+  }
+}
+
+// All for one size of tile.
 struct TileKernels {
-  int64_t pixels;
-  void (*to_levels)(Taps, Taps, const StepScales&, LevelRows, int64_t);
+  using ToLevels = void (*)(Taps, CoarseTap, const StepScales&, LevelRows, int64_t);
+  ToLevels to_levels[2];  // Without a stack and with one.
   void (*to_sums)(const Taps&, int32_t*);
+  void (*coarse_to_sums)(const CoarseTap&, int32_t*);
 };
 
 template <int rows, int pixels>
-TileKernels tile_kernels(bool has_coarse) {
-  return {pixels, has_coarse ? to_levels<rows, pixels, true> : to_levels<rows, pixels, false>,
-          to_sums<rows, pixels>};
-}
-
-// The largest first: as large as fit into the registers.
-inline std::array<TileKernels, 3> tile_kernels(int64_t rows, bool has_coarse) {
-  if (rows == 1) {
-    return {tile_kernels<1, 5>(has_coarse), tile_kernels<1, 2>(has_coarse),
-            tile_kernels<1, 1>(has_coarse)};
+constexpr TileKernels tile_kernels(bool has_coarse) {
+  if (has_coarse) {
+    return {{to_levels<rows, pixels, true, false>, to_levels<rows, pixels, true, true>},
+            to_sums<rows, pixels>,
+            coarse_to_sums<rows, pixels>};
   }
-  return {tile_kernels<2, 3>(has_coarse), tile_kernels<2, 2>(has_coarse),
-          tile_kernels<2, 1>(has_coarse)};
+  return {{to_levels<rows, pixels, false, false>, to_levels<rows, pixels, false, true>},
+          to_sums<rows, pixels>,
+          nullptr};
 }
 
-}  // namespace avx512
-#endif
+// Those for up to `max_tile_pixels(rows)` pixels.
+inline TileKernels tile_kernels(int64_t rows, int64_t pixels, bool has_coarse) {
+  if (rows == 2) {
+    if (pixels == 1) return tile_kernels<2, 1>(has_coarse);
+    if (pixels == 2) return tile_kernels<2, 2>(has_coarse);
+    return tile_kernels<2, 3>(has_coarse);
+  }
+  if (pixels == 1) return tile_kernels<1, 1>(has_coarse);
+  if (pixels == 2) return tile_kernels<1, 2>(has_coarse);
+  if (pixels == 3) return tile_kernels<1, 3>(has_coarse);
+  if (pixels == 4) return tile_kernels<1, 4>(has_coarse);
+  return tile_kernels<1, 5>(has_coarse);
+}
 
-}  // namespace repq_fx
+}  // namespace repq_fx::avx512::depthwise
+#endif

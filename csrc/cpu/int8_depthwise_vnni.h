@@ -3,117 +3,32 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <iterator>
-#include <optional>
 #include <vector>
 
-#include "cpu/aligned_vector.h"
 #include "cpu/int8_depthwise_columns.h"
 #include "cpu/int8_depthwise_layer.h"
+#include "cpu/int8_depthwise_packed.h"
 #include "cpu/int8_depthwise_tile.h"
 
 #ifdef REPQ_FX_AVX512
-namespace repq_fx::avx512 {
+namespace repq_fx::avx512::depthwise {
 
-// How the output rows of a layer are grouped: where neither stride nor dilation spread them, rows
-// share the quads of their input rows. The four rows of a quad serve two outputs of a 3x3 kernel.
-struct RowGroup {
-  int64_t quads, rows, row_step;  // Of the next output row the first input row is `row_step` below.
-
-  explicit RowGroup(const DepthwiseShape& shape)
-      : quads((shape.kernel[0] + quad_rows - 1) / quad_rows),
-        rows(shape.dilation[0] > 1
-                 ? 1
-                 : std::min((quads * quad_rows - shape.kernel[0]) / shape.stride[0] + 1,
-                            max_tile_rows)),
-        row_step(shape.stride[0]) {}
+// Neighbouring outputs are worked on in tiles of one size, and then in some that are smaller by
+// one.
+struct Tiles {
+  int64_t pixels, count;
+  TileKernels kernels;
 };
 
-// The weights of a kernel, or of some of its columns, in the order of `Taps`.
-class PackedTaps {
- public:
-  // `weight` is [kernel rows][columns][channels].
-  PackedTaps(const std::vector<int8_t>& weight, const DepthwiseShape& shape, int64_t columns,
-             const RowGroup& group, int32_t zero_point)
-      : count_(columns * group.quads), rows_(group.rows) {
-    const int64_t blocks = (shape.channels + block_size - 1) / block_size;
-    start_.resize(blocks * block_size);
-    weights_.reserve(blocks * count_ * rows_ * block_bytes);
-    for (int64_t i = 0; i < blocks * count_ * rows_ * block_bytes; ++i) {
-      const int64_t slot = i % quad_rows, row = i / block_bytes % rows_;
-      const int64_t tap = i / block_bytes / rows_ % count_;
-      const int64_t block = i / block_bytes / rows_ / count_;
-      const int64_t element = block * block_size + i % block_bytes / quad_rows;
-      const int64_t channel = lane_order_channel(element);
-      const int64_t x = tap / group.quads;
-      const int64_t y = tap % group.quads * quad_rows + slot - row * group.row_step;
-      const bool exists = channel < shape.channels && 0 <= y && y < shape.kernel[0];
-      weights_.push_back(exists ? weight[(y * columns + x) * shape.channels + channel] : 0);
-      if (row == 0) start_[element] -= zero_point * weights_.back();
-    }
-  }
-
-  // The taps of one block of channels whose quads are at `offsets` of `data`.
-  Taps of_block(int64_t block, const uint8_t* data, const int64_t* offsets) const {
-    return {data, offsets, count_, weights_.data() + block * count_ * rows_ * block_bytes,
-            start_.data() + block * block_size};
-  }
-
- private:
-  int64_t count_, rows_;
-  AlignedVector<int8_t> weights_;
-  AlignedVector<int32_t> start_;
-};
-
-// A layer's numbers as the loops read them.
-struct PackedDepthwise {
-  RowGroup group;
-  int64_t blocks;
-  PackedTaps fine;
-  std::optional<PackedTaps> coarse;
-  std::vector<uint8_t> zeros;  // A pixel of them.
-  // In lane order, and in steps of the output.
-  AlignedVector<float> scale, bias, coarse_scale;
-  bool fits = true;  // The steps of every possible sum fit int32.
-
-  explicit PackedDepthwise(const DepthwiseLayer& layer)
-      : group(layer.shape),
-        blocks((layer.shape.channels + block_size - 1) / block_size),
-        fine(layer.weight, layer.shape, layer.shape.kernel[1], group, layer.input_zero_point),
-        zeros(blocks * block_size, static_cast<uint8_t>(layer.input_zero_point)),
-        scale(in_steps(layer, layer.scale)),
-        bias(in_steps(layer, layer.bias)) {
-    const int64_t channels = layer.shape.channels;
-    if (!layer.coarse.empty()) {
-      std::vector<int8_t> column(layer.shape.kernel[0] * channels);
-      std::copy(layer.coarse.begin(), layer.coarse.end(),
-                column.begin() + layer.shape.kernel[0] / 2 * channels);
-      coarse.emplace(column, layer.shape, 1, group, layer.input_zero_point);
-      coarse_scale = in_steps(layer, layer.coarse_scale);
-    }
-    const float largest_sum = static_cast<float>(layer.taps()) * 255 * 128;
-    for (size_t i = 0; i < scale.size(); ++i) {
-      float steps = largest_sum * std::abs(scale[i]) + std::abs(bias[i]);
-      if (coarse) steps += 255 * 128 * std::abs(coarse_scale[i]);
-      fits = fits && steps < 0x1p31f;
-    }
-  }
-
-  // Groups of rows of an image.
-  int64_t groups(int64_t height) const { return (height + group.rows - 1) / group.rows; }
-
- private:
-  AlignedVector<float> in_steps(const DepthwiseLayer& layer, const std::vector<float>& values) {
-    AlignedVector<float> steps(blocks * block_size);
-    for (size_t i = 0; i < steps.size(); ++i) {
-      const size_t channel = lane_order_channel(i);
-      if (channel < values.size()) steps[i] = values[channel] * layer.settings.inverse_scale;
-    }
-    return steps;
-  }
-};
+inline std::array<Tiles, 2> split_into_tiles(int64_t outputs, int64_t rows, bool has_coarse) {
+  const int64_t count = (outputs + max_tile_pixels(rows) - 1) / max_tile_pixels(rows);
+  const int64_t pixels = (outputs + count - 1) / count;
+  const int64_t large = outputs - count * (pixels - 1);
+  return {Tiles{pixels, large, tile_kernels(rows, pixels, has_coarse)},
+          Tiles{pixels - 1, count - large, tile_kernels(rows, pixels - 1, has_coarse)}};
+}
 
 // One call's images, and where it works.
 class DepthwiseRun {
@@ -127,125 +42,163 @@ class DepthwiseRun {
         epilogue_(layer.epilogue()),
         only_scales_(packed.fits && output.levels != nullptr && output.addend == nullptr &&
                      epilogue_.activation == Activation::none),
-        kernels_(tile_kernels(packed.group.rows, packed.coarse.has_value())),
         stretch_(stretch()),
-        columns_(layer.shape, packed.group.quads, stretch_, {packed.zeros.data(), 0}),
-        rows_(packed.group.quads * quad_rows) {}
-
-  // Chooses the group of output rows of `image` that begins with row `y`.
-  void choose_rows(int64_t image, int64_t y) {
-    const DepthwiseShape& shape = layer_.shape;
-    const int64_t used = (packed_.group.rows - 1) * packed_.group.row_step + shape.kernel[0];
-    for (int64_t i = 0; i < std::ssize(rows_); ++i) {
-      const int64_t row = y * shape.stride[0] - shape.padding[0] + i * shape.dilation[0];
-      if (i < used && 0 <= row && row < input_.height) {
-        const int64_t pixel = (image * input_.height + row) * input_.width;
-        rows_[i] = {input_.data + pixel * input_.stride, input_.stride};
-      } else {
-        rows_[i] = {packed_.zeros.data(), 0};
-      }
+        tiles_(split_into_tiles(stretch_, packed.group.rows, packed.coarse.has_value())),
+        last_tiles_(split_into_tiles((output.width - 1) % stretch_ + 1, packed.group.rows,
+                                     packed.coarse.has_value())),
+        columns_(layer.shape, packed.group.quads, stretch_,
+                 static_cast<uint8_t>(layer.input_zero_point)) {
+    for (int64_t row = 0; row < packed.group.rows; ++row) {
+      centre_offsets_[row] = columns_.offsets()[layer.shape.kernel[1] / 2 * packed.group.quads +
+                                                packed.group.centre(row) / quad_rows];
     }
-    first_pixel_ = (image * output_.height + y) * output_.width;
-    output_rows_ = std::min(packed_.group.rows, output_.height - y);
   }
 
-  // One block of channels of the chosen rows.
-  void run(int64_t block) {
-    const Taps fine = packed_.fine.of_block(block, columns_.data(), columns_.offsets());
-    Taps coarse{};
-    if (packed_.coarse) {
-      const int64_t centre = layer_.shape.kernel[1] / 2 * packed_.group.quads;
-      coarse = packed_.coarse->of_block(block, columns_.data(), columns_.offsets() + centre);
-    }
-    const int64_t channel = block * block_size;
-    for (int64_t left = 0; left < output_.width; left += stretch_) {
-      const int64_t first = left * layer_.shape.stride[1] - layer_.shape.padding[1];
-      const int64_t outputs = std::min(stretch_, output_.width - left);
-      columns_.fill(rows_.data(), channel, first, input_.width, outputs);
-      if (only_scales_) {
-        write_levels(fine, coarse, first_pixel_ + left, outputs, channel);
-      } else {
-        write_finished(fine, coarse, first_pixel_ + left, outputs, channel);
-      }
+  // One block of channels of the task's rows that begin with row `y` of `image`.
+  void run(int64_t image, int64_t y, int64_t index) {
+    const ChannelBlock& block = packed_.blocks[index];
+    const int64_t end = std::min(y + packed_.task_rows(), output_.height);
+    for (; y < end; y += block.stack * packed_.group.rows) {
+      const int64_t first_row = image * output_.height + y;
+      if (first_row != first_row_ || block.stack != stack_) find_rows(image, y, block.stack);
+      first_row_ = first_row;
+      stack_ = block.stack;
+      run_rows(std::min(block.stack * packed_.group.rows, end - y), index);
     }
   }
 
  private:
+  // The input rows that a stack of groups meets from output row `y` on.
+  void find_rows(int64_t image, int64_t y, int64_t stack) {
+    const DepthwiseShape& shape = layer_.shape;
+    const RowGroup& group = packed_.group;
+    const int64_t used = (group.rows - 1) * group.row_step + shape.kernel[0];
+    rows_.clear();
+    for (int64_t i = 0; i < group.quads * quad_rows; ++i) {
+      for (int64_t part = 0; part < stack; ++part) {
+        const int64_t top = (y + part * group.rows) * shape.stride[0] - shape.padding[0];
+        // What meets no weight may be any row.
+        const int64_t row = top + std::min(i, used - 1) * shape.dilation[0];
+        rows_.push_back(row < 0 || row >= input_.height
+                            ? row_of_zeros()
+                            : input_.data +
+                                  (image * input_.height + row) * input_.width * input_.stride);
+      }
+    }
+  }
+
+  // `rows` output rows from `first_row_` on.
+  void run_rows(int64_t rows, int64_t index) {
+    const ChannelBlock& block = packed_.blocks[index];
+    const int64_t pixel = first_row_ * output_.width;
+    const int64_t group_bytes = packed_.group.rows * block_bytes, first = index * block_size;
+    const Taps fine{columns_.data(), columns_.offsets(), packed_.taps,
+                    packed_.fine.weights.data() + index * packed_.taps * group_bytes,
+                    packed_.fine.start.data() + first};
+    CoarseTap coarse{};
+    if (packed_.coarse) {
+      coarse = {columns_.data(), centre_offsets_.data(),
+                packed_.coarse->weights.data() + index * group_bytes,
+                packed_.coarse->start.data() + first};
+    }
+    const StepScales scales{packed_.scale.data() + first, packed_.bias.data() + first,
+                            packed_.coarse_scale.data() + first};
+    for (int64_t left = 0; left < output_.width; left += stretch_) {
+      const int64_t outputs = std::min(stretch_, output_.width - left);
+      columns_.fill(rows_, block.stack, block.first, input_.stride, input_.width,
+                    left * layer_.shape.stride[1] - layer_.shape.padding[1], outputs);
+      const auto& tiles = outputs == stretch_ ? tiles_ : last_tiles_;
+      if (only_scales_) {
+        write_levels(tiles, fine, coarse, scales, pixel + left, rows, block);
+      } else {
+        write_finished(tiles, fine, coarse, pixel + left, rows, block);
+      }
+    }
+  }
+
   // The outputs of a row whose quads are interleaved together: such that they stay in the L1 cache.
   int64_t stretch() const {
-    constexpr int64_t fitting_blocks = 64;
+    constexpr int64_t fitting_blocks = 48;
     const DepthwiseShape& shape = layer_.shape;
     const int64_t reach = (shape.kernel[1] - 1) * shape.dilation[1];
     const int64_t fitting = (fitting_blocks / packed_.group.quads - reach) / shape.stride[1];
-    const int64_t pixels = kernels_.front().pixels;
+    const int64_t pixels = max_tile_pixels(packed_.group.rows);
     return std::min(output_.width, std::max(fitting / pixels, int64_t{1}) * pixels);
   }
 
-  void write_levels(Taps fine, Taps coarse, int64_t pixel, int64_t outputs, int64_t channel) const {
-    const int64_t missing = std::max<int64_t>(channel + block_size - layer_.shape.channels, 0);
-    const StepScales scales{packed_.scale.data() + channel, packed_.bias.data() + channel,
-                            packed_.coarse_scale.data() + channel};
-    LevelRows rows{.levels = output_.levels + pixel * output_.stride + channel,
-                   .stride = output_.stride,
-                   .row_stride = output_.width * output_.stride,
-                   .rows = output_rows_,
-                   .channels = ~uint64_t{0} >> missing,
-                   .zero_point = static_cast<int16_t>(epilogue_.zero_point),
-                   .lowest = static_cast<uint8_t>(epilogue_.lowest),
-                   .highest = static_cast<uint8_t>(epilogue_.highest)};
-    for (const TileKernels& kernels : kernels_) {
-      const int64_t tiles = outputs / kernels.pixels;
-      kernels.to_levels(fine, coarse, scales, rows, tiles);
-      fine.advance(tiles * kernels.pixels);
-      coarse.advance(tiles * kernels.pixels);
-      rows.levels += tiles * kernels.pixels * rows.stride;
-      outputs -= tiles * kernels.pixels;
+  const uint8_t* row_of_zeros() {
+    if (zeros_.empty()) {
+      zeros_.assign(input_.width * input_.stride + read_slack,
+                    static_cast<uint8_t>(layer_.input_zero_point));
+    }
+    return zeros_.data();
+  }
+
+  void write_levels(const std::array<Tiles, 2>& tiles, Taps fine, CoarseTap coarse,
+                    const StepScales& scales, int64_t pixel, int64_t rows,
+                    const ChannelBlock& block) const {
+    LevelRows out{.levels = output_.levels + pixel * output_.stride + block.first,
+                  .stride = output_.stride,
+                  .row_stride = output_.width * output_.stride,
+                  .rows = rows,
+                  .group_bytes = block_size / block.stack,
+                  .channels = ~uint64_t{0} >> (block_size - block.channels),
+                  .zero_point = static_cast<int16_t>(epilogue_.zero_point),
+                  .lowest = static_cast<uint8_t>(epilogue_.lowest),
+                  .highest = static_cast<uint8_t>(epilogue_.highest)};
+    for (const auto& [pixels, count, kernels] : tiles) {
+      kernels.to_levels[block.stack > 1](fine, coarse, scales, out, count);
+      fine.advance(count * pixels);
+      coarse.advance(count * pixels);
+      out.levels += count * pixels * out.stride;
     }
   }
 
-  void write_finished(Taps fine, Taps coarse, int64_t pixel, int64_t outputs,
-                      int64_t channel) const {
-    for (const TileKernels& kernels : kernels_) {
-      for (; outputs >= kernels.pixels; outputs -= kernels.pixels, pixel += kernels.pixels) {
-        finish_tile(kernels, fine, coarse, pixel, channel);
-        fine.advance(kernels.pixels);
-        coarse.advance(kernels.pixels);
-      }
-    }
-  }
-
-  void finish_tile(const TileKernels& kernels, const Taps& fine, const Taps& coarse, int64_t pixel,
-                   int64_t channel) const {
-    const int64_t channels = std::min(block_size, layer_.shape.channels - channel);
+  void write_finished(const std::array<Tiles, 2>& tiles, Taps fine, CoarseTap coarse, int64_t pixel,
+                      int64_t rows, const ChannelBlock& block) const {
     alignas(vector_bytes) int32_t sums[max_tile_outputs * block_size];
     alignas(vector_bytes) int32_t coarse_sums[max_tile_outputs * block_size];
-    float extra[max_tile_outputs * block_size];
-    kernels.to_sums(fine, sums);
-    if (packed_.coarse) {
-      kernels.to_sums(coarse, coarse_sums);
-      for (int64_t i = 0; i < output_rows_ * kernels.pixels * block_size; i += block_size) {
-        portable::scale_sums(coarse_sums + i, layer_.coarse_scale.data() + channel, channels,
-                             extra + i);
+    for (const auto& [pixels, count, kernels] : tiles) {
+      for (int64_t i = 0; i < count; ++i, pixel += pixels) {
+        kernels.to_sums(fine, sums);
+        fine.advance(pixels);
+        if (packed_.coarse) {
+          kernels.coarse_to_sums(coarse, coarse_sums);
+          coarse.advance(pixels);
+        }
+        for (int64_t row = 0; row < rows; ++row) {
+          const int64_t part = row / packed_.group.rows;
+          const int64_t first =
+              row % packed_.group.rows * pixels * block_size + part * (block_size / block.stack);
+          finish_row(sums + first, coarse_sums + first, pixels, pixel + row * output_.width, block);
+        }
       }
     }
-    const auto at = [channel](auto* image, int64_t pixel, int64_t stride) {
-      return image == nullptr ? nullptr : image + pixel * stride + channel;
-    };
-    for (int64_t row = 0; row < output_rows_; ++row, pixel += output_.width) {
-      const int64_t first = row * kernels.pixels * block_size;
-      avx512::finish({.sums = sums + first,
-                      .extra = packed_.coarse ? extra + first : nullptr,
-                      .stride = block_size,
-                      .pixels = kernels.pixels,
-                      .channels = channels,
-                      .first_channel = channel,
-                      .addend = at(output_.addend, pixel, output_.addend_stride),
-                      .addend_stride = output_.addend_stride,
-                      .levels = at(output_.levels, pixel, output_.stride),
-                      .values = at(output_.values, pixel, output_.stride),
-                      .output_stride = output_.stride},
-                     epilogue_);
+  }
+
+  // Neighbouring outputs of a row, from `pixel` on.
+  void finish_row(const int32_t* sums, const int32_t* coarse_sums, int64_t pixels, int64_t pixel,
+                  const ChannelBlock& block) const {
+    float extra[max_tile_outputs * block_size];
+    for (int64_t i = 0; packed_.coarse && i < pixels * block_size; i += block_size) {
+      portable::scale_sums(coarse_sums + i, layer_.coarse_scale.data() + block.first,
+                           block.channels, extra + i);
     }
+    const auto at = [&](auto* image, int64_t stride) {
+      return image == nullptr ? nullptr : image + pixel * stride + block.first;
+    };
+    avx512::finish({.sums = sums,
+                    .extra = packed_.coarse ? extra : nullptr,
+                    .stride = block_size,
+                    .pixels = pixels,
+                    .channels = block.channels,
+                    .first_channel = block.first,
+                    .addend = at(output_.addend, output_.addend_stride),
+                    .addend_stride = output_.addend_stride,
+                    .levels = at(output_.levels, output_.stride),
+                    .values = at(output_.values, output_.stride),
+                    .output_stride = output_.stride},
+                   epilogue_);
   }
 
   const DepthwiseLayer& layer_;
@@ -254,26 +207,40 @@ class DepthwiseRun {
   const LayerOutput& output_;
   Epilogue epilogue_;
   bool only_scales_;
-  std::array<TileKernels, 3> kernels_;
   int64_t stretch_;
+  std::array<Tiles, 2> tiles_, last_tiles_;  // Of a stretch, and of the last one.
   QuadColumns columns_;
-  std::vector<PixelRow> rows_;
-  int64_t first_pixel_ = 0, output_rows_ = 0;
+  std::array<int64_t, max_tile_rows> centre_offsets_{};
+  std::vector<const uint8_t*> rows_;
+  std::vector<uint8_t> zeros_;
+  int64_t first_row_ = -1, stack_ = 0;  // Whose input rows `rows_` are.
 };
 
-// A task is a group of rows of one block of channels.
-inline void depthwise(const DepthwiseLayer& layer, const PackedDepthwise& packed,
-                      const InputImage& input, const LayerOutput& output, int64_t first,
-                      int64_t last) {
-  DepthwiseRun run(layer, packed, input, output);
-  const int64_t groups = packed.groups(output.height);
-  while (first < last) {
-    const int64_t group = first / packed.blocks;
-    run.choose_rows(group / groups, group % groups * packed.group.rows);
-    const int64_t next_group = std::min((group + 1) * packed.blocks, last);
-    for (; first < next_group; ++first) run.run(first - group * packed.blocks);
+// A task is one block of channels of some rows.
+inline void run(const DepthwiseLayer& layer, const PackedDepthwise& packed, const InputImage& input,
+                const LayerOutput& output, int64_t first, int64_t last) {
+  DepthwiseRun work(layer, packed, input, output);
+  const auto blocks = static_cast<int64_t>(packed.blocks.size());
+  const int64_t rows = packed.task_rows();
+  const int64_t image_tasks = (output.height + rows - 1) / rows * blocks;
+  int64_t image = first / image_tasks;
+  int64_t y = first % image_tasks / blocks * rows;
+  int64_t block = first % blocks;
+  for (; first < last; ++first) {
+    work.run(image, y, block);
+    if (++block < blocks) continue;
+    block = 0;
+    y += rows;
+    if (y < output.height) continue;
+    y = 0;
+    ++image;
   }
 }
 
-}  // namespace repq_fx::avx512
+inline int64_t tasks(const PackedDepthwise& packed, int64_t batch, int64_t height) {
+  const int64_t rows = packed.task_rows();
+  return batch * ((height + rows - 1) / rows) * std::ssize(packed.blocks);
+}
+
+}  // namespace repq_fx::avx512::depthwise
 #endif
