@@ -42,7 +42,9 @@ class Int8Convolution {
       coarse_scale_ = layout_.pad(coarse_scale, 1);
       coarse_step_scale_ = layout_.pad(coarse_scale, settings.inverse_scale);
     }
-    only_rounds_ = has_vnni() && settings.activation == Activation::none && steps_fit();
+    const bool in_registers =
+        settings.activation == Activation::none || settings.activation == Activation::silu;
+    only_rounds_ = has_vnni() && in_registers && steps_fit();
   }
   Int8Convolution(const Int8Convolution&) = delete;
   Int8Convolution& operator=(const Int8Convolution&) = delete;
@@ -165,8 +167,8 @@ class Int8Convolution {
   }
 
 #ifdef REPQ_FX_AVX512
-  // Without a function the sums are rounded while they are in registers, in steps of the output;
-  // what is added to them is found first and takes the place of the bias.
+  // Without a function, or with a SiLU, the sums are rounded while they are in registers, in steps
+  // of the output; what is added to them is found first and takes the place of the bias.
   void quantize_tile(const TileInputs& inputs, const TileInputs& centre, const ChannelBlock& block,
                      Range pixels, const LayerOutput& output) const {
     const int64_t count = pixels.end - pixels.begin;
@@ -186,11 +188,14 @@ class Int8Convolution {
                           count, block.vectors, scaling, added);
       scaling = with_added;
     }
-    const auto quantize = avx512::product_kernels_of(block.vectors).quantize[count - 1];
-    quantize(inputs, fine_.block(block), scaling,
-             {epilogue_.zero_point, epilogue_.lowest, epilogue_.highest},
-             {output.levels + pixels.begin * output.stride + block.first, output.stride,
-              block.channels});
+    const avx512::ProductKernels& kernels = avx512::product_kernels_of(block.vectors);
+    const bool silu = epilogue_.activation == Activation::silu;
+    const auto quantize = (silu ? kernels.quantize_silu : kernels.quantize)[count - 1];
+    quantize(
+        inputs, fine_.block(block), scaling,
+        {epilogue_.zero_point, epilogue_.lowest, epilogue_.highest, 1 / epilogue_.inverse_scale},
+        {output.levels + pixels.begin * output.stride + block.first, output.stride,
+         block.channels});
   }
 #endif
 

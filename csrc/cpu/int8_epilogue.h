@@ -144,17 +144,24 @@ REPQ_FX_VNNI REPQ_FX_INLINE __m512 exponential(__m512 x) {
   return _mm512_maskz_scalef_ps(normal, sum, whole);
 }
 
+// 1 / x for x from 1 on: an approximation to 14 bits and one step of Newton's, which take half the
+// time of a division. The error is below 2e-7 of the result.
+REPQ_FX_VNNI REPQ_FX_INLINE __m512 reciprocal(__m512 x) {
+  const __m512 rough = _mm512_maskz_rcp14_ps(all, x);
+  return _mm512_mul_ps(rough, _mm512_fnmadd_ps(x, rough, _mm512_set1_ps(2)));
+}
+
 // x / (1 + e**-y)
 REPQ_FX_VNNI REPQ_FX_INLINE __m512 times_sigmoid(__m512 x, __m512 y) {
   const __m512 e = exponential(_mm512_sub_ps(_mm512_setzero_ps(), y));
-  return _mm512_div_ps(x, _mm512_add_ps(e, _mm512_set1_ps(1)));
+  return _mm512_mul_ps(x, reciprocal(_mm512_add_ps(e, _mm512_set1_ps(1))));
 }
 
 REPQ_FX_VNNI REPQ_FX_INLINE __m512 hard_sigmoid(__m512 x) {
   const __m512 clipped = _mm512_maskz_min_ps(
       all, _mm512_maskz_max_ps(all, _mm512_add_ps(x, _mm512_set1_ps(3)), _mm512_setzero_ps()),
       _mm512_set1_ps(6));
-  return _mm512_div_ps(clipped, _mm512_set1_ps(6));
+  return _mm512_mul_ps(clipped, _mm512_set1_ps(static_cast<float>(1.0 / 6)));
 }
 
 // The error function by formula 7.1.26 of Abramowitz and Stegun: its error is below 1.5e-7.
@@ -162,7 +169,7 @@ REPQ_FX_VNNI REPQ_FX_INLINE __m512 gelu(__m512 x) {
   const __m512 magnitude =
       _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(static_cast<float>(M_SQRT1_2)));
   const __m512 one = _mm512_set1_ps(1);
-  const __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(magnitude, _mm512_set1_ps(0.3275911f), one));
+  const __m512 t = reciprocal(_mm512_fmadd_ps(magnitude, _mm512_set1_ps(0.3275911f), one));
   __m512 sum = _mm512_set1_ps(1.061405429f);
   for (const float term : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) {
     sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(term));

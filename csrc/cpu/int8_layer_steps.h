@@ -30,8 +30,37 @@ struct LayerArguments {
   bool gives_levels;
 };
 
-inline std::vector<float> products(const at::Tensor& scale, double factor) {
-  const at::Tensor result = (scale.to(at::kDouble) * factor).to(at::kFloat).contiguous();
+// What kernels rely on, for a file may hold anything.
+inline void check_weights(const ConvolutionShape& shape, const LayerArguments& layer) {
+  constexpr int64_t most_products = int64_t{1} << 16;  // More could leave int32.
+  const int64_t in = shape.in_channels / std::max<int64_t>(1, shape.groups);
+  const auto check = [&](const char* name, const std::optional<at::Tensor>& tensor,
+                         at::ScalarType type, int64_t size) {
+    TORCH_CHECK_VALUE(!tensor || (tensor->scalar_type() == type && tensor->numel() == size &&
+                                  tensor->device().is_cpu()),
+                      "layer: expected ", size, " numbers of type ", type, " as ", name);
+  };
+  TORCH_CHECK_VALUE(
+      shape.groups > 0 && shape.out_channels > 0 && in > 0 &&
+          shape.out_channels % shape.groups == 0 && in * shape.taps() <= most_products,
+      "layer: expected a weight of up to ", most_products, " products and equal groups, got shape ",
+      layer.weight.sizes(), " and ", shape.groups, " groups");
+  check("weight", layer.weight, at::kChar, shape.out_channels * in * shape.taps());
+  check("weight_scale", layer.weight_scale, at::kFloat, shape.out_channels);
+  check("bias", layer.bias, at::kFloat, shape.out_channels);
+  check("coarse", layer.coarse, at::kChar, shape.out_channels * in);
+  check("coarse_scale", layer.coarse_scale, at::kFloat, shape.out_channels);
+  TORCH_CHECK_VALUE(layer.coarse.has_value() == layer.coarse_scale.has_value(),
+                    "layer: expected coarse and coarse_scale, or neither");
+  TORCH_CHECK_VALUE(!layer.coarse || (shape.kernel[0] % 2 == 1 && shape.kernel[1] % 2 == 1),
+                    "layer: expected a kernel with a centre for coarse weights, got ",
+                    shape.kernel[0], "x", shape.kernel[1]);
+  checked(layer.input_grid);
+  if (layer.addend_grid) checked(*layer.addend_grid);
+}
+
+inline std::vector<float> scaled(const at::Tensor& values, double factor) {
+  const at::Tensor result = (values.to(at::kDouble) * factor).to(at::kFloat).contiguous();
   const float* data = result.const_data_ptr<float>();
   return {data, data + result.numel()};
 }
@@ -104,9 +133,9 @@ class LayerStep : public Step {
       epilogue.addend_zero = static_cast<int32_t>(std::get<1>(*layer.addend_grid));
     }
     return std::make_unique<Kernel>(
-        shape, weight.const_data_ptr<int8_t>(), products(layer.weight_scale, input_scale),
-        products(bias, 1), layer.coarse ? coarse.const_data_ptr<int8_t>() : nullptr,
-        layer.coarse ? products(*layer.coarse_scale, input_scale) : std::vector<float>(),
+        shape, weight.const_data_ptr<int8_t>(), scaled(layer.weight_scale, input_scale),
+        scaled(bias, 1), layer.coarse ? coarse.const_data_ptr<int8_t>() : nullptr,
+        layer.coarse ? scaled(*layer.coarse_scale, input_scale) : std::vector<float>(),
         static_cast<int32_t>(std::get<1>(layer.input_grid)), epilogue);
   }
 
@@ -118,6 +147,9 @@ class LayerStep : public Step {
 inline std::unique_ptr<Step> make_convolution(std::vector<int64_t> inputs,
                                               const ConvolutionShape& shape,
                                               const LayerArguments& layer) {
+  check_weights(shape, layer);
+  TORCH_CHECK_VALUE(inputs.size() == (layer.addend_grid ? 2 : 1), "layer: expected ",
+                    layer.addend_grid ? "two inputs" : "one input", ", got ", inputs.size());
   const bool is_depthwise =
       shape.groups > 1 && shape.groups == shape.in_channels && shape.groups == shape.out_channels;
   if (!is_depthwise) {

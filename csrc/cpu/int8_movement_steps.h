@@ -60,8 +60,8 @@ class ChannelRangeStep : public Step {
     TORCH_CHECK_NOT_IMPLEMENTED(type.is_image() || type.sizes.size() == 2,
                                 "channels: expected an image or rows, got ", shape_of(type));
     const auto [first, last] = range(type.channels());
-    TORCH_CHECK_VALUE(first < last, "channels: expected some of the channels of ", shape_of(type),
-                      ", got ", first, " to ", last);
+    TORCH_CHECK_VALUE(0 <= first && first < last, "channels: expected some of the channels of ",
+                      shape_of(type), ", got ", first, " to ", last);
     return type.with_channels(last - first);
   }
 
@@ -97,7 +97,9 @@ class ChannelSliceStep : public ChannelRangeStep {
 class ChannelChunkStep : public ChannelRangeStep {
  public:
   ChannelChunkStep(int64_t input, int64_t chunks, int64_t index)
-      : ChannelRangeStep(input), chunks_(chunks), index_(index) {}
+      : ChannelRangeStep(input), chunks_(chunks), index_(index) {
+    TORCH_CHECK_VALUE(chunks > 0, "channels: expected chunks, got ", chunks);
+  }
 
  private:
   std::pair<int64_t, int64_t> range(int64_t channels) const override {
@@ -144,7 +146,9 @@ class UpsampleStep : public Step {
 
 class PixelShuffleStep : public Step {
  public:
-  PixelShuffleStep(int64_t input, int64_t factor) : Step({input}), factor_(factor) {}
+  PixelShuffleStep(int64_t input, int64_t factor) : Step({input}), factor_(factor) {
+    TORCH_CHECK_VALUE(factor > 0, "pixel_shuffle: expected a positive factor, got ", factor);
+  }
 
   ValueType infer(const std::vector<ValueType>& types) const override {
     const ValueType& type = types[0];

@@ -90,7 +90,12 @@ class Planner {
 
   std::vector<ValueType> types_of(const Step& step) const {
     std::vector<ValueType> types;
-    for (const int64_t input : step.inputs) types.push_back(values_[input].type);
+    for (const int64_t input : step.inputs) {
+      types.push_back(values_[input].type);
+      const auto name = [](bool is_real) { return is_real ? "float32" : "uint8"; };
+      TORCH_CHECK_TYPE(types.back().is_real == step.takes_reals(), "program: expected ",
+                       name(step.takes_reals()), " input, got ", name(types.back().is_real));
+    }
     return types;
   }
 

@@ -32,11 +32,9 @@ class QuantizeStep : public Step {
   QuantizeStep(int64_t input, const GridArgument& grid)
       : Step({input}), epilogue_(epilogue_of("none", 0, grid)) {}
 
-  ValueType infer(const std::vector<ValueType>& types) const override {
-    TORCH_CHECK_TYPE(types[0].is_real, "quantize: expected float32 input, got uint8");
-    return {types[0].sizes};
-  }
+  ValueType infer(const std::vector<ValueType>& types) const override { return {types[0].sizes}; }
 
+  bool takes_reals() const override { return true; }
   bool writes_between_pixels() const override { return true; }
 
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
@@ -71,10 +69,10 @@ class DequantizeStep : public Step {
  public:
   DequantizeStep(int64_t input, const GridArgument& grid)
       : Step({input}),
-        grid_{static_cast<float>(std::get<0>(grid)), static_cast<int32_t>(std::get<1>(grid))} {}
+        grid_{static_cast<float>(std::get<0>(checked(grid))),
+              static_cast<int32_t>(std::get<1>(grid))} {}
 
   ValueType infer(const std::vector<ValueType>& types) const override {
-    TORCH_CHECK_TYPE(!types[0].is_real, "dequantize: expected uint8 input, got float32");
     return {types[0].sizes, true};
   }
 
@@ -123,11 +121,14 @@ class CombineStep : public Step {
               const Epilogue& epilogue)
       : Step(std::move(inputs)),
         settings_{.combination = combination_of(operation),
-                  .a_scale = static_cast<float>(std::get<0>(first_grid)),
-                  .b_scale = static_cast<float>(std::get<0>(second_grid)),
+                  .a_scale = static_cast<float>(std::get<0>(checked(first_grid))),
+                  .b_scale = static_cast<float>(std::get<0>(checked(second_grid))),
                   .a_zero = static_cast<int32_t>(std::get<1>(first_grid)),
                   .b_zero = static_cast<int32_t>(std::get<1>(second_grid)),
-                  .epilogue = epilogue} {}
+                  .epilogue = epilogue} {
+    TORCH_CHECK_VALUE(this->inputs.size() == 2, "combine: expected two inputs, got ",
+                      this->inputs.size());
+  }
 
   ValueType infer(const std::vector<ValueType>& types) const override {
     if (broadcasts(types[0], types[1])) return types[0];

@@ -35,7 +35,7 @@ class MaxPoolStep : public Step {
   MaxPoolStep(int64_t input, const std::vector<int64_t>& kernel, const std::vector<int64_t>& stride,
               const std::vector<int64_t>& padding, const std::vector<int64_t>& dilation)
       : Step({input}),
-        shape_{pair_of(kernel), pair_of(stride), pair_of(padding), pair_of(dilation)} {}
+        shape_{pair_of(kernel), pair_of(stride), pair_of(padding, 0), pair_of(dilation)} {}
 
   ValueType infer(const std::vector<ValueType>& types) const override {
     return pooled("max_pool", shape_, types[0]);
@@ -64,9 +64,9 @@ class AveragePoolStep : public Step {
         is_global_(!kernel),
         shape_{kernel ? pair_of(*kernel) : std::array<int64_t, 2>{1, 1},
                pair_of(stride),
-               pair_of(padding),
+               pair_of(padding, 0),
                {1, 1}},
-        settings_{.scale = static_cast<float>(std::get<0>(input_grid)),
+        settings_{.scale = static_cast<float>(std::get<0>(checked(input_grid))),
                   .input_zero_point = static_cast<int32_t>(std::get<1>(input_grid)),
                   .count_padding = count_padding,
                   .epilogue = epilogue_of("none", 0, output_grid)} {}

@@ -55,6 +55,7 @@ struct Scaling {
 
 struct LevelRange {
   int32_t zero_point, lowest, highest;
+  float step;  // Between two levels, in real units.
 };
 
 // The levels of a tile; `channels` of its vectors exist.
@@ -251,12 +252,23 @@ REPQ_FX_VNNI REPQ_FX_INLINE void store_levels(__m512i levels, int64_t count, __m
   }
 }
 
-// The scaled sums are steps of the output, within int32.
-template <int64_t pixels, int64_t vectors>
+// The scaled sums are steps of the output, within int32, before a SiLU or without a function.
+template <int64_t pixels, int64_t vectors, bool silu>
 REPQ_FX_VNNI void quantize_products(const TileInputs& tile, const WeightBlock& block,
                                     const Scaling& scaling, const LevelRange& range,
                                     const LevelTile& output) {
-  const ScaledSums<pixels, vectors> result({tile, block}, scaling);
+  ScaledSums<pixels, vectors> result({tile, block}, scaling);
+  if constexpr (silu) {
+    const __m512 step = _mm512_set1_ps(range.step);
+    REPQ_FX_UNROLL
+    for (int64_t p = 0; p < pixels; ++p) {
+      REPQ_FX_UNROLL
+      for (int64_t v = 0; v < vectors; ++v) {
+        const __m512 steps = result.values[p][v];
+        result.values[p][v] = times_sigmoid(steps, _mm512_mul_ps(steps, step));
+      }
+    }
+  }
   const __m512i zero_point = _mm512_set1_epi16(static_cast<int16_t>(range.zero_point));
   const __m512i lowest = _mm512_set1_epi8(static_cast<char>(range.lowest));
   const __m512i highest = _mm512_set1_epi8(static_cast<char>(range.highest));
@@ -316,7 +328,8 @@ REPQ_FX_VNNI inline void add_to_bias(const Addend& addend, int64_t pixels, int64
 struct ProductKernels {
   std::array<decltype(&sum_products<1, 1>), max_pixels> sum;
   std::array<decltype(&scale_products<1, 1>), max_pixels> scale;
-  std::array<decltype(&quantize_products<1, 1>), max_pixels> quantize;
+  std::array<decltype(&quantize_products<1, 1, false>), max_pixels> quantize;
+  std::array<decltype(&quantize_products<1, 1, true>), max_pixels> quantize_silu;
 };
 
 template <int64_t vectors>
@@ -324,7 +337,8 @@ constexpr ProductKernels product_kernels() {
   return []<size_t... p>(std::index_sequence<p...>) {
     return ProductKernels{{sum_products<p + 1, vectors>...},
                           {scale_products<p + 1, vectors>...},
-                          {quantize_products<p + 1, vectors>...}};
+                          {quantize_products<p + 1, vectors, false>...},
+                          {quantize_products<p + 1, vectors, true>...}};
   }(std::make_index_sequence<tile_pixels_of(vectors)>());
 }
 

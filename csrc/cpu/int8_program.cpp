@@ -45,7 +45,7 @@ class Int8Program : public torch::CustomClassHolder {
                                  .groups = groups,
                                  .kernel = {weight.size(2), weight.size(3)},
                                  .stride = pair_of(stride),
-                                 .padding = pair_of(padding),
+                                 .padding = pair_of(padding, 0),
                                  .dilation = pair_of(dilation)};
     return add(
         make_convolution(std::move(inputs), shape,

@@ -35,6 +35,16 @@ inline Activation activation_of(const std::string& name) {
   TORCH_CHECK_VALUE(false, "program: unknown activation function ", name);
 }
 
+// A file may hold anything: numbers that kernels would index or divide by are checked.
+inline const GridArgument& checked(const GridArgument& grid) {
+  const auto& [scale, zero_point, lowest, highest] = grid;
+  TORCH_CHECK_VALUE(0x1p-126 <= scale && scale <= 0x1p126 && 0 <= lowest && lowest <= highest &&
+                        highest <= 255 && 0 <= zero_point && zero_point <= 255,
+                    "program: expected a grid of levels from 0 to 255, got scale=", scale,
+                    ", zero_point=", zero_point, ", lowest=", lowest, ", highest=", highest);
+  return grid;
+}
+
 // Without scale and bias.
 inline Epilogue epilogue_of(const std::string& activation, double slope,
                             const std::optional<GridArgument>& output_grid) {
@@ -42,7 +52,7 @@ inline Epilogue epilogue_of(const std::string& activation, double slope,
   epilogue.activation = activation_of(activation);
   epilogue.slope = static_cast<float>(slope);
   if (output_grid) {
-    const auto& [scale, zero_point, lowest, highest] = *output_grid;
+    const auto& [scale, zero_point, lowest, highest] = checked(*output_grid);
     epilogue.inverse_scale = 1.0f / static_cast<float>(scale);
     epilogue.zero_point = static_cast<int32_t>(zero_point);
     epilogue.lowest = static_cast<int32_t>(lowest);
@@ -52,9 +62,9 @@ inline Epilogue epilogue_of(const std::string& activation, double slope,
 }
 
 // Rows and columns.
-inline std::array<int64_t, 2> pair_of(const std::vector<int64_t>& values) {
-  TORCH_CHECK_VALUE(values.size() == 2, "program: expected two numbers, of rows and columns, got ",
-                    values.size());
+inline std::array<int64_t, 2> pair_of(const std::vector<int64_t>& values, int64_t least = 1) {
+  TORCH_CHECK_VALUE(values.size() == 2 && values[0] >= least && values[1] >= least,
+                    "program: expected rows and columns of at least ", least, ", got ", values);
   return {values[0], values[1]};
 }
 

@@ -25,7 +25,9 @@ class Step {
   explicit Step(std::vector<int64_t> inputs) : inputs(std::move(inputs)) {}
   virtual ~Step() = default;
 
-  // The type of the result; refuses inputs of other types.
+  // Whether the inputs are real numbers.
+  virtual bool takes_reals() const { return false; }
+  // The type of the result; refuses inputs of other shapes.
   virtual ValueType infer(const std::vector<ValueType>& types) const = 0;
   virtual void run(const std::vector<Operand>& operands, const Operand& result) const = 0;
 
