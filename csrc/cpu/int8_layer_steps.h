@@ -36,9 +36,10 @@ inline void check_weights(const ConvolutionShape& shape, const LayerArguments& l
   const int64_t in = shape.in_channels / std::max<int64_t>(1, shape.groups);
   const auto check = [&](const char* name, const std::optional<at::Tensor>& tensor,
                          at::ScalarType type, int64_t size) {
-    TORCH_CHECK_VALUE(!tensor || (tensor->scalar_type() == type && tensor->numel() == size &&
-                                  tensor->device().is_cpu()),
-                      "layer: expected ", size, " numbers of type ", type, " as ", name);
+    TORCH_CHECK_VALUE(
+        !tensor ||
+            (tensor->scalar_type() == type && tensor->numel() == size && tensor->device().is_cpu()),
+        "layer: expected ", size, " ", c10::getDtypeNames(type).first, " numbers as ", name);
   };
   TORCH_CHECK_VALUE(
       shape.groups > 0 && shape.out_channels > 0 && in > 0 &&

@@ -116,7 +116,7 @@ class UpsampleStep : public Step {
                const std::optional<std::vector<int64_t>>& size)
       : Step({input}),
         by_factor_(factor.has_value()),
-        pixels_(pair_of(factor ? *factor : size.value())) {}
+        pixels_(pair_of(factor ? *factor : size.value_or(std::vector<int64_t>()))) {}
 
   ValueType infer(const std::vector<ValueType>& types) const override {
     require_image("upsample", types[0]);

@@ -35,6 +35,38 @@ class TestProgram:
         with pytest.raises(ValueError, match="result of a step as output, got value 0"):
             program.output(0)
 
+    @pytest.mark.parametrize(
+        ("step", "arguments", "message"),
+        [
+            ("convolution", {"weight_scale": torch.ones(3)}, "4 float32 numbers as weight_scale"),
+            ("convolution", {"weight": torch.ones(4, 3, 3, 3)}, "108 int8 numbers as weight"),
+            ("convolution", {"stride": [0, 1]}, "rows and columns of at least 1, got 0 1"),
+            ("convolution", {"groups": 3}, r"shape \[4, 3, 3, 3\] and 3 groups"),
+            ("convolution", {"inputs": [0, 0]}, "expected one input, got 2"),
+            ("convolution", {"input_grid": (0.0, 3, 0, 255)}, "grid of levels .* got scale=0"),
+            ("quantize", {"grid": (0.1, 3, 0, 300)}, "highest=300"),
+            ("lookup", {"table": torch.zeros(3).byte()}, "table of 256 levels, got 3"),
+            ("channel_chunk", {"chunks": 0, "index": 0}, "expected chunks, got 0"),
+            ("max_pool", {"kernel": [0, 1]}, "at least 1, got 0 1"),
+            ("upsample_nearest", {"factor": None, "size": None}, "at least 1, got"),
+            ("pixel_shuffle", {"factor": 0}, "positive factor, got 0"),
+        ],
+        ids=lambda value: value if isinstance(value, str) and value.isidentifier() else "",
+    )
+    def test_what_a_damaged_file_may_hold_is_refused(self, step, arguments, message):
+        """Kernels index by these numbers."""
+        convolution = {
+            "inputs": [0], "weight": torch.ones(4, 3, 3, 3).char(), "weight_scale": torch.ones(4),
+            "bias": None, "coarse": None, "coarse_scale": None, "stride": [1, 1],
+            "padding": [1, 1], "dilation": [1, 1], "groups": 1, "input_grid": GRID,
+            "addend_grid": None, "activation": "none", "slope": 0.0, "output_grid": GRID,
+        }  # fmt: skip
+        window = {"kernel": [2, 2], "stride": [1, 1], "padding": [0, 0], "dilation": [1, 1]}
+        usual = {"convolution": convolution, "max_pool": {"input": 0, **window}}
+        given = {**usual.get(step, {"input": 0}), **arguments}
+        with pytest.raises(ValueError, match=message):
+            getattr(new_program(1), step)(*given.values())
+
     def test_unknown_activation_functions_are_refused(self):
         program = new_program(2)
         with pytest.raises(ValueError, match="unknown activation function softplus"):
