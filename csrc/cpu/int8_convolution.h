@@ -79,7 +79,7 @@ class Int8Convolution {
 
   // Strips of neighbouring pixels, each computed for a block of channels in a task.
   int64_t strips(const InputImage& input, const LayerOutput& output) const {
-    constexpr int64_t least_pixels = 96, wanted_tasks = 16;
+    constexpr int64_t least_pixels = 96, wanted_tasks = 8;
     const int64_t pixels = input.batch * output.height * output.width;
     const auto blocks = static_cast<int64_t>(layout_.blocks().size());
     const int64_t most = std::max<int64_t>(1, pixels / least_pixels);
