@@ -38,7 +38,7 @@ asan: $(INSTALLED)
 	cd build/asan && LD_PRELOAD="$(SANITIZER_RUNTIME)" ASAN_OPTIONS=detect_leaks=0 \
 		UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 PYTHONPATH=. \
 		$(abspath $(BIN))/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) \
-		$(CURDIR)/tests/ops
+		$(CURDIR)/tests/ops $(CURDIR)/tests/backend/int8
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -18,7 +18,8 @@ CONFINED = {
     "torch.fx": {"_torch_ao", *LAYERS[LAYERS.index("passes") :]},
     "repq_fx._C": {"ops"},
 }
-OPTIONAL = {"torchvision", "ultralytics", "timm", "onnx", "onnxruntime", "matplotlib"}
+OPTIONAL = {"torchvision", "ultralytics", "timm", "onnx", "onnxscript", "onnxruntime", "openvino",
+            "nncf", "matplotlib"}  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -24,4 +24,14 @@ using OutputImage = Image<uint8_t>;
 
 constexpr int64_t read_slack = 64;
 
+// What a layer writes, and the image that it adds. Pixels are in the order of `Image`.
+struct LayerOutput {
+  const uint8_t* addend;  // The first channel of the first pixel; or null.
+  int64_t addend_stride;
+  uint8_t* levels;  // The same of the result; null for a result in float32.
+  float* values;    // The same for float32; or null.
+  int64_t stride;   // Of `levels` or `values`.
+  int64_t height, width;
+};
+
 }  // namespace repq_fx

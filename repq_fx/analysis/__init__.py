@@ -4,7 +4,9 @@ from .bit_operations import LayerBitOperations as LayerBitOperations
 from .bit_operations import count_bit_operations as count_bit_operations
 from .evaluation import predict as predict
 from .evaluation import top1_accuracy as top1_accuracy
+from .float_operations import float_operations as float_operations
 from .latency import LatencyStatistics as LatencyStatistics
 from .latency import measure_latency as measure_latency
+from .latency import thread_count as thread_count
 from .similarity import agreement as agreement
 from .similarity import sqnr_db as sqnr_db

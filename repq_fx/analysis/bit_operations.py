@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
-from ..backend.int8_layers import CfwsConv2d, Int8Conv2d, Int8Linear
+from ..backend.int8 import Int8Program
 from ..backend.reference import ReferenceConv2d, ReferenceLinear
 from ..backend.reference_graph import DEQUANTIZE
 
@@ -15,7 +15,6 @@ _FLOAT_BITS = 32
 _REFERENCE_LAYERS = (ReferenceConv2d, ReferenceLinear)
 _FLOAT_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _TRANSPOSED_LAYERS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_LOWERED_LAYERS = (Int8Conv2d, CfwsConv2d, Int8Linear)
 
 
 @dataclass(frozen=True)
@@ -93,9 +92,9 @@ class _Counter(Interpreter):
         result = super().run_node(n)
         if n.op == "call_module":
             layer = self.fetch_attr(str(n.target))
-            if isinstance(layer, _LOWERED_LAYERS):
+            if isinstance(layer, Int8Program):
                 raise TypeError(
-                    f"count_bit_operations: {str(n.target)!r} is a lowered {type(layer).__name__}; "
+                    f"count_bit_operations: {str(n.target)!r} is a lowered program; "
                     'convert the model with backend="reference".'
                 )
             if isinstance(layer, _REFERENCE_LAYERS):

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from ..errors import RepqError
-from . import demo, fuse, quantize
+from . import bench, demo, fuse, quantize
 
 app = typer.Typer(
     name="repq",
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("quantize")(quantize.quantize)
 app.command("fuse")(fuse.fuse)
+app.command("bench")(bench.bench)
 
 
 def main() -> None:

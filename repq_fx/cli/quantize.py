@@ -89,7 +89,10 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     )
     report = out.with_name(out.name + ".json")
     print_table(f"{model} on {data.name} ({protocol})", rows)
-    write_json(report, rows, model=model, protocol=protocol, scheme=chosen.describe())
+    write_json(
+        report, rows, model=model, protocol=protocol, scheme=chosen.describe(),
+        float_operations=analysis.float_operations(int8),
+    )  # fmt: skip
     typer.echo(f"wrote {out} and {report}")
 
 

@@ -66,8 +66,8 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(width=160)
 
 
-def write_json(path: Path, rows: Sequence[Row], **context: Any) -> None:
-    """Write the rows, `context` and the environment they were measured in, atomically."""
+def write_json(path: Path, rows: Sequence[Any], **context: Any) -> None:
+    """Write `rows` (dataclasses), `context` and the environment of the measurement, atomically."""
     content = {"environment": environment(), **context, "rows": [asdict(row) for row in rows]}
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 

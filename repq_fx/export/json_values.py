@@ -1,14 +1,25 @@
 """Graph arguments and layer attributes as JSON, and back."""
 
+import dataclasses
+from enum import Enum
 from typing import Any
 
 import torch
 from torch.fx import Node
 
+from ..backend import int8
 from ..errors import FileFormatError
 
 # Types of torch whose instances are named constants of the torch module.
 _TORCH_CONSTANTS = (torch.dtype, torch.memory_format, torch.layout)
+# The settings of our own that instructions have.
+_CHOICES: dict[str, type[Enum]] = {
+    each.__name__: each for each in (int8.Activation, int8.Combination)
+}
+_RECORDS: dict[str, Any] = {
+    each.__name__: each
+    for each in (int8.ConvolutionGeometry, int8.Epilogue, int8.LayerGrids, int8.LevelGrid)
+}
 
 
 def encode(value: Any) -> Any:
@@ -17,6 +28,12 @@ def encode(value: Any) -> Any:
     Raises:
         FileFormatError: `value` holds something else.
     """
+    name = type(value).__name__
+    if _CHOICES.get(name) is type(value):
+        return {"choice": [name, value.value]}
+    if _RECORDS.get(name) is type(value):
+        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+        return {"record": [name, encode(fields)]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Node):
@@ -35,9 +52,7 @@ def encode(value: Any) -> Any:
         return {"device": str(value)}
     if value is Ellipsis:
         return {"ellipsis": None}
-    raise FileFormatError(
-        f"save: a {type(value).__name__} ({value!r}) cannot be stored in a model file."
-    )
+    raise FileFormatError(f"save: a {name} ({value!r}) cannot be stored in a model file.")
 
 
 def decode(value: Any, nodes: dict[str, Node]) -> Any:
@@ -56,6 +71,8 @@ def decode(value: Any, nodes: dict[str, Node]) -> Any:
     ((kind, content),) = value.items()
     if kind == "node":
         return nodes[content]
+    if kind in ("choice", "record"):
+        return _setting(kind, *content)
     if kind == "tuple":
         return tuple(decode(item, nodes) for item in content)
     if kind == "dict":
@@ -71,3 +88,9 @@ def decode(value: Any, nodes: dict[str, Node]) -> Any:
     if kind == "ellipsis":
         return Ellipsis
     raise ValueError(f"malformed value {value!r}.")
+
+
+def _setting(kind: str, name: str, content: Any) -> Any:
+    if kind == "choice":
+        return _CHOICES[name](content)
+    return _RECORDS[name](**decode(content, {}))

@@ -1,10 +1,11 @@
 """One layer of a graph as plain data and tensors, and back."""
 
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..backend import CACHES, SAVED_LAYERS
+from ..backend import ReferenceConv2d, ReferenceLinear, int8
 from ..errors import FileFormatError
 from .json_values import decode, encode
 
@@ -19,16 +20,14 @@ def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
         FileFormatError: The layer is neither torch's nor ours, has layers inside, or an attribute
             that is not plain data.
     """
-    type_name = type(layer).__name__
-    if _layer_types().get(type_name) is not type(layer) or layer._modules:
+    type_name = _layer_names().get(type(layer))
+    if type_name is None or layer._modules:
         raise FileFormatError(
-            f"save: layer {name!r} is a {type_name}; only leaf layers of torch.nn and repq_fx can "
-            "be stored in a model file."
+            f"save: layer {name!r} is a {type(layer).__name__}; only leaf layers of torch.nn and "
+            "repq_fx can be stored in a model file."
         )
     plain = {
-        key: encode(value)
-        for key, value in layer.__dict__.items()
-        if key not in _MODULE_INTERNALS | CACHES
+        key: encode(value) for key, value in layer.__dict__.items() if key not in _MODULE_INTERNALS
     }
     return {
         "type": type_name,
@@ -69,11 +68,23 @@ def layer_from_state(state: dict[str, Any], name: str, tensors: dict[str, Tensor
     return layer
 
 
+@cache
 def _layer_types() -> dict[str, type[nn.Module]]:
-    own = {layer.__name__: layer for layer in SAVED_LAYERS}
-    torch_layers = {
-        name: value
-        for name, value in vars(nn).items()
-        if isinstance(value, type) and issubclass(value, nn.Module)
+    """The layers that a file may hold, by their names in it."""
+    torch_layers = {name: value for name, value in vars(nn).items() if _is_type(value, nn.Module)}
+    instructions = {
+        f"int8.{name}": value
+        for name, value in vars(int8).items()
+        if _is_type(value, int8.Instruction)
     }
-    return torch_layers | own
+    references = {layer.__name__: layer for layer in (ReferenceConv2d, ReferenceLinear)}
+    return torch_layers | references | instructions
+
+
+@cache
+def _layer_names() -> dict[type[nn.Module], str]:
+    return {layer: name for name, layer in _layer_types().items()}
+
+
+def _is_type(value: Any, base: type) -> bool:
+    return isinstance(value, type) and issubclass(value, base)

@@ -16,6 +16,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
+from ..backend.int8 import Int8Program
 from ..errors import FileFormatError
 from .atomic_file import write_atomically
 from .json_values import decode, encode
@@ -24,7 +25,7 @@ from .targets import check_method, function_from_name, function_name
 
 _LOGGER = logging.getLogger(__name__)
 _METADATA_KEY = "repq_fx"  # The only one: safetensors writes several in random order.
-_VERSION = 1
+_VERSION = 2  # 1 had other layers for lowered networks.
 
 
 def save(quantized: GraphModule, path: str | os.PathLike[str]) -> None:
@@ -42,17 +43,7 @@ def save(quantized: GraphModule, path: str | os.PathLike[str]) -> None:
             f"save: expected a converted GraphModule, got {type(quantized).__name__}."
         )
     tensors: dict[str, Tensor] = {}
-    layers: dict[str, Any] = {}
-    nodes = []
-    for node in quantized.graph.nodes:
-        nodes.append(_encode_node(node))
-        if node.op == "call_module" and node.target not in layers:
-            layer = quantized.get_submodule(node.target)
-            layers[node.target] = layer_state(layer, node.target)
-            tensors |= layer_tensors(layer, node.target)
-        elif node.op == "get_attr":
-            tensors[node.target] = _tensor_attribute(quantized, node.target)
-    header = {"version": _VERSION, "nodes": nodes, "layers": layers}
+    header = {"version": _VERSION, **_encode_graph(quantized, "", tensors)}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, safetensors_bytes(contiguous, {_METADATA_KEY: json.dumps(header)}))
 
@@ -88,6 +79,27 @@ def load(path: str | os.PathLike[str]) -> GraphModule:
         raise FileFormatError(f"load: {str(path)!r} is damaged: {error}") from error
 
 
+def _encode_graph(
+    graph_module: GraphModule, prefix: str, tensors: dict[str, Tensor]
+) -> dict[str, Any]:
+    """The nodes and layers as JSON; adds tensors under their names behind `prefix`."""
+    layers: dict[str, Any] = {}
+    nodes = []
+    for node in graph_module.graph.nodes:
+        nodes.append(_encode_node(node))
+        name = f"{prefix}{node.target}"
+        if node.op == "call_module" and node.target not in layers:
+            layer = graph_module.get_submodule(node.target)
+            if isinstance(layer, Int8Program):
+                layers[node.target] = {"program": _encode_graph(layer.body, f"{name}.", tensors)}
+            else:
+                layers[node.target] = layer_state(layer, name)
+                tensors |= layer_tensors(layer, name)
+        elif node.op == "get_attr":
+            tensors[name] = _tensor_attribute(graph_module, node.target)
+    return {"nodes": nodes, "layers": layers}
+
+
 def _tensor_attribute(module: GraphModule, target: str) -> Tensor:
     owner, _, name = target.rpartition(".")
     value = getattr(module.get_submodule(owner), name)
@@ -111,10 +123,14 @@ def _encode_node(node: Node) -> dict[str, Any]:
     }
 
 
-def _build(header: dict[str, Any], tensors: dict[str, Tensor]) -> GraphModule:
-    attributes: dict[str, Any] = {
-        name: layer_from_state(state, name, tensors) for name, state in header["layers"].items()
-    }
+def _build(header: dict[str, Any], tensors: dict[str, Tensor], prefix: str = "") -> GraphModule:
+    attributes: dict[str, Any] = {}
+    for name, state in header["layers"].items():
+        if "program" in state:
+            body = _build(state["program"], tensors, f"{prefix}{name}.")
+            attributes[name] = Int8Program(body)
+        else:
+            attributes[name] = layer_from_state(state, f"{prefix}{name}", tensors)
     graph = Graph()
     nodes: dict[str, Node] = {}
     for entry in header["nodes"]:
@@ -124,7 +140,7 @@ def _build(header: dict[str, Any], tensors: dict[str, Tensor]) -> GraphModule:
         elif operation == "call_method":
             check_method(target)
         elif operation == "get_attr":
-            attributes[target] = tensors[target]
+            attributes[target] = tensors[f"{prefix}{target}"]
         args, kwargs = decode(entry["args"], nodes), decode(entry["kwargs"], nodes)
         if operation == "output":
             graph.output(args[0])

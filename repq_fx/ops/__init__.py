@@ -2,10 +2,6 @@
 
 from ._extension import has_extension as has_extension
 from ._rounding import Rounding as Rounding
-from .cfws_conv2d import cfws_conv2d as cfws_conv2d
-from .cfws_conv2d import cfws_conv2d_reference as cfws_conv2d_reference
-from .cfws_conv2d import pack_coarse as pack_coarse
-from .cfws_conv2d import pack_fine as pack_fine
 from .dequantize import dequantize as dequantize
 from .dequantize import dequantize_reference as dequantize_reference
 from .fake_quantize import fake_quantize as fake_quantize
@@ -15,6 +11,8 @@ from .fake_quantize_backward import (
 )
 from .histogram import histogram as histogram
 from .histogram import histogram_reference as histogram_reference
+from .int8_program import CompiledProgram as CompiledProgram
+from .int8_program import new_program as new_program
 from .kl_divergences import kl_divergences as kl_divergences
 from .kl_divergences import kl_divergences_reference as kl_divergences_reference
 from .quantize import quantize as quantize

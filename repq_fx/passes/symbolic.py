@@ -67,6 +67,8 @@ def _traced(
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TraceError(f"Cannot trace {tracer.culprit(error)}: {reason}") from error
     # Containers that GraphModule makes on the way to a leaf are born in training mode.
+    # Unpickling a graph module makes a tracer of this type, without arguments.
+    graph._tracer_cls = fx.Tracer
     return GraphModule(tracer.root, graph, type(model).__name__).eval()
 
 

@@ -1,10 +1,13 @@
 """The latency measurement calls every model in turn and restores the thread count."""
 
+import time
+from itertools import groupby
+
 import pytest
 import torch
 from torch import nn
 
-from repq_fx.analysis import measure_latency
+from repq_fx.analysis import measure_latency, thread_count
 
 
 class Recorder(nn.Module):
@@ -22,13 +25,36 @@ def test_models_take_turns_with_the_threads_asked_for():
     models = {name: Recorder(name, calls) for name in ("a", "b")}
     before = torch.get_num_threads()
     result = measure_latency(models, (torch.ones(1),), repeats=3, threads=1)
-    assert [name for name, _ in calls] == ["a", "b"] * 5
+    turns = [(name, len(list(group))) for name, group in groupby(name for name, _ in calls)]
+    # Two rounds before the first that counts.
+    assert [name for name, _ in turns] == ["a", "b"] * 5
+    assert all(count > 1 for _, count in turns)
     assert {threads for _, threads in calls} == {1}
     assert torch.get_num_threads() == before
     for statistics in result.values():
         assert 0 < statistics.lower_quartile <= statistics.median <= statistics.upper_quartile
 
 
-def test_too_few_repeats_are_refused():
-    with pytest.raises(ValueError, match="repeats must be at least 2, got 1"):
-        measure_latency({}, (), repeats=1)
+def test_any_function_can_be_timed_without_inputs():
+    result = measure_latency({"sleep": lambda: time.sleep(0.002)}, repeats=2)
+    assert result["sleep"].median >= 2
+
+
+def test_thread_count_is_restored():
+    before = torch.get_num_threads()
+    with thread_count(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"repeats": 1}, "repeats must be at least 2, got 1"),
+        ({"threads": 0}, "threads must be at least 1, got 0"),
+    ],
+    ids=["repeats", "threads"],
+)
+def test_too_few_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        measure_latency({}, **arguments)

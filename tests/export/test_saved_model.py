@@ -62,25 +62,31 @@ def test_nothing_in_the_file_is_pickled(file):
     assert not file.read_bytes().startswith(b"PK")
 
 
+def innermost(header):
+    """The graph of the program of a lowered network, or the whole graph."""
+    program = header["layers"].get("program")
+    return header if program is None else program["program"]
+
+
 def call(target):
     def change(header):
-        node = next(n for n in header["nodes"] if n["op"] == "call_function")
-        node["target"] = target
+        node = next(n for n in innermost(header)["nodes"] if n["op"].startswith("call"))
+        node.update(op="call_function", target=target)
 
     return change
 
 
 def reach_globals(header):
-    node = next(n for n in header["nodes"] if n["op"] == "call_function")
+    node = next(n for n in innermost(header)["nodes"] if n["op"].startswith("call"))
     node.update(op="call_method", target="__reduce__")
 
 
 def unknown_layer(header):
-    next(iter(header["layers"].values()))["type"] = "Popen"
+    next(iter(innermost(header)["layers"].values()))["type"] = "Popen"
 
 
 def replaced_internal(header):
-    next(iter(header["layers"].values()))["attributes"]["_forward_hooks"] = 1
+    next(iter(innermost(header)["layers"].values()))["attributes"]["_forward_hooks"] = 1
 
 
 def newer(header):
@@ -106,7 +112,7 @@ def no_nodes(header):
         (reach_globals, "method '__reduce__', which is not allowed"),
         (unknown_layer, "unknown type 'Popen'"),
         (replaced_internal, "reserved attribute '_forward_hooks'"),
-        (newer, "format version 999, newer than 1"),
+        (newer, "format version 999, newer than 2"),
         (foreign, "was not written by repq_fx.save"),
         (no_nodes, "is damaged"),
     ],

@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import pytest
 import torch
@@ -186,3 +187,9 @@ def test_model_that_cannot_be_copied():
     model.cache = torch.ones(1, requires_grad=True) * 2
     with pytest.raises(TraceError, match=r"Cannot copy the model \(ReLU\)"):
         trace(model, IMAGE)
+
+
+def test_traced_models_can_be_pickled():
+    images = torch.randn(1, 3, 8, 8)
+    traced = trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval(), images)
+    assert torch.equal(pickle.loads(pickle.dumps(traced))(images), traced(images))

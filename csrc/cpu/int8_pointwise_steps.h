@@ -1,0 +1,175 @@
+// Steps on single elements.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cpu/int8_combine.h"
+#include "cpu/int8_float_image.h"
+#include "cpu/int8_lookup.h"
+#include "cpu/int8_settings.h"
+#include "cpu/int8_step.h"
+
+namespace repq_fx {
+
+// Real values as the kernels see them: what is no image has rows of one pixel each.
+template <typename T>
+FloatImage<T> float_image(T* data, const ValueType& type, const std::array<int64_t, 4>& strides) {
+  return {data,       type.batch(), type.channels(), type.height(), type.width(),
+          strides[0], strides[1],   strides[2],      strides[3]};
+}
+
+class QuantizeStep : public Step {
+ public:
+  QuantizeStep(int64_t input, const GridArgument& grid)
+      : Step({input}), epilogue_(epilogue_of("none", 0, grid)) {}
+
+  ValueType infer(const std::vector<ValueType>& types) const override { return {types[0].sizes}; }
+
+  bool takes_reals() const override { return true; }
+  bool writes_between_pixels() const override { return true; }
+
+  void run(const std::vector<Operand>& operands, const Operand& result) const override {
+    const Operand& input = operands[0];
+    const ValueType& type = input.type;
+    at::Tensor rows;
+    FloatImage<const float> values;
+    if (input.tensor == nullptr) {
+      values = float_image<const float>(input.reals(), type, channels_last(type, input.stride));
+    } else if (type.is_image()) {
+      const auto s = input.tensor->strides();
+      values = float_image(input.tensor->const_data_ptr<float>(), type, {s[0], s[1], s[2], s[3]});
+    } else {
+      rows = input.tensor->contiguous();
+      values =
+          float_image(rows.const_data_ptr<float>(), type, channels_last(type, type.channels()));
+    }
+    run_tasks(type.batch() * type.height(), type.elements() / 2, [&](int64_t first, int64_t last) {
+      repq_fx::quantize(values, result.output(), epilogue_, first, last);
+    });
+  }
+
+ private:
+  static std::array<int64_t, 4> channels_last(const ValueType& type, int64_t stride) {
+    return {type.height() * type.width() * stride, 1, type.width() * stride, stride};
+  }
+
+  Epilogue epilogue_;
+};
+
+class DequantizeStep : public Step {
+ public:
+  DequantizeStep(int64_t input, const GridArgument& grid)
+      : Step({input}),
+        grid_{static_cast<float>(std::get<0>(checked(grid))),
+              static_cast<int32_t>(std::get<1>(grid))} {}
+
+  ValueType infer(const std::vector<ValueType>& types) const override {
+    return {types[0].sizes, true};
+  }
+
+  void run(const std::vector<Operand>& operands, const Operand& result) const override {
+    const ValueType& type = result.type;
+    const int64_t row = type.width() * result.stride;
+    const auto values =
+        float_image(result.reals(), type, {type.height() * row, 1, row, result.stride});
+    run_tasks(type.batch() * type.height(), type.elements() / 2, [&](int64_t first, int64_t last) {
+      repq_fx::dequantize(operands[0].input(), values, grid_, first, last);
+    });
+  }
+
+ private:
+  TensorGrid grid_;
+};
+
+class LookupStep : public Step {
+ public:
+  LookupStep(int64_t input, const at::Tensor& table) : Step({input}) {
+    TORCH_CHECK_VALUE(table.numel() == 256 && table.scalar_type() == at::kByte,
+                      "lookup: expected a table of 256 levels, got ", table.numel());
+    std::array<uint8_t, 256> levels;
+    const at::Tensor entries = table.contiguous();
+    std::copy_n(entries.const_data_ptr<uint8_t>(), levels.size(), levels.begin());
+    kernel_ = std::make_unique<Int8Lookup>(levels);
+  }
+
+  ValueType infer(const std::vector<ValueType>& types) const override { return types[0]; }
+
+  void run(const std::vector<Operand>& operands, const Operand& result) const override {
+    run_tasks(result.type.pixels(), result.type.elements(), [&](int64_t first, int64_t last) {
+      kernel_->run(operands[0].input(), result.output(), first, last);
+    });
+  }
+
+ private:
+  std::unique_ptr<Int8Lookup> kernel_;  // Aligned more strictly than steps.
+};
+
+// Arithmetic of two images of one shape, or of an image and one pixel for each image.
+class CombineStep : public Step {
+ public:
+  CombineStep(std::vector<int64_t> inputs, const std::string& operation,
+              const GridArgument& first_grid, const GridArgument& second_grid,
+              const Epilogue& epilogue)
+      : Step(std::move(inputs)),
+        settings_{.combination = combination_of(operation),
+                  .a_scale = static_cast<float>(std::get<0>(checked(first_grid))),
+                  .b_scale = static_cast<float>(std::get<0>(checked(second_grid))),
+                  .a_zero = static_cast<int32_t>(std::get<1>(first_grid)),
+                  .b_zero = static_cast<int32_t>(std::get<1>(second_grid)),
+                  .epilogue = epilogue} {
+    TORCH_CHECK_VALUE(this->inputs.size() == 2, "combine: expected two inputs, got ",
+                      this->inputs.size());
+  }
+
+  ValueType infer(const std::vector<ValueType>& types) const override {
+    if (broadcasts(types[0], types[1])) return types[0];
+    const bool turned = settings_.combination != Combination::difference;
+    TORCH_CHECK_NOT_IMPLEMENTED(turned && broadcasts(types[1], types[0]),
+                                "combine: expected one shape, or one pixel for each image, got ",
+                                shape_of(types[0]), " and ", shape_of(types[1]));
+    return types[1];
+  }
+
+  void run(const std::vector<Operand>& operands, const Operand& result) const override {
+    CombineSettings settings = settings_;
+    const Operand* a = operands.data();
+    const Operand* b = a + 1;
+    if (!broadcasts(a->type, b->type)) {
+      std::swap(a, b);
+      std::swap(settings.a_scale, settings.b_scale);
+      std::swap(settings.a_zero, settings.b_zero);
+    }
+    const int64_t work = result.type.elements() * 2;
+    run_tasks(result.type.pixels(), work, [&](int64_t first, int64_t last) {
+      combine(a->input(), b->input(), result.output(), settings, first, last);
+    });
+  }
+
+ private:
+  static Combination combination_of(const std::string& name) {
+    if (name == "sum") return Combination::sum;
+    if (name == "difference") return Combination::difference;
+    TORCH_CHECK_VALUE(name == "product", "combine: expected sum, difference or product, got ",
+                      name);
+    return Combination::product;
+  }
+
+  // Whether b has the shape of a, or one pixel for each image of a.
+  static bool broadcasts(const ValueType& a, const ValueType& b) {
+    return b.sizes == a.sizes ||
+           (a.is_image() && b.is_image() && b.sizes == a.with_pixels(1, 1).sizes);
+  }
+
+  CombineSettings settings_;
+};
+
+}  // namespace repq_fx

@@ -1,0 +1,39 @@
+"""The 8-bit grid of one tensor in a lowered network."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...ops import quantize
+
+
+@dataclass(frozen=True)
+class LevelGrid:
+    """``real = scale * (level - zero_point)`` for the uint8 levels ``lowest .. highest``."""
+
+    scale: float
+    zero_point: int
+    lowest: int = 0
+    highest: int = 255
+
+    def quantize(self, values: Tensor) -> Tensor:
+        """The nearest levels of float32 values, ties to even: uint8."""
+        return quantize(values, self.scale, self.zero_point, self.lowest, self.highest)
+
+    def dequantize(self, levels: Tensor) -> Tensor:
+        """What the levels stand for: float32."""
+        return (levels.float() - self.zero_point) * torch.tensor(self.scale, dtype=torch.float32)
+
+    def clipped(self, lowest: float, highest: float) -> "LevelGrid":
+        """This grid without the levels of real numbers outside ``lowest .. highest``."""
+        inverse = torch.tensor(self.scale, dtype=torch.float32).reciprocal()
+        levels = (torch.tensor([lowest, highest]) * inverse).round() + self.zero_point
+        return LevelGrid(
+            self.scale, self.zero_point, *levels.clamp(self.lowest, self.highest).int().tolist()
+        )
+
+    @property
+    def program_argument(self) -> tuple[float, int, int, int]:
+        """As the methods of a compiled program take it."""
+        return self.scale, self.zero_point, self.lowest, self.highest

@@ -1,0 +1,66 @@
+"""A sequence of instructions that runs in one call."""
+
+import logging
+from typing import Any
+
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from ...ops import CompiledProgram, new_program
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Int8Program(nn.Module):
+    """Instructions, and the compiled program that runs them all at once.
+
+    The program is compiled at the first call, for this machine; it is neither saved nor copied.
+    Without the compiled extension, or for inputs that it does not know, the instructions run one by
+    one in PyTorch, which takes long and gives the same levels but for rare ties of rounding.
+
+    Args:
+        body: A graph of `Instruction` modules, one after the other.
+    """
+
+    # Two threads may both compile, and either result serves.
+    _compiled: CompiledProgram | None = None
+
+    def __init__(self, body: GraphModule) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Map float32 or uint8 tensors to one tensor, or to a tuple of several."""
+        if self._compiled is None:
+            self._compiled = self._compile()
+        if self._compiled is None:
+            return self._interpret(*inputs)
+        try:
+            outputs = self._compiled.run(list(inputs))
+        except NotImplementedError as error:
+            _LOGGER.warning("instructions run in PyTorch, slowly: %s", str(error).split("\n")[0])
+            return self._interpret(*inputs)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _interpret(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        outputs: Tensor | tuple[Tensor, ...] = self.body(*inputs)
+        return outputs
+
+    def _compile(self) -> CompiledProgram | None:
+        nodes = list(self.body.graph.nodes)
+        placeholders = [node for node in nodes if node.op == "placeholder"]
+        program = new_program(len(placeholders))
+        if program is None:
+            return None
+        values: dict[Node, int] = {node: index for index, node in enumerate(placeholders)}
+        for node in nodes:
+            if node.op == "call_module":
+                instruction: Any = self.body.get_submodule(str(node.target))
+                values[node] = instruction.emit(program, *(values[i] for i in node.args))
+            elif node.op == "output":
+                for result in node.all_input_nodes:
+                    program.output(values[result])
+        return program
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_compiled"}

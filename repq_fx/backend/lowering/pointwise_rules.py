@@ -1,0 +1,107 @@
+"""Operations on each element alone: functions of one tensor, sums and products of two."""
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.fx import Node
+
+from ..int8 import LEVELS, Combination, Combine, LevelGrid, Lookup
+from ..patterns import ACTIVATION_FUNCTIONS
+from .activation_rules import NOTHING, follower_of
+from .reference_view import (
+    ReferenceView,
+    is_dequantize,
+    is_read_once,
+    levels_of,
+    name_of,
+    tensor_inputs,
+)
+from .rule import Match
+
+_COMBINATIONS: dict[Any, Combination] = {
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), Combination.SUM),
+    **dict.fromkeys((operator.sub, torch.sub, "sub"), Combination.DIFFERENCE),
+    **dict.fromkeys((operator.mul, torch.mul, "mul"), Combination.PRODUCT),
+}
+
+# Functions of one element; the other arguments are numbers.
+_FUNCTIONS = frozenset({
+    *ACTIVATION_FUNCTIONS, *_COMBINATIONS,
+    nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid",
+    nn.Hardsigmoid, F.hardsigmoid,
+    nn.Tanh, torch.tanh, F.tanh, "tanh",
+    torch.clamp, "clamp", operator.truediv, torch.div, "div", operator.neg, torch.neg,
+    nn.Mish, F.mish, nn.Softplus, F.softplus, nn.ELU, F.elu,
+})  # fmt: skip
+
+
+def match_function(view: ReferenceView, quantize: Node) -> Match | None:
+    """A chain of functions of one element between two grids: a table of all levels."""
+    chain: list[Node] = []
+    node: Any = quantize.args[0]
+    while not is_dequantize(node):
+        if not isinstance(node, Node) or not _is_function(view, node):
+            return None
+        chain.append(node)
+        node = node.all_input_nodes[0]
+    if not chain:
+        return None
+    input_grid, output_grid = view.grid(node), view.grid(quantize)
+    values = input_grid.dequantize(torch.arange(LEVELS))
+    for function in reversed(chain):
+        values = _apply(view, function, values)
+    return Match(Lookup(output_grid.quantize(values)), (levels_of(node),), name_of(chain[0]))
+
+
+def match_combination(view: ReferenceView, quantize: Node) -> Match | None:
+    """``quantize(activation(first op second))``."""
+    value = quantize.args[0]
+    assert isinstance(value, Node)
+    follower = follower_of(view, value)
+    if follower is not None and is_read_once(value):
+        value = value.all_input_nodes[0]
+    else:
+        follower = NOTHING
+    combination = _COMBINATIONS.get(view.operation(value))
+    operands = value.args
+    if combination is None or value.kwargs or len(operands) != 2 or not is_read_once(value):
+        return None
+    if not all(is_dequantize(operand) for operand in operands):
+        return None
+    first, second = (operand for operand in operands if isinstance(operand, Node))
+    grids = view.grid(first), view.grid(second)
+    instruction = Combine(combination, *grids, follower.before(view.grid(quantize)))
+    return Match(instruction, (levels_of(first), levels_of(second)), name_of(value))
+
+
+def between_grids(match: "Match | Node", given: LevelGrid, wanted: LevelGrid) -> "Match | Node":
+    """The levels of `wanted` for those of `given`."""
+    if given == wanted:
+        return match
+    table = wanted.quantize(given.dequantize(torch.arange(LEVELS)))
+    return Match(Lookup(table), (match,), f"{match.name}_regrid")
+
+
+def _is_function(view: ReferenceView, node: Node) -> bool:
+    inputs = tensor_inputs(node)
+    return (
+        view.operation(node) in _FUNCTIONS
+        and inputs is not None
+        and len(inputs) == 1
+        and list(node.args).count(inputs[0]) == 1
+        and is_read_once(node)
+    )
+
+
+def _apply(view: ReferenceView, node: Node, values: Tensor) -> Tensor:
+    arguments = [values if isinstance(each, Node) else each for each in node.args]
+    called: Any = node.target
+    if node.op == "call_module":
+        called = view.module(node)
+    elif node.op == "call_method":
+        called = getattr(Tensor, str(node.target))
+    result: Tensor = called(*arguments, **node.kwargs)
+    return result

@@ -1,0 +1,62 @@
+"""Compiled programs of 8-bit instructions: a whole network in one call."""
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ._extension import has_extension
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class CompiledProgram(Protocol):
+    """The compiled class ``torch.classes.repq_fx.Int8Program``, of csrc/cpu/int8_program.cpp.
+
+    A program is built once, step by step: a method for each kind of step (`convolution`, `linear`,
+    `quantize`, `dequantize`, `lookup`, `combine`, `max_pool`, `average_pool`, `concatenate`,
+    `channel_slice`, `channel_chunk`, `upsample_nearest`, `pixel_shuffle`, `flatten`) takes the
+    numbers of the values that it reads, and returns the number of its result; the inputs of the
+    program have the first numbers. Weights are packed for this machine. Then `run` may be called
+    from several threads at once, for tensors of any size: buffers are planned once for each
+    combination of shapes.
+
+    Levels are uint8. Tensors of four dimensions are images ``[N, C, H, W]``, channels last in
+    memory; the last dimension of all others is their channels. The classes in
+    `repq_fx.backend.int8` define what each step computes.
+    """
+
+    def output(self, value: int) -> None:
+        """Make `value` the next result of `run`."""
+
+    def run(self, inputs: list[Tensor]) -> list[Tensor]:
+        """The outputs for these inputs: uint8 or float32, images channels last.
+
+        Raises:
+            NotImplementedError: A step does not know tensors of such shapes.
+            RuntimeError: The inputs do not fit the program: their number, dtype, device or shape.
+        """
+        ...
+
+    def __getattr__(self, step: str) -> Callable[..., int]:
+        """The method that adds a step."""
+        ...
+
+
+@cache
+def _tell_of_slow_kernels() -> None:
+    if not torch.classes.repq_fx.Int8Program.has_vnni():
+        _LOGGER.warning("this CPU has no AVX512-VNNI instructions: portable kernels run, slowly")
+
+
+def new_program(inputs: int) -> CompiledProgram | None:
+    """An empty program of so many inputs, or None without the compiled extension."""
+    if not has_extension():
+        return None
+    _tell_of_slow_kernels()
+    program: Any = torch.classes.repq_fx.Int8Program(inputs)
+    compiled: CompiledProgram = program
+    return compiled

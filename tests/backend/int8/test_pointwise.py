@@ -1,0 +1,67 @@
+"""Steps on single elements against their definitions."""
+
+import pytest
+import torch
+
+from repq_fx.backend.int8 import (
+    Activation,
+    Combination,
+    Combine,
+    Dequantize,
+    Epilogue,
+    LevelGrid,
+    Lookup,
+    Quantize,
+)
+
+from .conftest import levels
+
+GRID = LevelGrid(0.05, 100, 3, 240)
+SHAPES = [(2, 3, 5, 7), (1, 64, 8, 8), (2, 70, 3, 3), (3, 17), (2, 3, 10), (0, 4, 2, 2)]
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "transposed", "sliced"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_quantize(shape, layout, meets_contract):
+    values = 5 * torch.randn(shape)
+    if len(shape) == 4:
+        values = {
+            "contiguous": lambda: values,
+            "channels_last": lambda: values.contiguous(memory_format=torch.channels_last),
+            "transposed": lambda: values.transpose(2, 3),
+            "sliced": lambda: torch.cat([values, values], 1)[:, 1 : shape[1] + 1, ::2],
+        }[layout]()
+    meets_contract(Quantize(GRID), values, exact=True)
+
+
+def test_numbers_that_are_none(meets_contract):
+    values = torch.tensor([[float("nan"), float("inf"), -float("inf"), 0.125, -0.125, 1e30]])
+    meets_contract(Quantize(LevelGrid(0.25, 3)), values, exact=True)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_dequantize(shape, meets_contract):
+    meets_contract(Dequantize(GRID), levels(*shape), exact=True)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_lookup(shape, meets_contract):
+    meets_contract(Lookup(levels(256)), levels(*shape), exact=True)
+
+
+@pytest.mark.parametrize("activation", list(Activation))
+@pytest.mark.parametrize("combination", list(Combination))
+@pytest.mark.parametrize("shape", [(2, 70, 5, 5), (3, 33)], ids=str)
+def test_combine(shape, combination, activation, meets_contract):
+    epilogue = Epilogue(LevelGrid(0.0973, 90), activation, 0.2)
+    step = Combine(combination, LevelGrid(0.0519, 120), LevelGrid(0.0317, 100), epilogue)
+    meets_contract(step, levels(*shape), levels(*shape))
+
+
+@pytest.mark.parametrize("combination", list(Combination))
+@pytest.mark.parametrize("gate_first", [False, True])
+def test_one_pixel_for_all(combination, gate_first, meets_contract):
+    grids = (LevelGrid(0.0519, 120), LevelGrid(0.00413, 0))
+    step = Combine(combination, *grids, Epilogue(LevelGrid(0.0507, 100)))
+    images = [levels(2, 70, 5, 5), levels(2, 70, 1, 1)]
+    meets_contract(step, *(images[::-1] if gate_first else images))

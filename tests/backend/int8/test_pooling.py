@@ -1,0 +1,37 @@
+"""Pools against their definitions."""
+
+import pytest
+
+from repq_fx.backend.int8 import AveragePool, LevelGrid, MaxPool
+
+from .conftest import levels
+
+# Scales whose ratio gives no ties.
+GRIDS = {"input_grid": LevelGrid(0.0513, 120), "output_grid": LevelGrid(0.0407, 90)}
+WINDOWS = [
+    ((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1)), ((5, 5), (1, 1), (2, 2)),
+    ((1, 3), (2, 1), (0, 1)), ((4, 4), (3, 3), (2, 2)),
+]  # fmt: skip
+SHAPES = [(2, 3, 13, 12), (1, 70, 8, 9), (0, 4, 8, 8)]
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_max_pool(shape, window, meets_contract):
+    meets_contract(MaxPool(*window, (1, 1)), levels(*shape), exact=True)
+
+
+def test_max_pool_of_taps_apart(meets_contract):
+    meets_contract(MaxPool((3, 3), (1, 1), (1, 1), (2, 2)), levels(2, 20, 9, 9), exact=True)
+
+
+@pytest.mark.parametrize("count_padding", [False, True])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_average_pool(shape, window, count_padding, meets_contract):
+    meets_contract(AveragePool(*window, count_padding=count_padding, **GRIDS), levels(*shape))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 13, 12), (1, 1024, 7, 7), (2, 5, 1, 1)], ids=str)
+def test_whole_image(shape, meets_contract):
+    meets_contract(AveragePool(None, **GRIDS), levels(*shape))
