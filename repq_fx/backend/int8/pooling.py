@@ -4,7 +4,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...ops import CompiledProgram
-from .epilogue import Epilogue
 from .instruction import Instruction
 from .level_grid import LevelGrid
 
@@ -67,7 +66,7 @@ class AveragePool(Instruction):
                 values, self.kernel, self.stride, self.padding,
                 count_include_pad=self.count_padding,
             )  # fmt: skip
-        return Epilogue(self.output_grid)(means)
+        return self.output_grid.quantize(means)
 
     def emit(self, program: CompiledProgram, *inputs: int) -> int:
         """See `Instruction`."""

@@ -11,7 +11,7 @@ from torch import nn
 from torch.fx import Node
 
 from ..int8 import Activation, Epilogue, LevelGrid
-from .reference_view import ReferenceView
+from .reference_view import ReferenceView, is_read_once
 
 
 @dataclass(frozen=True)
@@ -68,3 +68,12 @@ def follower_of(view: ReferenceView, node: Node) -> Follower | None:
     if operation in _WITH_SETTINGS:
         return _WITH_SETTINGS[operation](view, node)
     return _FIXED.get(operation)
+
+
+def peel(view: ReferenceView, quantize: Node) -> tuple[Node, Follower]:
+    """What a quantize node rounds, without the activation function that follows it."""
+    value = quantize.all_input_nodes[0]
+    follower = follower_of(view, value)
+    if follower is None or not is_read_once(value):
+        return value, NOTHING
+    return value.all_input_nodes[0], follower

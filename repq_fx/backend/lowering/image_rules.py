@@ -35,7 +35,7 @@ def match_image_operation(view: ReferenceView, quantize: Node) -> Match | Node |
     operation = view.operation(value)
     if operation in _CONCATENATIONS:
         return _match_concatenation(view, value, wanted)
-    source = _source(value)
+    source = _source(view, value)
     return None if source is None else _match_source(view, value, source, wanted)
 
 
@@ -54,9 +54,9 @@ def _match_source(
     return between_grids(Match(instruction, (levels,), name_of(node)), given, wanted)
 
 
-def _source(node: Node) -> Node | None:
+def _source(view: ReferenceView, node: Node) -> Node | None:
     """The dequantize node that `node` alone reads; of an item, that of the tensor that was cut."""
-    if node.target is operator.getitem and node.all_input_nodes[0].target in _CUTS:
+    if node.target is operator.getitem and view.operation(node.all_input_nodes[0]) in _CUTS:
         node = node.all_input_nodes[0]
     inputs = node.all_input_nodes
     return inputs[0] if len(inputs) == 1 and is_dequantize(inputs[0]) else None
@@ -98,7 +98,7 @@ def _flatten(view: ReferenceView, node: Node) -> Instruction | None:
 
 def _item(view: ReferenceView, node: Node) -> Instruction | None:
     cut = node.all_input_nodes[0]
-    return _part(view, node, cut) if cut.target in _CUTS else _channels(node)
+    return _part(view, node, cut) if view.operation(cut) in _CUTS else _channels(node)
 
 
 def _part(view: ReferenceView, node: Node, cut: Node) -> Instruction | None:

@@ -6,7 +6,7 @@ from torch.fx import Node
 from ..int8 import ConvolutionGeometry, Epilogue, Int8Convolution, Int8Linear, LayerGrids
 from ..patterns import SUMS
 from ..reference import ReferenceConv2d, ReferenceLayer
-from .activation_rules import NOTHING, follower_of
+from .activation_rules import peel
 from .reference_view import ReferenceView, is_dequantize, is_read_once, levels_of, pair
 from .rule import Match
 
@@ -16,17 +16,11 @@ _MOST_PRODUCTS = 2**31 // 2**15
 
 def match_rounded_layer(view: ReferenceView, quantize: Node) -> Match | None:
     """``quantize(activation(layer + addend))``, of which the last two may be missing."""
-    value = quantize.args[0]
-    assert isinstance(value, Node)
-    follower = follower_of(view, value)
-    if follower is not None and is_read_once(value):
-        value = value.all_input_nodes[0]
-    else:
-        follower = NOTHING
+    value, follower = peel(view, quantize)
     epilogue = follower.before(view.grid(quantize))
     if not is_read_once(value):
         return None
-    if value.target not in SUMS:
+    if view.operation(value) not in SUMS:
         return match_layer(view, value, epilogue)
     if len(value.args) != 2 or value.kwargs or len(value.all_input_nodes) != 2:
         return None

@@ -10,7 +10,7 @@ from torch.fx import Node
 
 from ..int8 import LEVELS, Combination, Combine, LevelGrid, Lookup
 from ..patterns import ACTIVATION_FUNCTIONS
-from .activation_rules import NOTHING, follower_of
+from .activation_rules import peel
 from .reference_view import (
     ReferenceView,
     is_dequantize,
@@ -58,13 +58,7 @@ def match_function(view: ReferenceView, quantize: Node) -> Match | None:
 
 def match_combination(view: ReferenceView, quantize: Node) -> Match | None:
     """``quantize(activation(first op second))``."""
-    value = quantize.args[0]
-    assert isinstance(value, Node)
-    follower = follower_of(view, value)
-    if follower is not None and is_read_once(value):
-        value = value.all_input_nodes[0]
-    else:
-        follower = NOTHING
+    value, follower = peel(view, quantize)
     combination = _COMBINATIONS.get(view.operation(value))
     operands = value.args
     if combination is None or value.kwargs or len(operands) != 2 or not is_read_once(value):

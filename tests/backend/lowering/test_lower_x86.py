@@ -234,3 +234,28 @@ def test_a_whole_repvgg_a0_agrees_with_its_reference(randomize_batch_norm):
     merged = repq_fx.reparameterize(model, images)
     reference, lowered = both(merged, images)
     assert_agree(reference, lowered, images)
+
+
+class Halves(nn.Module):
+    """Not what torch calls a chunk, whatever a network calls it."""
+
+    def forward(self, x):
+        return x[:, ::2], x[:, 1::2]
+
+
+def test_names_of_layers_mean_nothing(images):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.add, self.chunk, self.relu = conv(3), Halves(), conv(4, 4)
+
+        def forward(self, images):
+            first, second = self.chunk(self.add(images))
+            return self.relu(first) - second
+
+    model = Named().eval()
+    prepared = api.prepare(repq_fx.trace(model, images, leaves=[Halves]), images, repq_fx.Scheme())
+    repq_fx.calibrate(prepared, images, progress=False)
+    reference, lowered = (repq_fx.convert(prepared, name) for name in ("reference", "x86"))
+    assert isinstance(lowered.program_0.body.get_submodule("add"), Int8Convolution)
+    assert_agree(reference, lowered, images)
