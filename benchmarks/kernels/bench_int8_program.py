@@ -40,7 +40,9 @@ def integers(*shape: int) -> Tensor:
     return torch.randint(-127, 128, shape, dtype=torch.int8)
 
 
-def candidates(kernel: int, channels_in: int, out: int, pixels: int, stride: int, groups: int):
+def candidates(
+    kernel: int, channels_in: int, out: int, pixels: int, stride: int, groups: int
+) -> dict[str, Callable[[], object]]:
     """Callables without arguments, of one layer."""
     image = torch.randint(0, 256, (1, channels_in, pixels, pixels), dtype=torch.uint8)
     image = image.contiguous(memory_format=torch.channels_last)

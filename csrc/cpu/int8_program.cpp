@@ -153,6 +153,7 @@ class Int8Program : public torch::CustomClassHolder {
 
   int64_t add(std::unique_ptr<Step> step) {
     const int64_t value = next_value();
+    TORCH_CHECK_VALUE(!step->inputs.empty(), "program: expected a step with inputs");
     for (const int64_t input : step->inputs) {
       TORCH_CHECK_VALUE(0 <= input && input < value, "program: expected values from 0 to ",
                         value - 1, ", got ", input);

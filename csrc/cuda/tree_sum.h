@@ -9,7 +9,8 @@
 namespace repq_fx {
 
 // `tree_sum` with all threads of a block; `stride` values lie between two rows of `width` values.
-__device__ void tree_sum_together(double* rows, int64_t count, int64_t width, int64_t stride) {
+__device__ inline void tree_sum_together(double* rows, int64_t count, int64_t width,
+                                         int64_t stride) {
   while (count > 1) {
     const int64_t half = (count + 1) / 2;
     for (int64_t i = threadIdx.x; i < (count - half) * width; i += blockDim.x) {

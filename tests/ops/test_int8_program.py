@@ -50,6 +50,7 @@ class TestProgram:
             ("max_pool", {"kernel": [0, 1]}, "at least 1, got 0 1"),
             ("upsample_nearest", {"factor": None, "size": None}, "at least 1, got"),
             ("pixel_shuffle", {"factor": 0}, "positive factor, got 0"),
+            ("concatenate", {"input": []}, "expected a step with inputs"),
         ],
         ids=lambda value: value if isinstance(value, str) and value.isidentifier() else "",
     )
