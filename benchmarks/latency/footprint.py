@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import repq_fx
-from benchmarks.latency.int8 import _OURS, NETWORKS, RESULTS
+from benchmarks.latency.int8 import NETWORKS, OURS, RESULTS
 from repq_fx.cli.report import write_json
 from repq_fx.passes import merge_graph
 
@@ -75,7 +75,7 @@ def main() -> None:
         merged = merged.to(memory_format=torch.channels_last)
         models = {"FP32": merged} | {
             label: repq_fx.quantize(merged, images, scheme=scheme, progress=False)
-            for label, scheme in _OURS.items()
+            for label, scheme in OURS.items()
         }
         found = [measure(f"{name}, {label}", model, arguments.batches, network.side)
                  for label, model in models.items()]  # fmt: skip
@@ -96,7 +96,7 @@ def measure(name: str, model: nn.Module, batches: list[int], side: int) -> Footp
             torch.save(model, path)
         else:
             path = Path(folder, "model.repq")
-            repq_fx.save(model, path)  # type: ignore[arg-type]
+            repq_fx.save(model, path)
         peaks = {batch: peak(path, batch, side) for batch in batches}
         return Footprint(name, path.stat().st_size, peaks)
 

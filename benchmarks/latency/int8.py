@@ -40,7 +40,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 _CALIBRATION_IMAGES = 8
 # Off, what only changes numbers: with it, MobileOne-S0 has as many split layers.
 _QUICK = Scheme(gptq=False, output_search=False, sequential_ranges=False, bias_correction=False)
-_OURS = {
+OURS = {
     "INT8, repq_fx": _QUICK,
     "INT8, repq_fx, nothing split": replace(_QUICK, weight=PerChannel()),
 }
@@ -115,7 +115,7 @@ class _Quantized:
         torch_fx = cache(self._by_torch)
         ours = [
             Candidate(name, "repq_fx", partial(_run, cache(partial(self._by_us, name, scheme))))
-            for name, scheme in _OURS.items()
+            for name, scheme in OURS.items()
         ]
         return (
             Candidate("INT8, torch FX", "torch_fx", partial(_run, torch_fx)),

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule
 
 import repq_fx
-from benchmarks.latency.int8 import _OURS, NETWORKS, RESULTS
+from benchmarks.latency.int8 import NETWORKS, OURS, RESULTS
 from repq_fx.backend.int8 import ChannelSlice, Instruction, Int8Layer, Int8Program
 from repq_fx.cli.report import wide_console, write_json
 
@@ -61,7 +61,7 @@ def main() -> None:
         torch.manual_seed(0)
         images = torch.randn(8, 3, network.side, network.side)
         model = network.build(arguments.data / "weights")
-        scheme = _OURS["INT8, repq_fx"]
+        scheme = OURS["INT8, repq_fx"]
         int8 = repq_fx.quantize(model, images, scheme=scheme, progress=False)
         with torch.inference_mode():
             layers = summarize(list(timed_steps(int8.program, images[:1])), peak)
