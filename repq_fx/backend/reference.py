@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..quant import QuantizedWeight
+from .quantized_layer import quantized_weight_of
 
 
 class ReferenceLayer(nn.Module):
@@ -93,8 +94,8 @@ class ReferenceLinear(ReferenceLayer):
 
 def _quantized_weight(layer: nn.Conv2d | nn.Linear) -> QuantizedWeight:
     """What `quantize_sequentially` left on the layer, or its weight rounded to nearest."""
-    chosen = getattr(layer, "quantized_weight", None)
-    if isinstance(chosen, QuantizedWeight):
+    chosen = quantized_weight_of(layer)
+    if chosen is not None:
         return chosen
     observer: Any = layer.qconfig.weight()  # type: ignore[union-attr, operator]
     with torch.no_grad():

@@ -7,7 +7,7 @@ that is left (Nagel et al., arXiv 1906.04721, appendix D, in one sweep).
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_aggregate
 
 from ..quant import ActivationObserver, InputMoment, TensorHistogram, WeightObserver
+from .quantized_layer import quantized_weight_of, set_quantized
 from .output_search import search_range
 
 # A layer with larger second moments of its inputs, in entries, is rounded to nearest: a dense row
@@ -25,38 +26,67 @@ _LARGEST_MOMENT = 9216**2
 
 
 @dataclass(frozen=True)
-class _Pair:
+class Pair:
     """The values of one node: in the float network, and in the network quantized so far."""
 
     exact: Any
     quantized: Any
 
 
+@dataclass(frozen=True)
+class ObserverRoles:
+    """What the walk does at the observers of a network, which are named by their nodes.
+
+    Attributes:
+        read: Those that a quantized layer depends on; what the others see stays in float.
+        own_range: Those that are not shared: a shared one covers also what comes later.
+        of_inputs: Those of network inputs, which are the same in both networks, and of which
+            `calibrate` has seen more.
+    """
+
+    read: frozenset[str]
+    own_range: frozenset[str]
+    of_inputs: frozenset[str]
+
+    @staticmethod
+    def of(prepared: GraphModule) -> "ObserverRoles":
+        """The roles in a whole network."""
+        called = [n for n in prepared.graph.nodes if n.op == "call_module"]
+        calls = Counter(prepared.get_submodule(str(n.target)) for n in called)
+        own = [n for n in called if calls[prepared.get_submodule(str(n.target))] == 1]
+        of_inputs = [n for n in called if any(i.op == "placeholder" for i in n.all_input_nodes)]
+        read = _read_by_weighted_layers(prepared)
+        return ObserverRoles(*(frozenset(n.name for n in part) for part in (read, own, of_inputs)))
+
+
 @torch.no_grad()
 def quantize_sequentially(
-    prepared: GraphModule, original: GraphModule, inputs: tuple[Tensor, ...]
+    prepared: GraphModule,
+    original: nn.Module,
+    inputs: Sequence[Pair],
+    roles: ObserverRoles,
 ) -> None:
     """Refine ranges, weights and biases of `prepared` as its observers ask for, in place.
 
     A weight that was rounded here is left on its layer as ``quantized_weight``.
 
     Args:
-        prepared: A copy of `original`.
-        original: The prepared, calibrated model; it is not changed.
-        inputs: One batch of calibration data. The tensors that the network holds at one time are
-            held twice.
+        prepared: A network, or a part of one, whose layers and observers are written to.
+        original: Holds the same layers in float under the same names; it is not changed.
+        inputs: One batch of calibration data for each placeholder. The tensors that the network
+            holds at one time are held twice.
+        roles: Of the observers of the whole network.
     """
     # Two tensors each, or an operation in place on one side would change the other.
-    _Walk(prepared, original).run(*(_Pair(value.clone(), value.clone()) for value in inputs))
+    pairs = (Pair(value.exact.clone(), value.quantized.clone()) for value in inputs)
+    _Walk(prepared, original, roles).run(*pairs)
 
 
 class _Walk(Interpreter):
-    def __init__(self, prepared: GraphModule, original: GraphModule) -> None:
+    def __init__(self, prepared: GraphModule, original: nn.Module, roles: ObserverRoles) -> None:
         super().__init__(prepared)
         self._original = original
-        self._own_range = _observers_of_one_tensor(prepared)
-        self._read = _read_by_weighted_layers(prepared)
-        self._finished: set[nn.Module] = set()
+        self._roles = roles
         self._node: Node
 
     def run_node(self, n: Node) -> Any:
@@ -67,8 +97,8 @@ class _Walk(Interpreter):
         # Two tensors here too; and what quantizing a layer writes must not reach the float network.
         exact = super().get_attr(target, args, kwargs)
         if isinstance(exact, Tensor):
-            return _Pair(exact.clone(), exact.clone())
-        return _Pair(exact, exact)
+            return Pair(exact.clone(), exact.clone())
+        return Pair(exact, exact)
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         return self._on_both(target, args, kwargs)
@@ -88,29 +118,28 @@ class _Walk(Interpreter):
         args, kwargs = _quantized((args, kwargs))
         observer = weight_observer(module)
         # A layer that is called twice is quantized once, for its first call.
-        if observer is not None and module not in self._finished:
-            self._finished.add(module)
-            _quantize_layer(module, observer, _Pair(exact_args[0], args[0]), exact)
-        return _Pair(exact, module(*args, **kwargs))
+        if observer is not None and quantized_weight_of(module) is None:
+            _quantize_layer(module, observer, Pair(exact_args[0], args[0]), exact)
+        return Pair(exact, module(*args, **kwargs))
 
-    def _on_both(self, function: Callable[..., Any], args: Any, kwargs: Any) -> _Pair:
+    def _on_both(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Pair:
         exact_args, exact_kwargs = _exact((args, kwargs))
         args, kwargs = _quantized((args, kwargs))
-        return _Pair(function(*exact_args, **exact_kwargs), function(*args, **kwargs))
+        return Pair(function(*exact_args, **exact_kwargs), function(*args, **kwargs))
 
-    def _observe(self, observer: ActivationObserver, value: _Pair) -> _Pair:
-        if self._node not in self._read:
+    def _observe(self, observer: ActivationObserver, value: Pair) -> Pair:
+        name = self._node.name
+        if name not in self._roles.read:
             return value
-        if self._node in self._own_range:
-            # An input is the same in both networks, and `calibrate` has seen more of it.
-            if observer.sequential and self._node.all_input_nodes[0].op != "placeholder":
+        if name in self._roles.own_range:
+            if observer.sequential and name not in self._roles.of_inputs:
                 observer.histogram = TensorHistogram()
                 observer.histogram.update(value.quantized)
             readers = self._readers_of(self._node)
             if observer.searches_outputs and readers:
                 observer.chosen = search_range(observer, readers, value.exact, value.quantized)
         quantized = observer.fake_quantize(value.quantized, observer.parameters_of_range())
-        return _Pair(value.exact, quantized)
+        return Pair(value.exact, quantized)
 
     def _readers_of(self, observed: Node) -> list[nn.Module]:
         """The float layers that read a tensor, and an identity for all that is no such layer."""
@@ -142,7 +171,7 @@ def is_quantized_layer(prepared: GraphModule, node: Node) -> bool:
 
 
 def _quantize_layer(
-    layer: nn.Conv2d | nn.Linear, observer: WeightObserver, input: _Pair, exact: Tensor
+    layer: nn.Conv2d | nn.Linear, observer: WeightObserver, input: Pair, exact: Tensor
 ) -> None:
     moment, weight = None, layer.weight
     if observer.compensates_rounding and _moment_size(layer) <= _LARGEST_MOMENT:
@@ -152,10 +181,7 @@ def _quantize_layer(
         )
         weight = moment.refit(weight)
     quantized = observer.quantize(weight, moment)
-    layer.quantized_weight = quantized  # type: ignore[assignment]
-    # A new parameter: another layer may be tied to the old one.
-    dequantized = quantized.dequantize().to(layer.weight.dtype)
-    layer.weight = nn.Parameter(dequantized, requires_grad=False)
+    set_quantized(layer, quantized, layer.bias)
     if observer.corrects_bias:
         shift = _channel_mean(exact, layer) - _channel_mean(layer(input.quantized), layer)
         bias = shift if layer.bias is None else layer.bias + shift
@@ -173,18 +199,11 @@ def _channel_mean(output: Tensor, layer: nn.Module) -> Tensor:
 
 
 def _exact(arguments: Any) -> Any:
-    return map_aggregate(arguments, lambda a: a.exact if isinstance(a, _Pair) else a)
+    return map_aggregate(arguments, lambda a: a.exact if isinstance(a, Pair) else a)
 
 
 def _quantized(arguments: Any) -> Any:
-    return map_aggregate(arguments, lambda a: a.quantized if isinstance(a, _Pair) else a)
-
-
-def _observers_of_one_tensor(prepared: GraphModule) -> set[Node]:
-    """Observers that are not shared; a shared one must cover also what comes later in the walk."""
-    nodes = [n for n in prepared.graph.nodes if n.op == "call_module"]
-    calls = Counter(prepared.get_submodule(str(n.target)) for n in nodes)
-    return {node for node in nodes if calls[prepared.get_submodule(str(node.target))] == 1}
+    return map_aggregate(arguments, lambda a: a.quantized if isinstance(a, Pair) else a)
 
 
 def _read_by_weighted_layers(prepared: GraphModule) -> set[Node]:

@@ -34,12 +34,26 @@ class QuantizedWeight:
     coarse_scale: Tensor | None = None
     coarse_bits: int = 0
 
+    def scaled(self, gain: Tensor) -> "QuantizedWeight":
+        """The weight times ``gain[out]``, with the same integers up to their sign: exact.
+
+        Symmetric grids are closed under a change of sign, so nothing is rounded again.
+        """
+        sign, size = torch.where(gain < 0, -1, 1), gain.abs().clamp_min(SMALLEST_SCALE)
+        parts = {}
+        for values, scale in (("values", "scale"), ("coarse_values", "coarse_scale")):
+            part = getattr(self, values)
+            if part is not None:
+                parts[values] = part * _per_row(sign, part).to(part.dtype)
+                parts[scale] = (getattr(self, scale) * size).clamp_min(SMALLEST_SCALE)
+        return replace(self, **parts)
+
     def dequantize(self) -> Tensor:
         """The float32 weight that these integers stand for."""
         fine = self.values * _per_row(self.scale, self.values)
         if self.coarse_values is None or self.coarse_scale is None:
             return fine
-        return _add_coarse(
+        return add_coarse(
             fine, self.coarse_values * _per_row(self.coarse_scale, self.coarse_values)
         )
 
@@ -149,14 +163,15 @@ class CoarseFine:
         unclipped = type(self.granularity)(MinMax())
         source = weight if self.whole_kernel else centre_of(weight)
         coarse = unclipped.quantize(source, self.coarse_bits or bits)
-        represented = _add_coarse(torch.zeros_like(weight), coarse.dequantize())
+        represented = add_coarse(torch.zeros_like(weight), coarse.dequantize())
         fine = _quantize_whole(weight, bits, self.granularity, moment, represented)
         return replace(
             fine, coarse_values=coarse.values, coarse_scale=coarse.scale, coarse_bits=coarse.bits
         )
 
 
-def _add_coarse(fine: Tensor, coarse: Tensor) -> Tensor:
+def add_coarse(fine: Tensor, coarse: Tensor) -> Tensor:
+    """Both parts of a split weight in float, summed: the coarse one 1x1 or of the fine's shape."""
     return fine + coarse if coarse.shape == fine.shape else add_to_centre(fine, coarse)
 
 

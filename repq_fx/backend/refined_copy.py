@@ -1,0 +1,70 @@
+"""A copy of a prepared graph that ranges, weights and biases can be refined in."""
+
+import copy
+from operator import setitem
+
+from torch.fx import GraphModule, Node
+
+from .._torch_ao import is_prepared
+from ..errors import CalibrationError, ConversionError
+from ..passes.mutation import mutated_operand, read_results_of_mutations
+from ..quant import ActivationObserver
+from .edge_layers import apply_first_last_bits
+from .observer_placement import drop_needless_observers
+
+
+def refined_copy(prepared: GraphModule, step: str) -> GraphModule:
+    """A copy with observers only where something is rounded, each with its own width.
+
+    Args:
+        prepared: The result of `prepare_fx`, calibrated; not changed.
+        step: Who asks, for messages.
+
+    Raises:
+        ConversionError: `prepared` did not come from `prepare_fx`, or an operation in place has an
+            effect that the graph does not show.
+        CalibrationError: An observer has seen no data; the message names the tensor.
+    """
+    if not is_prepared(prepared):
+        raise ConversionError(
+            f"{step}: expected a model prepared by prepare_fx, got {type(prepared).__name__}."
+        )
+    _require_calibrated(prepared, step)
+    refined = copy.deepcopy(prepared)
+    _normalize(refined, step)
+    drop_needless_observers(refined)
+    apply_first_last_bits(refined)
+    return refined
+
+
+def _normalize(refined: GraphModule, step: str) -> None:
+    """One way to write what a graph may write in several, in place.
+
+    Raises:
+        ConversionError: An operation in place has an effect that the graph does not show.
+    """
+    read_results_of_mutations(refined)
+    reaches_output: set[Node] = set()
+    for node in reversed(refined.graph.nodes):
+        if node.op == "output" or any(user in reaches_output for user in node.users):
+            reaches_output.add(node)
+        elif node.target is not setitem and mutated_operand(refined, node):
+            raise ConversionError(
+                f"{step}: {node.name!r} overwrites a view of a tensor that is read elsewhere, "
+                "which torch.fx would drop; write it without an operation in place."
+            )
+        if node.op == "call_module" and not node.args and "input" in node.kwargs:
+            node.args, node.kwargs = (node.kwargs["input"],), {}
+    refined.recompile()
+
+
+def _require_calibrated(prepared: GraphModule, step: str) -> None:
+    for node in prepared.graph.nodes:
+        if node.op != "call_module":
+            continue
+        observer = prepared.get_submodule(str(node.target))
+        if isinstance(observer, ActivationObserver) and observer.histogram.is_empty:
+            raise CalibrationError(
+                f"{step}: the observer of {str(node.args[0])!r} has seen no data: run "
+                "repq_fx.calibrate(prepared, data) first."
+            )

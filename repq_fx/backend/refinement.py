@@ -1,0 +1,48 @@
+"""What was found for a prepared model: rounded weights, biases and ranges."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from ..quant import ActivationObserver, AffineParameters, QuantizedWeight
+from .quantized_layer import quantized_weight_of, set_quantized
+
+# Where `reconstruct` leaves a `Refinement` in a prepared model's `meta`.
+REFINEMENT = "repq_fx_refinement"
+
+
+@dataclass
+class Refinement:
+    """Found values under the qualified names of layers and observers.
+
+    Attributes:
+        weights: Integers and scales of layers.
+        biases: Float biases of the same layers.
+        ranges: Scale and zero point of observers.
+    """
+
+    weights: dict[str, QuantizedWeight] = field(default_factory=dict)
+    biases: dict[str, Tensor | None] = field(default_factory=dict)
+    ranges: dict[str, AffineParameters] = field(default_factory=dict)
+
+    def read(self, refined: nn.Module) -> None:
+        """Take over what was found for the layers and observers of `refined`."""
+        for name, module in refined.named_modules():
+            if isinstance(module, ActivationObserver):
+                if module.chosen is not None:
+                    self.ranges[name] = module.chosen
+                continue
+            quantized = quantized_weight_of(module)
+            if quantized is not None:
+                self.weights[name] = quantized
+                self.biases[name] = module.bias  # type: ignore[assignment]
+
+    def write(self, refined: GraphModule) -> None:
+        """Give the layers and observers of `refined` what was found, in place."""
+        for name, parameters in self.ranges.items():
+            observer = refined.get_submodule(name)
+            if isinstance(observer, ActivationObserver):
+                observer.chosen = parameters
+        for name, quantized in self.weights.items():
+            set_quantized(refined.get_submodule(name), quantized, self.biases[name])

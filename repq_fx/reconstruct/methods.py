@@ -1,0 +1,121 @@
+"""Options of the reconstruction methods: one frozen class for each, with its paper's defaults."""
+
+from dataclasses import dataclass, fields
+
+from ..quant import MAE, MSE, LpLoss
+from .losses import Fisher
+from .partition import Partition
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What all methods share; use one of its subclasses.
+
+    Part by part, weights are softly rounded (AdaRound, Nagel et al., 2020) from the integers that
+    `convert` would choose, and everything that is learned minimizes the error of the part's
+    outputs on what really arrives there.
+
+    Attributes:
+        partition: ``"layers"``, ``"blocks"``, ``"stages"`` or ``"net"``: what is learned at once.
+        loss: `MSE()`, `MAE()`, `LpLoss(p)` or `Fisher()`, of the outputs relative to their size.
+        iterations: Steps of Adam for each part; 0 for none.
+        batch_size: Images to a step.
+        input: What a part is trained on: ``"quantized"``, what arrives when all parts before it
+            are quantized; ``"float"``, what arrives in the float network; or ``"mixed"``, each
+            value from one or the other.
+        keep: Probability that an activation is not rounded while training (QDrop), and that
+            ``"mixed"`` takes the float network's value.
+        rounding_rate: Adam's learning rate for the rounding; 0 leaves it as it is.
+        rounding_weight: Of the regularizer that makes the rounding decide.
+        rounding_power: Its power at the beginning and at the end.
+        warm_up: Share of the iterations without the regularizer.
+        rounds_coarse: Learn the rounding of the coarse part of split weights too.
+        step_rate: Learning rate for the logarithm of activation steps; 0 leaves them.
+        gain_rate: Learning rate for a gain of each output channel; 0 leaves 1.
+        shift_rate: Learning rate for the biases, relative to the magnitude of the outputs.
+        across_blocks: Weight of the error at the end of the stage, which the part's output reaches
+            through the float blocks in between (RepAPQ's across-block calibration).
+        validation: Share of the images that is not trained on and decides when a part has
+            converged and whether it has become better at all.
+    """
+
+    partition: Partition | str = Partition.BLOCKS
+    loss: LpLoss | Fisher = MSE()
+    iterations: int = 20_000
+    batch_size: int = 32
+    input: str = "quantized"
+    keep: float = 0.0
+    rounding_rate: float = 1e-3
+    rounding_weight: float = 0.01
+    rounding_power: tuple[float, float] = (20.0, 2.0)
+    warm_up: float = 0.2
+    rounds_coarse: bool = False
+    step_rate: float = 0.0
+    gain_rate: float = 0.0
+    shift_rate: float = 0.0
+    across_blocks: float = 0.0
+    validation: float = 0.125
+
+    def __post_init__(self) -> None:
+        known = [entry.value for entry in Partition]
+        self._require("partition", self.partition in known, f"one of {known}")
+        is_loss = isinstance(self.loss, LpLoss | Fisher)
+        self._require("loss", is_loss, "MSE(), MAE(), LpLoss(p) or Fisher()")
+        self._require("iterations", _is_count(self.iterations, 0), "a whole number from 0")
+        self._require("batch_size", _is_count(self.batch_size, 1), "a whole number from 1")
+        inputs = ("quantized", "float", "mixed")
+        self._require("input", self.input in inputs, f"one of {list(inputs)}")
+        for name in ("keep", "warm_up"):
+            self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
+        self._require("validation", 0 < self.validation < 1, "between 0 and 1")
+        for entry in fields(self):
+            if entry.name.endswith(("_rate", "_weight")) or entry.name == "across_blocks":
+                value = getattr(self, entry.name)
+                self._require(entry.name, 0 <= value < float("inf"), "from 0 on")
+        fits = all(1 <= power <= 1024 for power in self.rounding_power)
+        self._require("rounding_power", fits and len(self.rounding_power) == 2, "two of 1 to 1024")
+
+    def _require(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            value = getattr(self, name)
+            raise ValueError(f"{type(self).__name__}: {name} must be {expected}, got {value!r}.")
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+@dataclass(frozen=True)
+class AdaRound(Reconstruction):
+    """Rounding alone, layer by layer (Nagel et al., arXiv 2004.10568)."""
+
+    partition: Partition | str = Partition.LAYERS
+    iterations: int = 10_000
+
+
+@dataclass(frozen=True)
+class BRECQ(Reconstruction):
+    """Rounding and activation steps, block by block (Li et al., arXiv 2102.05426)."""
+
+    step_rate: float = 1e-3
+
+
+@dataclass(frozen=True)
+class QDrop(Reconstruction):
+    """The same with half of the activations not rounded (Wei et al., arXiv 2203.05740)."""
+
+    input: str = "mixed"
+    keep: float = 0.5
+    step_rate: float = 1e-3
+
+
+@dataclass(frozen=True)
+class RepAPQ(Reconstruction):
+    """For merged networks: a learned channel affine, MAE, supervision by the stage's output."""
+
+    loss: LpLoss | Fisher = MAE()
+    iterations: int = 500
+    rounding_rate: float = 1e-2
+    step_rate: float = 1e-3
+    gain_rate: float = 1e-3
+    shift_rate: float = 1e-3
