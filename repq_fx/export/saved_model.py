@@ -18,7 +18,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from ..backend.int8 import Int8Program
 from ..errors import FileFormatError
-from .atomic_file import write_atomically
+from .._atomic_file import write_atomically
 from .json_values import decode, encode
 from .layer_state import layer_from_state, layer_state, layer_tensors
 from .targets import check_method, function_from_name, function_name

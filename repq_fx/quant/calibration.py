@@ -52,7 +52,7 @@ def calibrate(
         inputs = model_inputs(batch, input_count, f"calibration batch {index}")
         inputs = tuple(value.to(device) for value in inputs)
         _run(prepared, inputs, index)
-        _keep(kept, inputs, _images_worth_keeping(inputs))
+        _keep(kept, inputs, images_worth_keeping(inputs))
         lowest = min(lowest, *(value.min().item() for value in inputs))
         highest = max(highest, *(value.max().item() for value in inputs))
         seen += 1
@@ -90,7 +90,8 @@ def _are_batches(inputs: tuple[Tensor, ...]) -> bool:
     return all(value.dim() > 0 and len(value) == len(inputs[0]) for value in inputs)
 
 
-def _images_worth_keeping(inputs: tuple[Tensor, ...]) -> int:
+def images_worth_keeping(inputs: tuple[Tensor, ...]) -> int:
+    """How many images of this size are enough to choose ranges and round weights with."""
     pixels = max(value[0, :1].numel() if value.dim() > 2 else 1 for value in inputs)
     return min(max(_KEPT_IMAGES, _KEPT_PIXELS // pixels), _MOST_KEPT_IMAGES)
 

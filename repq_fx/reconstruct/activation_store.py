@@ -14,30 +14,27 @@ class StoredActivation:
     """One tensor for all images, as float16 with a power of two of its own for each image.
 
     The power keeps the largest magnitude of an image near the middle of float16's range, so that
-    neither large activations overflow nor small ones vanish; what is read differs from what was
-    written by at most ``2**-11`` of a value, or ``2**-37`` of the image's largest.
+    neither large activations overflow nor small ones vanish: what is read differs from what was
+    written by at most ``2**-11`` of a value, or ``2**-38`` of the image's largest.
     """
 
-    def __init__(self, values: Tensor, exponents: Tensor) -> None:
+    def __init__(self, values: Tensor, units: Tensor) -> None:
         self._values = values
-        self._exponents = exponents
+        self._units = units
 
     def write(self, start: int, values: Tensor) -> None:
         """Store float ``[n, ...]`` as the images from `start` on."""
-        count = len(values)
-        largest = values.detach().reshape(count, -1).abs().amax(1)
-        exponents = torch.frexp(largest.float()).exponent.clamp(-110, 128) - 14
-        scaled = torch.ldexp(values.detach().float(), -_for_each_image(exponents, values))
-        self._values[start : start + count].copy_(scaled)
-        self._exponents[start : start + count].copy_(exponents)
+        largest = values.reshape(len(values), -1).abs().amax(1).float()
+        exponents = torch.frexp(largest).exponent.clamp(-100, 127) - 14
+        units = torch.ldexp(torch.ones_like(largest), exponents)
+        images = slice(start, start + len(values))
+        self._values[images].copy_(values / _for_each_image(units, values))
+        self._units[images].copy_(units)
 
     def read(self, images: Tensor, device: torch.device) -> Tensor:
         """The float32 values of the images of these indices, int64 on the CPU."""
-        values = self._values[images].to(device).float()
-        exponents = self._exponents[images].to(device)
-        if bool(exponents.any()):
-            values = torch.ldexp(values, _for_each_image(exponents, values))
-        return values
+        values, units = self._values[images].to(device), self._units[images].to(device)
+        return values * _for_each_image(units, values)
 
 
 class ActivationStore:
@@ -94,10 +91,10 @@ class ActivationStore:
     def _allocate(self, name: str, shape: torch.Size) -> StoredActivation:
         size = (self._images, *shape)
         count = torch.Size(size).numel()
-        exponents = torch.zeros(self._images, dtype=torch.int32)
+        units = torch.ones(self._images)
         if sum(self._held.values()) + 2 * count <= self._limit:
             self._held[name] = 2 * count
-            return StoredActivation(torch.empty(size, dtype=torch.float16), exponents)
+            return StoredActivation(torch.empty(size, dtype=torch.float16), units)
         self._files += 1
         path = Path(self._folder.name, f"{self._files}.f16")
         with path.open("wb") as file:
@@ -105,8 +102,8 @@ class ActivationStore:
         values = torch.from_file(str(path), shared=True, size=count, dtype=torch.float16)
         # A mapped file lives on without its name, and leaves nothing behind if we are killed.
         path.unlink()
-        return StoredActivation(values.reshape(size), exponents)
+        return StoredActivation(values.reshape(size), units)
 
 
-def _for_each_image(exponents: Tensor, values: Tensor) -> Tensor:
-    return exponents.reshape(-1, *[1] * (values.dim() - 1))
+def _for_each_image(units: Tensor, values: Tensor) -> Tensor:
+    return units.reshape(-1, *[1] * (values.dim() - 1))

@@ -20,6 +20,8 @@ class Reconstruction:
         loss: `MSE()`, `MAE()`, `LpLoss(p)` or `Fisher()`, of the outputs relative to their size.
         iterations: Steps of Adam for each part; 0 for none.
         batch_size: Images to a step.
+        batch_values: Fewer images where the outputs of a step would have more values than this: a
+            few maps of high resolution say as much as many of low.
         input: What a part is trained on: ``"quantized"``, what arrives when all parts before it
             are quantized; ``"float"``, what arrives in the float network; or ``"mixed"``, each
             value from one or the other.
@@ -43,6 +45,7 @@ class Reconstruction:
     loss: LpLoss | Fisher = MSE()
     iterations: int = 20_000
     batch_size: int = 32
+    batch_values: int = 2**40
     input: str = "quantized"
     keep: float = 0.0
     rounding_rate: float = 1e-3
@@ -63,6 +66,7 @@ class Reconstruction:
         self._require("loss", is_loss, "MSE(), MAE(), LpLoss(p) or Fisher()")
         self._require("iterations", _is_count(self.iterations, 0), "a whole number from 0")
         self._require("batch_size", _is_count(self.batch_size, 1), "a whole number from 1")
+        self._require("batch_values", _is_count(self.batch_values, 1), "a whole number from 1")
         inputs = ("quantized", "float", "mixed")
         self._require("input", self.input in inputs, f"one of {list(inputs)}")
         for name in ("keep", "warm_up"):
@@ -115,6 +119,7 @@ class RepAPQ(Reconstruction):
 
     loss: LpLoss | Fisher = MAE()
     iterations: int = 500
+    batch_values: int = 2**21
     rounding_rate: float = 1e-2
     step_rate: float = 1e-3
     gain_rate: float = 1e-3

@@ -16,7 +16,7 @@ from ..backend.sequential import ObserverRoles, Pair, quantize_sequentially
 from ..errors import CalibrationError
 from ..quant import ActivationObserver
 from ..quant.calibration import Batch as CalibrationBatch
-from ..quant.calibration import batches_of, model_inputs
+from ..quant.calibration import batches_of, images_worth_keeping, model_inputs
 from .activation_store import ActivationStore
 from .learned_part import LearnedPart
 from .losses import size_of
@@ -25,8 +25,6 @@ from .partition import Partition, StoredTensors, partition_network
 from .training import Batch, PartReport, PartTrainer, Samples
 from .unit import Unit, called_values, tail_of_stage
 
-# Images that ranges are searched and weights are rounded with before anything is learned, as many
-# pixels as `calibrate` keeps.
 _EXACT, _QUANTIZED = "exact/", "quantized/"
 
 
@@ -69,6 +67,7 @@ class _Network:
         self._exact = called_values(self._original, refined.graph)
         self._device = next((p.device for p in refined.parameters()), inputs[0].device)
         self._images = len(inputs[0])
+        self._few = images_worth_keeping(inputs)
         few = [value[:32].to(self._device) for value in inputs]
         stored = StoredTensors(self._original, few)
         self._units = partition_network(refined, stored, Partition(method.partition))
@@ -105,7 +104,8 @@ class _Network:
         def read(images: Tensor, generator: torch.Generator | None) -> Batch:
             return self._read(unit, tail is not None, images, generator)
 
-        samples = Samples(order[held_out:], order[:held_out], sizes, read)
+        values = sum(self._get(_EXACT + name, order[:1]).numel() for name in unit.outputs)
+        samples = Samples(order[held_out:], order[:held_out], sizes, values, read)
         trainer = PartTrainer(part, tail, samples, self._method, self._generator)
         report = trainer.run(unit.name, lambda i, error: bar.set_postfix(
             part=unit.name, iteration=i, error=f"{error:.4g}"))  # fmt: skip
@@ -116,7 +116,7 @@ class _Network:
 
     def _quantize(self, unit: Unit) -> None:
         """Choose ranges, round weights and correct biases for what arrives."""
-        few = torch.arange(min(self._images, _quantize_images))
+        few = torch.arange(min(self._images, self._few))
         pairs = [
             Pair(self._get(_EXACT + name, few), self._get(_QUANTIZED + name, few))
             for name in unit.inputs
@@ -222,5 +222,3 @@ def _joined_inputs(
         raise CalibrationError("reconstruct: the data is empty.")
     return tuple(torch.cat(values) for values in zip(*kept, strict=True))
 
-
-_quantize_images = 64

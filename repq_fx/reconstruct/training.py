@@ -65,12 +65,14 @@ class Samples:
         training: Indices of the images that are trained on.
         validation: Indices of the others.
         sizes: Of the targets; see `output_error`.
+        values: Of the outputs for one image.
         read: Reads images; the generator mixes inputs, without it they are the quantized ones.
     """
 
     training: Tensor
     validation: Tensor
     sizes: Sequence[float]
+    values: int
     read: Callable[[Tensor, torch.Generator | None], Batch]
 
 
@@ -137,7 +139,7 @@ class PartTrainer:
         """The error of the part as it would be converted now, on the validation images."""
         self._part.harden(hard=True)
         total, images = 0.0, self._samples.validation
-        for chosen in images.split(self._method.batch_size):
+        for chosen in images.split(self._batch_size()):
             batch = self._samples.read(chosen, None)
             total += float(self._loss(batch)) * len(chosen)
         self._part.harden(hard=False)
@@ -166,7 +168,11 @@ class PartTrainer:
 
     def _draw(self) -> Tensor:
         order = torch.randperm(len(self._samples.training), generator=self._generator)
-        return self._samples.training[order[: self._method.batch_size]]
+        return self._samples.training[order[: self._batch_size()]]
+
+    def _batch_size(self) -> int:
+        fitting = max(1, self._method.batch_values // self._samples.values)
+        return min(self._method.batch_size, fitting)
 
     def _beta(self, done: float) -> float | None:
         warm_up, (first, last) = self._method.warm_up, self._method.rounding_power
