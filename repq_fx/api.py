@@ -15,6 +15,8 @@ from .errors import CalibrationError
 from .quant import Override, Scheme
 from .quant.calibration import Batch, batches_of, first_images, model_inputs
 from .quant.calibration import calibrate as _calibrate
+from .reconstruct import Reconstruction
+from .reconstruct import reconstruct as reconstruct
 
 ExampleInputs = Tensor | tuple[Tensor, ...]
 _DEFAULT_SCHEME = Scheme()
@@ -101,6 +103,7 @@ def quantize(
     example_inputs: ExampleInputs | None = None,
     *,
     scheme: Scheme = _DEFAULT_SCHEME,
+    reconstruction: Reconstruction | None = None,
     backend: str | Backend = Backend.X86,
     leaves: passes.Leaves = (),
     progress: bool = True,
@@ -113,6 +116,7 @@ def quantize(
         example_inputs: The model's inputs; by default the first batch of `data`, of which as many
             tensors count as ``forward`` has parameters without a default.
         scheme: Bits, weight quantizer and range rule.
+        reconstruction: Learn rounding, ranges and biases with this method; see `reconstruct`.
         backend: As for `convert`.
         leaves: Qualified names or types of modules to leave in float as they are; see `trace`.
         progress: Show a progress bar.
@@ -129,6 +133,8 @@ def quantize(
         torch.Size([2, 10])
     """
     backend = as_backend(backend)
+    if reconstruction is not None and not isinstance(data, Tensor):
+        data = list(batches_of(data))  # They are read twice.
     batches = batches_of(data)
     first = next(batches, None)
     if first is None:
@@ -145,6 +151,8 @@ def quantize(
     calibrate(
         prepared, data if isinstance(data, Tensor) else chain(seen, batches), progress=progress
     )
+    if reconstruction is not None:
+        reconstruct(prepared, data, reconstruction, progress=progress)
     return convert(prepared, backend)
 
 

@@ -16,7 +16,7 @@ def set_quantized(layer: Any, quantized: QuantizedWeight, bias: Tensor | None) -
     layer.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
 
-def quantized_weight_of(layer: nn.Module) -> QuantizedWeight | None:
+def quantized_weight_of(layer: object) -> QuantizedWeight | None:
     """What `set_quantized` left on the layer."""
     found = getattr(layer, "quantized_weight", None)
     return found if isinstance(found, QuantizedWeight) else None

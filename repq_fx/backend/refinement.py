@@ -1,5 +1,6 @@
 """What was found for a prepared model: rounded weights, biases and ranges."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -26,17 +27,17 @@ class Refinement:
     biases: dict[str, Tensor | None] = field(default_factory=dict)
     ranges: dict[str, AffineParameters] = field(default_factory=dict)
 
-    def read(self, refined: nn.Module) -> None:
-        """Take over what was found for the layers and observers of `refined`."""
-        for name, module in refined.named_modules():
+    def read(self, modules: Mapping[str, object]) -> None:
+        """Take over what was found for layers and observers, given by qualified name."""
+        for name, module in modules.items():
             if isinstance(module, ActivationObserver):
                 if module.chosen is not None:
                     self.ranges[name] = module.chosen
                 continue
             quantized = quantized_weight_of(module)
-            if quantized is not None:
+            if quantized is not None and isinstance(module, nn.Conv2d | nn.Linear):
                 self.weights[name] = quantized
-                self.biases[name] = module.bias  # type: ignore[assignment]
+                self.biases[name] = module.bias
 
     def write(self, refined: GraphModule) -> None:
         """Give the layers and observers of `refined` what was found, in place."""

@@ -6,4 +6,4 @@ from .methods import AdaRound as AdaRound
 from .methods import QDrop as QDrop
 from .methods import Reconstruction as Reconstruction
 from .methods import RepAPQ as RepAPQ
-from .network import reconstruct_network as reconstruct_network
+from .reconstruct import reconstruct as reconstruct

@@ -36,6 +36,11 @@ class StoredActivation:
         values, units = self._values[images].to(device), self._units[images].to(device)
         return values * _for_each_image(units, values)
 
+    def divide(self, divisor: float) -> None:
+        """Divide all values, unless by zero."""
+        if divisor > 0:
+            self._units /= divisor
+
 
 class ActivationStore:
     """Makes `StoredActivation`s; a context, at whose end the files are gone.

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from ..backend.quantized_layer import quantized_weight_of, set_quantized
 from ..backend.sequential import ObserverRoles
@@ -28,6 +29,7 @@ class LearnedPart:
         magnitudes: Of the outputs of the layers that are to be learned, scalars by name.
         roles: Of the network's observers. The step of one that is shared is not learned.
         method: What is learned.
+        device: Of the steps.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class LearnedPart:
         magnitudes: Mapping[str, Tensor],
         roles: ObserverRoles,
         method: Reconstruction,
+        device: torch.device,
     ) -> None:
         self._values = values
         self.layers = {
@@ -54,7 +57,6 @@ class LearnedPart:
                 continue
             replaced[name] = nn.Identity()
             if node.name in roles.read:
-                device = next(iter(magnitudes.values())).device
                 step = LearnedStep(observer.parameters_of_range(), observer.grid, device)
                 replaced[name] = self.steps[name] = step
                 if node.name in roles.own_range:
@@ -67,6 +69,11 @@ class LearnedPart:
         self.module.train(not hard)
         for layer in self.layers.values():
             layer.is_hard = hard
+
+    def hard_module(self) -> GraphModule:
+        """The part as it would be converted now."""
+        self.harden(hard=True)
+        return self.module
 
     def set_beta(self, beta: float | None) -> None:
         """The power of the rounding regularizer; None for none."""

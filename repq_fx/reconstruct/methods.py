@@ -19,6 +19,7 @@ class Reconstruction:
         partition: ``"layers"``, ``"blocks"``, ``"stages"`` or ``"net"``: what is learned at once.
         loss: `MSE()`, `MAE()`, `LpLoss(p)` or `Fisher()`, of the outputs relative to their size.
         iterations: Steps of Adam for each part; 0 for none.
+        images: Use at most so many images of the data.
         batch_size: Images to a step.
         batch_values: Fewer images where the outputs of a step would have more values than this: a
             few maps of high resolution say as much as many of low.
@@ -44,6 +45,7 @@ class Reconstruction:
     partition: Partition | str = Partition.BLOCKS
     loss: LpLoss | Fisher = MSE()
     iterations: int = 20_000
+    images: int = 1024
     batch_size: int = 32
     batch_values: int = 2**40
     input: str = "quantized"
@@ -65,6 +67,7 @@ class Reconstruction:
         is_loss = isinstance(self.loss, LpLoss | Fisher)
         self._require("loss", is_loss, "MSE(), MAE(), LpLoss(p) or Fisher()")
         self._require("iterations", _is_count(self.iterations, 0), "a whole number from 0")
+        self._require("images", _is_count(self.images, 2), "a whole number from 2")
         self._require("batch_size", _is_count(self.batch_size, 1), "a whole number from 1")
         self._require("batch_values", _is_count(self.batch_values, 1), "a whole number from 1")
         inputs = ("quantized", "float", "mixed")
@@ -78,6 +81,10 @@ class Reconstruction:
                 self._require(entry.name, 0 <= value < float("inf"), "from 0 on")
         fits = all(1 <= power <= 1024 for power in self.rounding_power)
         self._require("rounding_power", fits and len(self.rounding_power) == 2, "two of 1 to 1024")
+
+    def held_out(self, images: int) -> int:
+        """How many of `images` are for validation."""
+        return max(1, round(images * self.validation))
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:

@@ -59,11 +59,11 @@ class StoredTensors:
 
     def __init__(self, network: GraphModule, inputs: Sequence[Tensor]) -> None:
         # A prime, which is rarely the length of another axis.
-        few = [value[:7] for value in inputs]
+        few = [value[:7].clone() for value in inputs]
         self._batch = len(few[0])
         shapes: dict[Node, Size] = {}
         with torch.no_grad():
-            ShapeRecorder(network, shapes).run(*(value.clone() for value in few))
+            ShapeRecorder(network, shapes).run(*few)
         self._shapes = {node.name: shape for node, shape in shapes.items()}
 
     def holds(self, node: Node) -> bool:

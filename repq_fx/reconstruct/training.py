@@ -183,7 +183,7 @@ class PartTrainer:
     def _loss(self, batch: Batch) -> Tensor:
         outputs = self._part.module(*batch.inputs)
         error = output_error(
-            outputs, batch.targets[: len(outputs)], self._samples.sizes,
+            outputs, batch.targets[: len(outputs)], self._samples.sizes[: len(outputs)],
             self._method.loss.power, batch.weights,
         )  # fmt: skip
         if self._tail is None:

@@ -56,14 +56,19 @@ def part_of_graph(
 
 def tail_of_stage(
     unit: Unit, units: Sequence[Unit], modules: Mapping[str, nn.Module | Tensor]
-) -> GraphModule | None:
-    """The units of the same stage behind `unit`, as a function of its outputs; None at the end."""
+) -> tuple[GraphModule | None, int]:
+    """The units of the same stage behind `unit`, as a function of its outputs; None at the end.
+
+    Returns:
+        The function, and how many outputs it has.
+    """
     behind = [other for other in units if other.stage == unit.stage]
     behind = behind[behind.index(unit) + 1 :]
     if not behind:
-        return None
+        return None, 0
     nodes = dict.fromkeys(node for other in behind for node in other.nodes)
-    return part_of_graph(list(nodes), unit.outputs, behind[-1].outputs, modules)
+    ends = behind[-1].outputs
+    return part_of_graph(list(nodes), unit.outputs, ends, modules), len(ends)
 
 
 def called_values(model: nn.Module, graph: Graph) -> dict[str, nn.Module | Tensor]:

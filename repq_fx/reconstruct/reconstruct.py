@@ -1,0 +1,118 @@
+"""Learning on calibration data: from a calibrated network to what `convert` takes as it is."""
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from ..backend.refined_copy import refined_copy
+from ..backend.refinement import REFINEMENT, Refinement
+from ..errors import CalibrationError
+from ..quant.calibration import Batch, batches_of, model_inputs
+from .activation_store import ActivationStore
+from .methods import Reconstruction
+from .network import NetworkReconstruction
+
+_LOGGER = logging.getLogger(__name__)
+DEFAULT_MEMORY = 4 * 2**30
+
+
+def reconstruct(
+    prepared: nn.Module,
+    data: Tensor | Iterable[Batch],
+    method: Reconstruction,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    memory: int = DEFAULT_MEMORY,
+    seed: int = 0,
+    progress: bool = True,
+) -> None:
+    """Learn rounding, ranges and biases of a calibrated model for what its parts compute.
+
+    Part by part, from the inputs on: ranges, integers and biases are found as `convert` would find
+    them, then learned by gradient descent so that the part's outputs are those of the float
+    network. What is found stays in ``prepared.meta``, where `convert` takes it from; the modules
+    of `prepared` are not changed. Runs on the device of the model.
+
+    A part is never left worse than it was on images that are held out; one that cannot be improved,
+    or whose loss is not finite, goes back to where it started, and a warning of the logger
+    ``repq_fx`` names it.
+
+    Args:
+        prepared: The result of `prepare_fx` with `get_qconfig_mapping(scheme)`, calibrated.
+        data: As for `calibrate`, without labels; at most ``method.images`` images are used.
+        method: `AdaRound()`, `BRECQ()`, `QDrop()` or `RepAPQ()`.
+        checkpoint: A file that is written after each part, and that an interrupted run with the
+            same model, data, method and seed goes on from. It is left there at the end.
+        memory: Bytes of activations to hold; what is over goes to temporary files.
+        seed: Of all random numbers. On one kind of machine and with one number of threads equal
+            seeds give equal results.
+        progress: Show a progress bar with the part and its error.
+
+    Raises:
+        TypeError: `method` is none of the above.
+        ValueError: `memory` is negative.
+        ConversionError: `prepared` did not come from `prepare_fx`.
+        CalibrationError: It was not calibrated; or the data is malformed, of several shapes, or too
+            short for a batch.
+        FileFormatError: `checkpoint` belongs to another run or is no checkpoint.
+        OSError: The checkpoint or temporary files cannot be written.
+    """
+    if not isinstance(method, Reconstruction):
+        raise TypeError(
+            "reconstruct: method must be AdaRound(), BRECQ(), QDrop() or RepAPQ(), "
+            f"got {method!r}."
+        )
+    if memory < 0:
+        raise ValueError(f"reconstruct: memory must not be negative, got {memory}.")
+    refined = refined_copy(prepared, "reconstruct")
+    inputs = _images(refined, data, method)
+    with ActivationStore(len(inputs[0]), memory) as store:
+        network = NetworkReconstruction(refined, inputs, method, store, seed)
+        reports = network.run(None if checkpoint is None else Path(checkpoint), progress=progress)
+    found = Refinement()
+    found.read(dict(refined.named_modules()))
+    prepared.meta[REFINEMENT] = found
+    for report in reports:
+        _LOGGER.info("reconstructed %s", report)
+
+
+def _images(
+    network: GraphModule, data: Tensor | Iterable[Batch], method: Reconstruction
+) -> tuple[Tensor, ...]:
+    """The first images of the data, joined.
+
+    Raises:
+        CalibrationError: See `reconstruct`.
+    """
+    count = sum(node.op == "placeholder" for node in network.graph.nodes)
+    kept: list[tuple[Tensor, ...]] = []
+    images = 0
+    for index, batch in enumerate(batches_of(data)):
+        inputs = model_inputs(batch, count, f"reconstruct: batch {index}")
+        shapes = [tuple(value.shape[1:]) for value in inputs]
+        if any(len(value) != len(inputs[0]) for value in inputs):
+            raise CalibrationError(f"reconstruct: the inputs of batch {index} differ in length.")
+        first = [tuple(value.shape[1:]) for value in kept[0]] if kept else shapes
+        if shapes != first:
+            raise CalibrationError(
+                f"reconstruct: images of batch {index} have shape {shapes}, those before {first}; "
+                "all must be alike."
+            )
+        kept.append(tuple(value[: method.images - images] for value in inputs))
+        images += len(kept[-1][0])
+        if images >= method.images:
+            break
+    if not kept:
+        raise CalibrationError("reconstruct: the data is empty.")
+    held_out = method.held_out(images)
+    if images - held_out < method.batch_size:
+        raise CalibrationError(
+            f"reconstruct: of {images} images {held_out} are held out for validation, which leaves "
+            f"less than a batch of {method.batch_size}; give more images or a smaller batch_size."
+        )
+    return tuple(torch.cat(values) for values in zip(*kept, strict=True))
