@@ -87,8 +87,10 @@ class LearnedPart:
             step.seed(int(torch.randint(2**62, (), generator=generator)))
 
     def regularizer(self) -> Tensor | float:
-        """Of the rounding, in the last call."""
-        return sum(layer.regularizer for layer in self.layers.values())
+        """Of the rounding in the last call, its mean over all weights."""
+        layers = self.layers.values()
+        total = sum(layer.regularizer for layer in layers)
+        return total / sum(layer.fine.logits.numel() for layer in layers)
 
     def undecided(self) -> float:
         """The largest share of undecided weights of any layer."""

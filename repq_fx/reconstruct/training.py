@@ -113,7 +113,7 @@ class PartTrainer:
         state, stale, problem = part.state(), 0, None
         every = max(1, method.iterations // _CHECKS)
         iteration = 0
-        for iteration, loss in enumerate(self._steps(), 1):
+        for iteration, loss in enumerate(self._steps(before), 1):
             if not math.isfinite(loss):
                 problem = f"the loss became {loss} in iteration {iteration}"
                 break
@@ -145,7 +145,7 @@ class PartTrainer:
         self._part.harden(hard=False)
         return total / len(images)
 
-    def _steps(self) -> Iterator[float]:
+    def _steps(self, before: float) -> Iterator[float]:
         method, part = self._method, self._part
         if not part.groups or not method.iterations:
             return
@@ -153,6 +153,7 @@ class PartTrainer:
         optimizer = torch.optim.Adam(part.groups, fused=device.type in ("cpu", "cuda"))
         rates = [group["lr"] for group in optimizer.param_groups]
         part.set_keep(method.keep, self._generator)
+        start = max(before, torch.finfo(torch.float32).tiny)
         for iteration in range(method.iterations):
             done = iteration / method.iterations
             part.set_beta(self._beta(done))
@@ -162,7 +163,8 @@ class PartTrainer:
             loss = self._loss(self._samples.read(self._draw(), self._generator))
             if loss.isfinite():
                 optimizer.zero_grad()
-                (loss + method.rounding_weight * part.regularizer()).backward()
+                # Relative to where it started: then one weight of the regularizer suits all parts.
+                (loss / start + method.rounding_weight * part.regularizer()).backward()
                 optimizer.step()
             yield float(loss.detach())
 
