@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from brevitas.graph.quantize import preprocess_for_quantize
+from brevitas_examples.common.learned_round.learned_round_method import RoundRegularisationLoss
 from brevitas_examples.common.learned_round.learned_round_trainer import (
     LearnedRoundTrainer,
     get_blocks,
@@ -47,8 +48,8 @@ _STEPS = ("cle", "gptq", "learned_round", "bias_correction")
 def _learn_rounding(model: torch.nn.Module, loader: list, job: Job, kind: str) -> dict[str, Any]:
     """`apply_learned_round` with its defaults, but for steps, batch and precision.
 
-    It would take one image a step, and half precision: slow on processors, where its gradient
-    scaler also leaves steps out.
+    It would take one image a step, a schedule of 1000 steps whatever their number, and half
+    precision: slow on processors, where its gradient scaler also leaves steps out.
     """
     options = {
         "learned_round": kind, "learned_round_loss": "regularised_mse", "learned_round_lr": 1e-3,
@@ -57,6 +58,9 @@ def _learn_rounding(model: torch.nn.Module, loader: list, job: Job, kind: str) -
     }  # fmt: skip
     config = parse_args_to_dataclass(Namespace(**options))
     config.training_args.use_amp = False
+    for loss in config.training_args.losses_args:
+        if loss.cls is RoundRegularisationLoss:
+            loss.kwargs = {"max_count": job.iterations}
     with torch.enable_grad(), count_steps() as steps:
         LearnedRoundTrainer(config).train(
             model, vision_forward, vision_block_forward, loader, CacheVision(),
@@ -85,7 +89,9 @@ def quantize(job: Job) -> Quantized:
         model(loader[0][0])  # Initializes the weight scales, as the example's main program does.
         calibrate(loader, model)
         if settings.get("gptq"):
-            apply_gptq(loader, model, act_order=True)
+            with count_steps() as steps:  # None, but for the time.
+                apply_gptq(loader, model, act_order=True)
+            options["reconstruction_seconds"] = steps["reconstruction_seconds"]
         if settings.get("learned_round"):
             options |= _learn_rounding(model, loader, job, settings["learned_round"])
         if settings.get("bias_correction"):
