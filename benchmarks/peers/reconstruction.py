@@ -1,8 +1,8 @@
 """Gradient-based rounding beside other tools': ``python -m benchmarks.peers.reconstruction``.
 
 As `benchmarks.peers.run`, with as many gradient steps per layer or block for every tool, more
-calibration images, and none of them among those that are evaluated. Rows of networks and tools
-that are not asked for stay in the results; another number of steps starts them anew.
+calibration images, and none of them among those that are evaluated. Rows of networks, tools and
+widths that are not asked for stay in the results; another number of steps starts them anew.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def _ours(task: Task, reference: list[Tensor], name: str, width: Width, iteratio
             return Row("repq_fx", name, label(width), problem=f"no repq_fx.{ours.method}")
         options["reconstruction"] = method(iterations=iterations)
     start = time.perf_counter()
-    with count_steps() as steps:
+    with count_steps() as steps:  # Calibration counts in ms_per_step, not in that of the loop.
         quantized = repq_fx.quantize(
             task.model, task.calibration, scheme=scheme, backend="reference", progress=False,
             **options,
@@ -80,7 +80,9 @@ def _ours(task: Task, reference: list[Tensor], name: str, width: Width, iteratio
     with torch.inference_mode():
         outputs = [quantized(images) for images in task.images]
     settings = {name: str(value) for name, value in {"scheme": scheme, **options}.items()}
-    record = {"settings": settings | steps, "engine": "reference"}
+    if steps["steps"]:
+        settings |= steps
+    record = {"settings": settings, "engine": "reference"}
     fields = measure(task, reference, outputs) | {"seconds": seconds} | milliseconds(steps)
     return Row("repq_fx", name, label(width), fields, record)
 
@@ -90,20 +92,23 @@ def main() -> None:
     names = ["repq_fx", *(tool.name for tool in RECONSTRUCTION_TOOLS)]
     add_options(parser, RECONSTRUCTION_TASKS, names, RESULTS)
     parser.add_argument("--iterations", type=int, default=500, help="gradient steps per block")
+    widths = {label(width): width for width in RECONSTRUCTION_WIDTHS}
+    parser.add_argument("--widths", nargs="+", choices=widths, default=list(widths))
     parser.add_argument("--limit-hours", type=float, default=6, help="then a job is stopped")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         parser.error(f"there is no folder {str(arguments.data)!r}; see benchmarks/README.md")
     torch.set_num_threads(1)
-    widths, iterations = RECONSTRUCTION_WIDTHS, arguments.iterations
+    iterations = arguments.iterations
     made = (RECONSTRUCTION_TASKS[name](arguments.data) for name in arguments.networks)
     tasks = (replace(task, protocol=f"{task.protocol}; {iterations} steps") for task in made)
     ours = "repq_fx" in arguments.tools
     limit = int(3600 * arguments.limit_hours)
-    with workshop(arguments, RECONSTRUCTION_TOOLS, widths, limit) as tools:
+    chosen = tuple(widths[name] for name in arguments.widths)
+    with workshop(arguments, RECONSTRUCTION_TOOLS, chosen, limit) as tools:
         update(
             arguments.output, tasks,
-            lambda task: compare(task, tools, iterations, ours=ours), widths,
+            lambda task: compare(task, tools, iterations, ours=ours), RECONSTRUCTION_WIDTHS,
         )  # fmt: skip
 
 

@@ -52,12 +52,13 @@ def update(
     output: Path, tasks: Iterable[Task], compare: Callable[[Task], list[Row]],
     widths: tuple[Width, ...],
 ) -> None:  # fmt: skip
-    """Print and write the rows of each task; rows of tools that `compare` leaves out stay."""
+    """Print and write the rows of each task; those of tools and widths without new ones stay."""
     networks = json.loads(output.read_text())["networks"] if output.exists() else {}
     for task in tasks:
         rows = compare(task)
-        tools = {row.tool for row in rows}
-        rows += [row for row in _rows_of(networks.get(task.name), task) if row.tool not in tools]
+        new = {(row.tool, row.width) for row in rows}
+        old = _rows_of(networks.get(task.name), task)
+        rows += [row for row in old if (row.tool, row.width) not in new]
         print_rows(f"{task.name} ({task.protocol})", rows, widths)
         networks[task.name] = {"protocol": task.protocol, "rows": [asdict(row) for row in rows]}
         content = {"environment": environment(), "networks": networks}

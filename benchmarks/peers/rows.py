@@ -51,7 +51,8 @@ class Workshop:
         data = self.scratch / task.name
         task.write(data)
         rows = [Row(tool.name, "", label(width), problem=reason)
-                for tool in self.tools for width, reason in tool.not_offered.items()]  # fmt: skip
+                for tool in self.tools for width, reason in tool.not_offered.items()
+                if width in self.widths]  # fmt: skip
         jobs = [(tool, name, width) for width in self.widths
                 for tool in self.tools for name in tool.configurations.get(width, ())]  # fmt: skip
         for index, (tool, name, width) in enumerate(tqdm(jobs, desc=task.name, unit="job")):
