@@ -65,7 +65,10 @@ def _at_every_width(tool: str, *configurations: str) -> Tool:
 # Those that learn how to round, and GPTQ, which does the same without gradients.
 RECONSTRUCTION_TOOLS = (
     _at_every_width("aimet", "AdaRound", "CLE, AdaRound"),
-    _at_every_width("brevitas", "GPTQ, bias correction", "learned round"),
+    _at_every_width(
+        "brevitas", "GPTQ, bias correction", "learned round",
+        "asymmetric MSE, GPTQ, bias correction", "asymmetric MSE, learned round",
+    ),
     _at_every_width(  # Its own settings have 8 bits in the first and the last layer.
         "mqbench", "AdaRound", "BRECQ", "QDrop", "AdaRound, every layer", "BRECQ, every layer",
         "QDrop, every layer",

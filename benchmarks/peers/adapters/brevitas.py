@@ -42,6 +42,12 @@ _CONFIGURATIONS = {
     "CLE, GPTQ, bias correction": _LAYERWISE | {"cle": True, "gptq": True, "bias_correction": True},
     "learned round": _LAYERWISE | {"learned_round": "hard_sigmoid", "bias_correction": True},
 }
+# Merged kernels have one large positive weight, for which a symmetric grid of 4 bits is coarse.
+_CONFIGURATIONS |= {
+    f"asymmetric MSE, {name}": _CONFIGURATIONS[name]
+    | {"weight_quant_type": "asym", "weight_param_method": "mse"}
+    for name in ("GPTQ, bias correction", "learned round")
+}
 _STEPS = ("cle", "gptq", "learned_round", "bias_correction")
 
 
