@@ -22,7 +22,11 @@ from benchmarks.peers.networks import NETWORKS
 
 @dataclass(frozen=True)
 class Job:
-    """One quantization: what, with which of the tool's configurations, and how narrow."""
+    """One quantization: what, with which of the tool's configurations, and how narrow.
+
+    Attributes:
+        iterations: Gradient steps for each layer or block, where the configuration takes any.
+    """
 
     folder: str
     data: str
@@ -30,6 +34,7 @@ class Job:
     configuration: str
     weight_bits: int
     activation_bits: int
+    iterations: int = 0
 
     def write(self) -> None:
         Path(self.folder).mkdir(parents=True, exist_ok=True)
@@ -66,7 +71,8 @@ class Quantized:
 
     Attributes:
         predict: Maps float images to float outputs.
-        settings: What the tool was told beside its defaults, for the record.
+        settings: What the tool was told beside its defaults, for the record; with the entries of
+            `steps.count_steps` where it made gradient steps.
         engine: What computes the outputs.
     """
 

@@ -12,7 +12,7 @@ from benchmarks.accuracy.cifar10 import WEIGHTS as CIFAR_WEIGHTS
 from benchmarks.accuracy.rvsr import calibration_crops, image_sets, psnr_of_luma
 from benchmarks.peers.networks import MergedRepVGG, MergedRVSR, MobileOneS0
 from repq_fx import analysis, reparameterize
-from repq_fx.cli.image_data import Preprocessing, open_images
+from repq_fx.cli.image_data import ImageData, Preprocessing, open_images
 from repq_fx.cli.measurements import accuracy_fields
 from repq_fx.cli.model_source import load_weights
 from repq_fx.models import cifar_repvgg
@@ -47,9 +47,7 @@ class Task:
 
 
 def mobileone_s0(data: Path) -> Task:
-    model = MobileOneS0().eval()
-    load_weights(model, data / "weights" / "mobileone_s0_imagenet_deploy.pt")
-    sample = open_images(data / "imagenet_sample" / "images.npz", Preprocessing())
+    model, sample = _mobileone_s0(data)
     images = list(sample.batches(size=_BATCH))
     return Task(
         "mobileone_s0", model, images[0][:_CALIBRATION_IMAGES], images,
@@ -58,18 +56,38 @@ def mobileone_s0(data: Path) -> Task:
     )  # fmt: skip
 
 
-def cifar(data: Path) -> Task:
+def mobileone_s0_halves(data: Path) -> Task:
+    """No image is both fitted and evaluated, for rounding that is learned can overfit."""
+    model, sample = _mobileone_s0(data)
+    images = list(sample.batches(size=_BATCH))
+    half = len(images) // 2
+    calibration = torch.cat(images[:half])
+    labels = None if sample.labels is None else sample.labels[len(calibration) :]
+    return Task(
+        "mobileone_s0", model, calibration, images[half:],
+        lambda outputs: accuracy_fields(torch.cat(outputs), labels),
+        "500 ImageNet images, the first 250 calibrate, the others are evaluated",
+    )  # fmt: skip
+
+
+def _mobileone_s0(data: Path) -> tuple[nn.Module, ImageData]:
+    model = MobileOneS0().eval()
+    load_weights(model, data / "weights" / "mobileone_s0_imagenet_deploy.pt")
+    return model, open_images(data / "imagenet_sample" / "images.npz", Preprocessing())
+
+
+def cifar(data: Path, calibration_images: int = _CALIBRATION_IMAGES) -> Task:
     to_input = Preprocessing(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop=1.0)
     train = open_images(data / "cifar10" / "train.npz", to_input)
     test = open_images(data / "cifar10" / "test.npz", to_input)
-    calibration = torch.cat(list(train.batches(_CALIBRATION_IMAGES)))
+    calibration = torch.cat(list(train.batches(calibration_images)))
     training_form = cifar_repvgg().eval()
     load_weights(training_form, CIFAR_WEIGHTS)
     return Task(
         "cifar_repvgg", _plain(training_form, calibration), calibration,
         list(test.batches(size=_BATCH)),
         lambda outputs: accuracy_fields(torch.cat(outputs), test.labels),
-        "5,000 test images, 32 training images calibrate",
+        f"5,000 test images, {calibration_images:,} training images calibrate",
     )  # fmt: skip
 
 
@@ -119,3 +137,7 @@ def similarity(reference: list[Tensor], outputs: list[Tensor]) -> dict[str, floa
 TASKS: dict[str, Callable[[Path], Task]] = {
     "mobileone_s0": mobileone_s0, "cifar_repvgg": cifar, "rvsr_x4": rvsr,
 }  # fmt: skip
+RECONSTRUCTION_TASKS: dict[str, Callable[[Path], Task]] = {
+    "cifar_repvgg": lambda data: cifar(data, calibration_images=1024),
+    "mobileone_s0": mobileone_s0_halves,
+}

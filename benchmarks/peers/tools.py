@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 Width = tuple[int, int]  # weight bits, activation bits
 
 W8A8, W6A6, W4A8 = WIDTHS = ((8, 8), (6, 6), (4, 8))
+W4A4 = (4, 4)
+RECONSTRUCTION_WIDTHS: tuple[Width, ...] = (W6A6, W4A8, W4A4)
 
 
 @dataclass(frozen=True)
@@ -52,5 +54,23 @@ TOOLS = (
         "brevitas",
         {W8A8: ("default", "CLE, bias correction, MSE", *_BREVITAS), W6A6: _BREVITAS,
          W4A8: _BREVITAS},
+    ),
+)  # fmt: skip
+
+
+def _at_every_width(tool: str, *configurations: str) -> Tool:
+    return Tool(tool, dict.fromkeys(RECONSTRUCTION_WIDTHS, configurations))
+
+
+# Those that learn how to round, and GPTQ, which does the same without gradients.
+RECONSTRUCTION_TOOLS = (
+    _at_every_width("aimet", "AdaRound", "CLE, AdaRound"),
+    _at_every_width(
+        "brevitas", "GPTQ, bias correction", "learned round",
+        "asymmetric MSE, GPTQ, bias correction", "asymmetric MSE, learned round",
+    ),
+    _at_every_width(  # Its own settings have 8 bits in the first and the last layer.
+        "mqbench", "AdaRound", "BRECQ", "QDrop", "AdaRound, every layer", "BRECQ, every layer",
+        "QDrop, every layer",
     ),
 )  # fmt: skip
