@@ -101,6 +101,13 @@ class InputMoment:
         diagonal = diagonal.where(self.seen, 0.0)[:, None]
         return diagonal.expand_as(self.rows_of(weight)).reshape(weight.shape)
 
+    def damping(self) -> Tensor:
+        """What GPTQ adds to the diagonal so that few images do not decide too much, ``[groups, k]``."""
+        diagonal = self.values.diagonal(dim1=1, dim2=2)
+        damping = _DAMPING * diagonal.mean(1, keepdim=True)
+        # An input that is always 0 has no say; 1 keeps a group of only such inputs invertible.
+        return torch.where(damping > 0, damping, torch.ones_like(damping)).expand_as(diagonal)
+
     def output_error(self, error: Tensor) -> Tensor:
         """Mean squared output error that a weight error ``[out, ...]`` causes, summed over rows."""
         rows = self.rows_of(error)
@@ -175,7 +182,7 @@ def compensated_rounding(
     steps = scale.double().expand(len(weight)).reshape(groups, -1)
     diagonal = moment.values.diagonal(dim1=1, dim2=2)
     order = diagonal.argsort(1, descending=True)
-    upper = _factor(moment.values, order)
+    upper = _factor(moment, order)
     rows = rows.gather(2, order[:, None].expand_as(rows))
     integers, errors = torch.empty_like(rows), torch.empty_like(rows)
     for start in range(0, size, _BLOCK_COLUMNS):
@@ -195,18 +202,15 @@ def compensated_rounding(
     return restored.reshape(weight.shape).float()
 
 
-def _factor(moment: Tensor, order: Tensor) -> Tensor:
+def _factor(moment: InputMoment, order: Tensor) -> Tensor:
     """Upper triangular `R` with ``R R^T`` the damped, reordered moment, ``[groups, k, k]``.
 
     For inputs rounded with errors ``e``, the best values of those that follow differ from theirs by
     ``(e R)_j / R_jj`` in the next one: this is the rule of GPTQ without its inverse.
     """
-    groups, size, _ = moment.shape
-    diagonal = moment.diagonal(dim1=1, dim2=2)
-    damping = _DAMPING * diagonal.mean(1, keepdim=True)
-    # An input that is always 0 has no say; 1 keeps a group of only such inputs invertible.
-    damping = torch.where(damping > 0, damping, torch.ones_like(damping)).expand(groups, size)
-    damped = moment + torch.diag_embed(damping)
+    groups, size, _ = moment.values.shape
+    damping = torch.diag_embed(moment.damping())
+    damped = moment.values + damping
     # A factor from the last input to the first is one from the first to the last, turned around.
     square, reverse = (groups, size, size), order.flip(1)
     damped = damped.gather(1, reverse[:, :, None].expand(square))
@@ -214,7 +218,7 @@ def _factor(moment: Tensor, order: Tensor) -> Tensor:
     lower, failures = torch.linalg.cholesky_ex(damped)
     # Sums in float32 are not quite those of a moment; where that shows, damp more.
     while bool(failures.any()):
-        damped = damped + torch.diag_embed(damping)
+        damped = damped + damping
         damping = 10 * damping
         lower, failures = torch.linalg.cholesky_ex(damped)
     upper: Tensor = lower.flip(1, 2)

@@ -52,9 +52,7 @@ class Checkpoint:
     def add(self, part: int, refinement: Refinement, report: PartReport | None) -> None:
         """Keep what was learned in a part, and write the file anew."""
         self._parts[part] = {
-            "weights": {
-                name: _fields_of(weight) for name, weight in refinement.weights.items()
-            },
+            "weights": {name: _fields_of(weight) for name, weight in refinement.weights.items()},
             "biases": refinement.biases,
             "ranges": {n: (r.scale, r.zero_point) for n, r in refinement.ranges.items()},
             "report": None if report is None else asdict(report),
@@ -72,7 +70,7 @@ def fingerprint_of(description: str, tensors: Iterable[Tensor]) -> str:
     digest = hashlib.sha256(description.encode())
     for tensor in tensors:
         values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(values.numpy())
+        digest.update(memoryview(values.numpy()))
     return digest.hexdigest()
 
 

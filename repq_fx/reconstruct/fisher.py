@@ -63,7 +63,8 @@ class OutputGradients:
                 for name, output in zip(unit.outputs, outputs, strict=True)
             }
             found = rest(*(replaced.get(name, exact[name]) for name in names))
-            distance = sum(_distance(*pair) for pair in zip(found, wanted, strict=True))
+            distances = [_distance(*pair) for pair in zip(found, wanted, strict=True)]
+            distance = torch.stack(distances).sum()
             gradients = torch.autograd.grad(distance, list(replaced.values()), allow_unused=True)
         return [
             torch.zeros_like(value) if gradient is None else gradient

@@ -105,6 +105,7 @@ class LearnedLayer(nn.Module):
 
 
 def _apply(layer: nn.Module, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if isinstance(layer, nn.Conv2d):
-        return layer._conv_forward(input, weight, bias)
-    return F.linear(input, weight, bias)
+    if not isinstance(layer, nn.Conv2d):
+        return F.linear(input, weight, bias)
+    output: Tensor = layer._conv_forward(input, weight, bias)
+    return output

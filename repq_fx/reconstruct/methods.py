@@ -1,6 +1,6 @@
 """Options of the reconstruction methods: one frozen class for each, with its paper's defaults."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from ..quant import MAE, MSE, LpLoss
 from .losses import Fisher
@@ -43,7 +43,7 @@ class Reconstruction:
     """
 
     partition: Partition | str = Partition.BLOCKS
-    loss: LpLoss | Fisher = MSE()
+    loss: LpLoss | Fisher = field(default_factory=MSE)
     iterations: int = 20_000
     images: int = 1024
     batch_size: int = 32
@@ -124,7 +124,7 @@ class QDrop(Reconstruction):
 class RepAPQ(Reconstruction):
     """For merged networks: a learned channel affine, MAE, supervision by the stage's output."""
 
-    loss: LpLoss | Fisher = MAE()
+    loss: LpLoss | Fisher = field(default_factory=MAE)
     iterations: int = 500
     batch_values: int = 2**21
     rounding_rate: float = 1e-2

@@ -120,7 +120,9 @@ class NetworkReconstruction:
     def _quantize(self, unit: Unit) -> None:
         """Choose ranges, round weights and correct biases for what arrives."""
         few = torch.arange(min(self._data.images, images_worth_keeping(tuple(self._inputs))))
-        exact, arriving = (read(unit.inputs, few) for read in (self._data.exact, self._data.quantized))
+        exact, arriving = (
+            read(unit.inputs, few) for read in (self._data.exact, self._data.quantized)
+        )
         pairs = [Pair(*pair) for pair in zip(exact, arriving, strict=True)]
         quantize_sequentially(unit.module(self._values), self._original, pairs, self._roles)
 

@@ -122,7 +122,8 @@ class NetworkData:
         return [max(total / self.images, torch.finfo(torch.float32).tiny) for total in sums]
 
     def _batches(self) -> tuple[Tensor, ...]:
-        return torch.arange(self.images).split(self._method.batch_size)
+        batches: tuple[Tensor, ...] = torch.arange(self.images).split(self._method.batch_size)
+        return batches
 
     def _get(self, name: str, images: Tensor) -> Tensor:
         return self._store[name].read(images, self._device)

@@ -248,7 +248,9 @@ class _Partitioner:
             )  # fmt: skip
             groups = [*groups[:first], *groups[first + 1 : second], merged, *groups[second + 1 :]]
         stages = self._stages(groups)
-        return [self._unit(index, group, owner, stages[index]) for index, group in enumerate(groups)]
+        return [
+            self._unit(index, group, owner, stages[index]) for index, group in enumerate(groups)
+        ]
 
     def _owners(self, groups: list[_Group]) -> dict[Node, int]:
         """The first group that needs each node."""

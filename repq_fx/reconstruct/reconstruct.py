@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import GraphModule
 
 from ..backend.refined_copy import refined_copy
@@ -22,7 +22,7 @@ DEFAULT_MEMORY = 4 * 2**30
 
 
 def reconstruct(
-    prepared: nn.Module,
+    prepared: GraphModule,
     data: Tensor | Iterable[Batch],
     method: Reconstruction,
     *,
@@ -64,8 +64,7 @@ def reconstruct(
     """
     if not isinstance(method, Reconstruction):
         raise TypeError(
-            "reconstruct: method must be AdaRound(), BRECQ(), QDrop() or RepAPQ(), "
-            f"got {method!r}."
+            f"reconstruct: method must be AdaRound(), BRECQ(), QDrop() or RepAPQ(), got {method!r}."
         )
     if memory < 0:
         raise ValueError(f"reconstruct: memory must not be negative, got {memory}.")
