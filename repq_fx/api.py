@@ -15,8 +15,7 @@ from .errors import CalibrationError
 from .quant import Override, Scheme
 from .quant.calibration import Batch, batches_of, first_images, model_inputs
 from .quant.calibration import calibrate as _calibrate
-from .reconstruct import Reconstruction
-from .reconstruct import reconstruct as reconstruct
+from .reconstruct import Reconstruction, reconstruct
 
 ExampleInputs = Tensor | tuple[Tensor, ...]
 _DEFAULT_SCHEME = Scheme()

@@ -17,8 +17,8 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_aggregate
 
 from ..quant import ActivationObserver, InputMoment, TensorHistogram, WeightObserver
-from .quantized_layer import quantized_weight_of, set_quantized
 from .output_search import search_range
+from .quantized_layer import quantized_weight_of, set_quantized
 
 # A layer with larger second moments of its inputs, in entries, is rounded to nearest: a dense row
 # of 9216 weights takes 0.7 GB for each of several copies.

@@ -16,9 +16,9 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
+from .._atomic_file import write_atomically
 from ..backend.int8 import Int8Program
 from ..errors import FileFormatError
-from .._atomic_file import write_atomically
 from .json_values import decode, encode
 from .layer_state import layer_from_state, layer_state, layer_tensors
 from .targets import check_method, function_from_name, function_name

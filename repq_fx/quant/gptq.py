@@ -102,7 +102,7 @@ class InputMoment:
         return diagonal.expand_as(self.rows_of(weight)).reshape(weight.shape)
 
     def damping(self) -> Tensor:
-        """What GPTQ adds to the diagonal so that few images do not decide too much, ``[groups, k]``."""
+        """Added to the diagonal so that few images do not decide too much: ``[groups, k]``."""
         diagonal = self.values.diagonal(dim1=1, dim2=2)
         damping = _DAMPING * diagonal.mean(1, keepdim=True)
         # An input that is always 0 has no say; 1 keeps a group of only such inputs invertible.

@@ -70,7 +70,7 @@ def fingerprint_of(description: str, tensors: Iterable[Tensor]) -> str:
     digest = hashlib.sha256(description.encode())
     for tensor in tensors:
         values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(memoryview(values.numpy()))
+        digest.update(values.numpy().data)
     return digest.hexdigest()
 
 

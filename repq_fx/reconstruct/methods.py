@@ -1,10 +1,15 @@
 """Options of the reconstruction methods: one frozen class for each, with its paper's defaults."""
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from ..quant import MAE, MSE, LpLoss
 from .losses import Fisher
 from .partition import Partition
+
+_INPUTS = ("quantized", "float", "mixed")
+_RATES_AND_WEIGHTS = ("rounding_rate", "rounding_weight", "step_rate", "gain_rate", "shift_rate",
+                      "across_blocks")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,34 +67,33 @@ class Reconstruction:
     validation: float = 0.125
 
     def __post_init__(self) -> None:
-        known = [entry.value for entry in Partition]
-        self._require("partition", self.partition in known, f"one of {known}")
+        for name, expected, holds in self._conditions():
+            if not holds:
+                found = getattr(self, name)
+                kind = type(self).__name__
+                raise ValueError(f"{kind}: {name} must be {expected}, got {found!r}.")
+
+    def _conditions(self) -> Iterator[tuple[str, str, bool]]:
+        """Of each field: what it must be, and whether it is."""
+        partitions = [entry.value for entry in Partition]
+        yield "partition", f"one of {partitions}", self.partition in partitions
         is_loss = isinstance(self.loss, LpLoss | Fisher)
-        self._require("loss", is_loss, "MSE(), MAE(), LpLoss(p) or Fisher()")
-        self._require("iterations", _is_count(self.iterations, 0), "a whole number from 0")
-        self._require("images", _is_count(self.images, 2), "a whole number from 2")
-        self._require("batch_size", _is_count(self.batch_size, 1), "a whole number from 1")
-        self._require("batch_values", _is_count(self.batch_values, 1), "a whole number from 1")
-        inputs = ("quantized", "float", "mixed")
-        self._require("input", self.input in inputs, f"one of {list(inputs)}")
+        yield "loss", "MSE(), MAE(), LpLoss(p) or Fisher()", is_loss
+        for name, least in (("iterations", 0), ("images", 2), ("batch_size", 1)):
+            yield name, f"a whole number from {least}", _is_count(getattr(self, name), least)
+        yield "batch_values", "a whole number from 1", _is_count(self.batch_values, 1)
+        yield "input", f"one of {list(_INPUTS)}", self.input in _INPUTS
         for name in ("keep", "warm_up"):
-            self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
-        self._require("validation", 0 < self.validation < 1, "between 0 and 1")
-        for entry in fields(self):
-            if entry.name.endswith(("_rate", "_weight")) or entry.name == "across_blocks":
-                value = getattr(self, entry.name)
-                self._require(entry.name, 0 <= value < float("inf"), "from 0 on")
-        fits = all(1 <= power <= 1024 for power in self.rounding_power)
-        self._require("rounding_power", fits and len(self.rounding_power) == 2, "two of 1 to 1024")
+            yield name, "from 0 to 1", 0 <= getattr(self, name) <= 1
+        yield "validation", "between 0 and 1", 0 < self.validation < 1
+        for name in _RATES_AND_WEIGHTS:
+            yield name, "a finite number from 0", 0 <= getattr(self, name) < float("inf")
+        fits = len(self.rounding_power) == 2 and all(1 <= p <= 1024 for p in self.rounding_power)
+        yield "rounding_power", "two numbers from 1 to 1024", fits
 
     def held_out(self, images: int) -> int:
         """How many of `images` are for validation."""
         return max(1, round(images * self.validation))
-
-    def _require(self, name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            value = getattr(self, name)
-            raise ValueError(f"{type(self).__name__}: {name} must be {expected}, got {value!r}.")
 
 
 def _is_count(value: object, least: int) -> bool:
