@@ -7,7 +7,6 @@ from . import ops as ops
 from .api import calibrate as calibrate
 from .api import convert as convert
 from .api import quantize as quantize
-from .api import reconstruct as reconstruct
 from .backend import get_backend_config as get_backend_config
 from .backend import get_qconfig_mapping as get_qconfig_mapping
 from .errors import CalibrationError as CalibrationError
@@ -36,6 +35,7 @@ from .quant import Percentile as Percentile
 from .quant import PerChannel as PerChannel
 from .quant import PerTensor as PerTensor
 from .quant import Scheme as Scheme
+from .reconstruct import reconstruct as reconstruct
 from .reconstruct.losses import Fisher as Fisher
 from .reconstruct.methods import BRECQ as BRECQ
 from .reconstruct.methods import AdaRound as AdaRound
