@@ -14,7 +14,7 @@ from ..quant import ActivationObserver, AffineParameters, affine_parameters
 # EasyQuant goes from 0.5 to 2; so far from the rule's choice a few images do not speak for others.
 _FACTORS = (0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.2)
 # So many values of a tensor tell as much about its range as all do.
-_MOST_VALUES = 2**24
+_MOST_VALUES = 2**23
 
 
 def search_range(
