@@ -1,18 +1,15 @@
 """Reconstruction of a whole network, part by part."""
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import GraphModule
 from tqdm import tqdm
 
-from ..backend.quantized_layer import quantized_weight_of
 from ..backend.refinement import Refinement
 from ..backend.sequential import ObserverRoles, Pair, quantize_sequentially
-from ..quant import ActivationObserver
 from ..quant.calibration import images_worth_keeping
 from .activation_store import ActivationStore
 from .checkpoint import Checkpoint, fingerprint_of
@@ -36,23 +33,30 @@ class NetworkReconstruction:
 
     Args:
         refined: A copy of a prepared network, which is written to.
+        original: Another copy, in float.
         inputs: All images, ``[N, ...]`` for each input of the network.
         method: What is learned, and how.
         store: For the activations of these images.
         seed: Of all random numbers.
+        goes_on: Start from the weights and ranges that `refined` holds already.
     """
 
     def __init__(
         self,
         refined: GraphModule,
+        original: GraphModule,
         inputs: Sequence[Tensor],
         method: Reconstruction,
         store: ActivationStore,
         seed: int,
+        *,
+        goes_on: bool,
     ) -> None:
         self._refined, self._method, self._seed = refined, method, seed
+        self._goes_on = goes_on
         self._inputs = inputs
-        self._original = _float_copy(refined)
+        self._finished: set[str] = set()
+        self._original = original
         self._roles = ObserverRoles.of(refined)
         self._values = called_values(refined, refined.graph)
         self._exact = called_values(self._original, refined.graph)
@@ -71,8 +75,9 @@ class NetworkReconstruction:
 
     def run(self, checkpoint: Path | None, *, progress: bool) -> list[PartReport]:
         """Learn all parts, or those that are not in the checkpoint."""
-        description = f"{self._method} {self._seed} {self._refined.code}"
-        tensors = [*self._original.state_dict().values(), *self._inputs]
+        description = f"{self._method} {self._seed} {self._goes_on} {self._refined.code}"
+        networks = (self._original, self._refined)
+        tensors = [*self._inputs, *(t for net in networks for t in net.state_dict().values())]
         finished = Checkpoint(checkpoint, fingerprint_of(description, tensors))
         reports = []
         bar = tqdm(self._units, desc="reconstruct", unit="part", disable=not progress)
@@ -86,16 +91,18 @@ class NetworkReconstruction:
                 found = Refinement()
                 found.read({name: self._values[name] for name in self._called_by(unit)})
                 finished.add(index, found, report)
+            self._finished.update(unit.layers)
             self._data.store_quantized(unit, self._part(unit, {}).hard_module())
             reports += [report] if report is not None else []
             self._forget_all_but_inputs(index + 1)
         return reports
 
     def _learn(self, index: int, unit: Unit, bar: "tqdm[Unit]") -> PartReport | None:
-        new = {n for n in unit.layers if quantized_weight_of(self._layer(n)) is None}
-        self._quantize(unit)
+        if not self._goes_on:
+            self._quantize(unit)
         magnitudes, sizes = self._store_targets(unit)
-        magnitudes = {name: size for name, size in magnitudes.items() if name in new}
+        # A layer that is called twice is learned with its first call.
+        magnitudes = {n: size for n, size in magnitudes.items() if n not in self._finished}
         if not magnitudes or not unit.outputs:
             return None
         part = self._part(unit, magnitudes)
@@ -162,9 +169,6 @@ class NetworkReconstruction:
             unit, self._values, self._exact, magnitudes, self._roles, self._method, self._device
         )
 
-    def _layer(self, name: str) -> nn.Module:
-        return self._refined.get_submodule(name)
-
     def _called_by(self, unit: Unit) -> list[str]:
         return [str(node.target) for node in unit.nodes if node.op == "call_module"]
 
@@ -179,12 +183,3 @@ class NetworkReconstruction:
         if self._gradients is not None:
             needed |= self._gradients.needed(self._units[:finished])
         self._data.keep_only(needed)
-
-
-def _float_copy(refined: GraphModule) -> GraphModule:
-    """A copy without observers."""
-    original = copy.deepcopy(refined)
-    for name, module in list(original.named_modules()):
-        if isinstance(module, ActivationObserver):
-            original.set_submodule(name, nn.Identity())
-    return original

@@ -1,17 +1,19 @@
 """Learning on calibration data: from a calibrated network to what `convert` takes as it is."""
 
+import copy
 import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..backend.refined_copy import refined_copy
 from ..backend.refinement import REFINEMENT, Refinement
 from ..errors import CalibrationError
+from ..quant import ActivationObserver
 from ..quant.calibration import Batch, batches_of, model_inputs
 from .activation_store import ActivationStore
 from .methods import Reconstruction
@@ -37,6 +39,8 @@ def reconstruct(
     them, then learned by gradient descent so that the part's outputs are those of the float
     network. What is found stays in ``prepared.meta``, where `convert` takes it from; the modules
     of `prepared` are not changed. Runs on the device of the model.
+
+    A second call goes on from what the first has found, with another method or partition.
 
     A part is never left worse than it was on images that are held out; one that cannot be improved,
     or whose loss is not finite, goes back to where it started, and a warning of the logger
@@ -69,15 +73,30 @@ def reconstruct(
     if memory < 0:
         raise ValueError(f"reconstruct: memory must not be negative, got {memory}.")
     refined = refined_copy(prepared, "reconstruct")
+    original = _float_copy(refined)
+    before = prepared.meta.get(REFINEMENT)
+    if before is not None:
+        before.write(refined)
     inputs = _images(refined, data, method)
     with ActivationStore(len(inputs[0]), memory) as store:
-        network = NetworkReconstruction(refined, inputs, method, store, seed)
+        network = NetworkReconstruction(
+            refined, original, inputs, method, store, seed, goes_on=before is not None
+        )
         reports = network.run(None if checkpoint is None else Path(checkpoint), progress=progress)
     found = Refinement()
     found.read(dict(refined.named_modules()))
     prepared.meta[REFINEMENT] = found
     for report in reports:
         _LOGGER.info("reconstructed %s", report)
+
+
+def _float_copy(refined: GraphModule) -> GraphModule:
+    """A copy without observers."""
+    original = copy.deepcopy(refined)
+    for name, module in list(original.named_modules()):
+        if isinstance(module, ActivationObserver):
+            original.set_submodule(name, nn.Identity())
+    return original
 
 
 def _images(
