@@ -19,7 +19,7 @@ from tqdm import tqdm
 import repq_fx
 from benchmarks.accuracy import cifar10, mobileone
 from benchmarks.accuracy.comparison import report
-from repq_fx import MAE, MSE, AdaRound, BRECQ, QDrop, RepAPQ, Scheme, analysis
+from repq_fx import BRECQ, MAE, MSE, AdaRound, QDrop, RepAPQ, Scheme, analysis
 from repq_fx.cli.image_data import Preprocessing, open_images
 from repq_fx.reconstruct import Reconstruction
 
@@ -46,3 +46,112 @@ class LearnedRow:
     agreement: float | None = field(default=None, metadata={"heading": "agrees %"})
     sqnr_db: float | None = field(default=None, metadata={"heading": "SQNR dB"})
     seconds: float | None = field(default=None, metadata={"digits": 0})
+
+
+def mobileone_halves(data: Path) -> Task:
+    whole = mobileone.load_task(data)
+    return Task(
+        repq_fx.reparameterize(whole.model, whole.images[:2]),
+        whole.images[::2], whole.images[1::2], whole.labels[1::2],
+        "250 ImageNet images (every other one) learn, the other 250 are evaluated",
+    )  # fmt: skip
+
+
+def cifar(data: Path) -> Task:
+    whole = cifar10.load_task(data)
+    to_input = Preprocessing(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop=1.0)
+    train = open_images(data / "cifar10" / "train.npz", to_input)
+    return Task(
+        repq_fx.reparameterize(whole.model, whole.images[:2]),
+        torch.cat(list(train.batches(1024))), whole.images, whole.labels,
+        "1,024 training images learn, 5,000 test images are evaluated",
+    )  # fmt: skip
+
+
+TASKS: dict[str, Callable[[Path], Task]] = {"mobileone_s0": mobileone_halves, "cifar_repvgg": cifar}
+SCHEMES = {
+    "W8A8": Scheme.w8a8(),
+    "W6A6": Scheme.w6a6(),
+    "W4A8": Scheme.w4a8(),
+    "W4A8, ends 8": Scheme(weight_bits=4, first_last_bits=8),
+    "W4A4": Scheme.w4a4(),
+}
+METHODS: dict[str, Reconstruction | None] = {"-": None, "RepAPQ": RepAPQ()}
+
+
+def ablation() -> dict[str, Reconstruction]:
+    """RepAPQ with each of its ingredients in and out, and the other methods for as long."""
+    chosen = RepAPQ()
+    affines: dict[str, dict[str, Any]] = {
+        "no affine": {"gain_rate": 0.0, "shift_rate": 0.0},
+        "shift": {"gain_rate": 0.0},
+        "full affine": {},
+    }
+    methods: dict[str, Reconstruction] = {}
+    for loss in (MSE(), MAE()):
+        for affine, rates in affines.items():
+            for across in (0.0, 1.0):
+                name = f"{type(loss).__name__}, {affine}{', across blocks' if across else ''}"
+                methods[name] = RepAPQ(loss=loss, across_blocks=across, **rates)
+    methods |= {
+        f"partition {name}": RepAPQ(partition=name)
+        for name in ("layers", "blocks", "stages", "net")
+    }
+    methods["no rounding"] = RepAPQ(rounding_rate=0.0)
+    methods["no steps"] = RepAPQ(step_rate=0.0)
+    methods |= {
+        kind.__name__: kind(iterations=chosen.iterations) for kind in (AdaRound, BRECQ, QDrop)
+    }
+    return methods
+
+
+def evaluate(task: Task, schemes: dict[str, Scheme], methods: dict[str, Any]) -> list[LearnedRow]:
+    """Every method with every scheme."""
+    reference = _scores(task.model, task.images)
+    top1 = analysis.top1_accuracy(reference, task.labels)
+    rows = [LearnedRow("FP32", "-", top1)]
+    pairs = [(scheme, method) for scheme in schemes for method in methods]
+    for scheme, method in tqdm(pairs, unit="network"):
+        start = time.perf_counter()
+        quantized = repq_fx.quantize(
+            task.model, task.calibration, scheme=schemes[scheme], reconstruction=methods[method],
+            progress=False,
+        )  # fmt: skip
+        seconds = time.perf_counter() - start
+        scores = _scores(quantized, task.images)
+        found = analysis.top1_accuracy(scores, task.labels)
+        rows.append(LearnedRow(
+            scheme, method, found, top1 - found, analysis.agreement(reference, scores),
+            analysis.sqnr_db(reference, scores), seconds,
+        ))  # fmt: skip
+    return rows
+
+
+def _scores(model: nn.Module, images: Tensor) -> Tensor:
+    return analysis.predict(model, images.split(50), progress=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="see README")
+    parser.add_argument("--network", default="mobileone_s0", choices=TASKS)
+    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
+    parser.add_argument("--ablation", action="store_true", help="of RepAPQ's ingredients")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    task = TASKS[arguments.network](arguments.data)
+    methods = ablation() if arguments.ablation else METHODS
+    schemes = {name: SCHEMES[name] for name in arguments.schemes}
+    rows = evaluate(task, schemes, methods)
+    kind = "_ablation" if arguments.ablation else ""
+    report(
+        f"reconstruction_{arguments.network}{kind}", f"{arguments.network}: {task.protocol}", rows,
+        method=str(RepAPQ()), threads=arguments.threads,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
