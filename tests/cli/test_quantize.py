@@ -54,6 +54,7 @@ def test_without_labels_reports_similarity_only(repq, weights, tmp_path):
         ({"--scheme": "int8"}, "unknown scheme 'int8'"),
         ({"--scheme": "w9a8"}, "weight_bits must be one of"),
         ({"--backend": "arm"}, "backend must be one of"),
+        ({"--reconstruction": "magic"}, "unknown reconstruction 'magic': use adaround, brecq"),
         ({"--data": "nowhere"}, "--data must be a folder of images or an .npz file"),
         ({"--weights": "nowhere.pt"}, "there is no weights file 'nowhere.pt'"),
         ({"--out": "nowhere/model.repq"}, "--out: there is no folder 'nowhere'"),
