@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from .part_data import NetworkData
-from .partition import StoredTensors
+from .stored_tensors import StoredTensors
 from .unit import Unit, called_values, part_of_graph
 
 

@@ -21,7 +21,8 @@ from .learned_part import LearnedPart
 from .losses import Fisher
 from .methods import Reconstruction
 from .part_data import NetworkData
-from .partition import Partition, StoredTensors, partition_network
+from .partition import Partition, partition_network
+from .stored_tensors import StoredTensors
 from .training import Batch, PartReport, PartTrainer, Samples
 from .unit import Unit, called_values, tail_of_stage
 

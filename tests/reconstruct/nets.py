@@ -10,7 +10,8 @@ from repq_fx import api
 from repq_fx.backend.refined_copy import refined_copy
 from repq_fx.backend.sequential import is_quantized_layer
 from repq_fx.quant import ActivationObserver
-from repq_fx.reconstruct.partition import StoredTensors, partition_network
+from repq_fx.reconstruct.partition import partition_network
+from repq_fx.reconstruct.stored_tensors import StoredTensors
 from repq_fx.reconstruct.unit import called_values, part_of_graph
 
 

@@ -1,0 +1,36 @@
+"""Which values of a network have one entry for each image, and can be kept."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Size, Tensor
+from torch.fx import GraphModule, Node
+
+from ..passes.affine_views import ShapeRecorder
+
+
+class StoredTensors:
+    """Which values of a network can be stored, image by image.
+
+    Args:
+        network: The float network, which is run once, on a few images.
+        inputs: One batch.
+    """
+
+    def __init__(self, network: GraphModule, inputs: Sequence[Tensor]) -> None:
+        # A prime, which is rarely the length of another axis.
+        few = [value[:7].clone() for value in inputs]
+        self._batch = len(few[0])
+        shapes: dict[Node, Size] = {}
+        with torch.no_grad():
+            ShapeRecorder(network, shapes).run(*few)
+        self._shapes = {node.name: shape for node, shape in shapes.items()}
+
+    def holds(self, node: Node) -> bool:
+        """Whether the value is a tensor with one entry for each image."""
+        shape = self._shapes.get(node.name, Size())
+        return node.op != "get_attr" and len(shape) > 0 and shape[0] == self._batch
+
+    def resolution(self, node: Node) -> tuple[int, ...]:
+        """The axes behind the channels."""
+        return tuple(self._shapes.get(node.name, Size())[2:])
