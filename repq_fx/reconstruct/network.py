@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from ..backend.quantized_layer import quantized_weight_of
 from ..backend.refinement import Refinement
-from ..backend.sequential import ObserverRoles, Pair, quantize_sequentially
-from ..quant import ActivationObserver
+from ..backend.sequential import ObserverRoles, Pair, quantize_sequentially, weight_observer
+from ..quant import ActivationObserver, WeightObserver
 from ..quant.calibration import images_worth_keeping
 from .activation_store import ActivationStore
 from .checkpoint import Checkpoint, fingerprint_of
@@ -66,8 +66,9 @@ class NetworkReconstruction:
 
     def run(self, checkpoint: Path | None, *, progress: bool) -> list[PartReport]:
         """Learn all parts, or those that are not in the checkpoint."""
-        description = f"{self._method} {self._seed} {self._refined.code}"
-        tensors = [*self._original.state_dict().values(), *self._inputs]
+        rules, counts = _rules_of(self._refined)
+        description = f"{self._method} {self._seed} {self._refined.code} {rules}"
+        tensors = [*self._original.state_dict().values(), *self._inputs, *counts]
         finished = Checkpoint(checkpoint, fingerprint_of(description, tensors))
         reports = []
         bar = tqdm(self._units, desc="reconstruct", unit="part", disable=not progress)
@@ -173,6 +174,22 @@ class NetworkReconstruction:
         if self._gradients is not None:
             needed |= self._gradients.needed(self._units[:finished])
         self._data.keep_only(needed)
+
+
+def _rules_of(refined: GraphModule) -> tuple[list[str], list[Tensor]]:
+    """What a scheme has left on the observers, and what they have counted."""
+    rules, counts = [], []
+    for name, module in refined.named_modules():
+        observer: ActivationObserver | WeightObserver | None = weight_observer(module)
+        if isinstance(module, ActivationObserver):
+            observer = module
+            counts.append(module.histogram.counts)
+            rules.append(f"{name} {module.histogram.exponent}")
+        if observer is not None:
+            hidden = ("histogram", "training")
+            fields = {k: v for k, v in vars(observer).items() if k[0] != "_" and k not in hidden}
+            rules.append(f"{name} {fields}")
+    return rules, counts
 
 
 def _float_copy(refined: GraphModule) -> GraphModule:

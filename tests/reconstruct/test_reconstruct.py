@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,8 +23,8 @@ from repq_fx import (
     QDrop,
     RepAPQ,
     Scheme,
+    api,
 )
-from repq_fx import api
 from repq_fx.backend.refinement import REFINEMENT
 from repq_fx.reconstruct import reconstruct
 from repq_fx.reconstruct.training import PartTrainer
@@ -43,6 +44,7 @@ IMAGES = 32
 METHODS = {"adaround": AdaRound, "brecq": BRECQ, "qdrop": QDrop, "repapq": RepAPQ}
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 W4 = Scheme(4, 4, equalization=False)
+FAST = Scheme(4, 4, PerChannel(), gptq=False, equalization=False)
 
 
 def quick(method=BRECQ, **options):
@@ -55,7 +57,7 @@ def quick(method=BRECQ, **options):
 def ready():
     """Prepares a network."""
 
-    def make(net=Chain, scheme=W4):
+    def make(net=Chain, scheme=FAST):
         torch.manual_seed(0)
         model = net().eval()
         data = inputs_of(model, IMAGES)
@@ -83,7 +85,7 @@ def assert_same(first, second):
             assert value == second[name], name
 
 
-def learn(make, method, net=Chain, scheme=W4, **options):
+def learn(make, method, net=Chain, scheme=FAST, **options):
     prepared, data = make(net, scheme)
     reconstruct(prepared, data, method, progress=False, **options)
     return found_in(prepared)
@@ -96,7 +98,7 @@ def first_output(output):
 @each_method
 @pytest.mark.parametrize("net", [Chain, Residual])
 def test_what_is_learned_is_converted(ready, method, net, tmp_path):
-    prepared, data = ready(net)
+    prepared, data = ready(net, W4)
     before = {name: value.clone() for name, value in prepared.state_dict().items()}
     with torch.no_grad():
         exact = prepared(data)
@@ -122,7 +124,7 @@ def test_learning_helps(ready, caplog):
     """Enough steps make the parts, and with them the network, better on the training images."""
     prepared, data = ready(Residual, Scheme(2, 8, equalization=False))
     own = repq_fx.convert(prepared, "reference")
-    method = BRECQ(iterations=120, batch_size=8, images=IMAGES, rounding_rate=0.05)
+    method = BRECQ(iterations=60, batch_size=8, images=IMAGES, rounding_rate=0.1)
     with caplog.at_level(logging.INFO, "repq_fx"):
         reconstruct(prepared, data, method, progress=False)
     learned = repq_fx.convert(prepared, "reference")
@@ -193,7 +195,9 @@ def test_equal_seeds_give_equal_results(ready):
 
 def test_memory_does_not_change_the_result(ready):
     method = quick(QDrop, loss=Fisher())
-    assert_same(learn(ready, method, memory=0), learn(ready, method))
+    nothing, some = (learn(ready, method, Residual, memory=memory) for memory in (0, 100_000))
+    assert_same(nothing, some)
+    assert_same(nothing, learn(ready, method, Residual))
 
 
 def test_data_may_come_in_batches_with_labels(ready):
@@ -236,7 +240,7 @@ def trained_parts(monkeypatch, stop_before=None):
 def test_an_interrupted_run_goes_on(ready, monkeypatch, tmp_path, method, net):
     path = tmp_path / "run.ckpt"
     whole = learn(ready, method, net)
-    for done in (1, 2):
+    for _ in range(2):  # One part is learned each time.
         with monkeypatch.context() as patch:
             trained_parts(patch, stop_before=1)
             prepared, data = ready(net)
@@ -253,7 +257,7 @@ def test_an_interrupted_run_goes_on(ready, monkeypatch, tmp_path, method, net):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("changed", ["method", "seed", "data", "model", "scheme"])
+@pytest.mark.parametrize("changed", ["method", "seed", "data", "model", "scheme", "rule"])
 def test_the_checkpoint_of_another_run_is_refused(ready, tmp_path, changed):
     path, method, seed = tmp_path / "run.ckpt", quick(iterations=0), 0
     learn(ready, method, checkpoint=path)
@@ -266,8 +270,10 @@ def test_the_checkpoint_of_another_run_is_refused(ready, tmp_path, changed):
         data = data.flip(0)
     elif changed == "model":
         prepared.get_submodule("head").bias.data += 1
+    elif changed == "scheme":
+        prepared, _ = ready(scheme=replace(FAST, activation_bits=8))
     else:
-        prepared, _ = ready(scheme=Scheme(4, 8, equalization=False))
+        prepared, _ = ready(scheme=replace(FAST, weight=PerTensor()))
     with pytest.raises(FileFormatError, match="is the checkpoint of another run"):
         reconstruct(prepared, data, method, checkpoint=path, seed=seed, progress=False)
 
@@ -283,8 +289,8 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_kept(ready, tmp_path):
 
 @pytest.mark.parametrize("net", [Chain, Residual])
 def test_without_iterations_it_is_what_convert_finds(ready, caplog, net):
-    """Part by part as in one walk: the same integers, but for float16 on the way."""
-    prepared, data = ready(net)
+    """Part by part as in one walk, but for float16 on the way, which grows with the depth."""
+    prepared, data = ready(net, W4)
     own = repq_fx.convert(prepared, "reference")
     with caplog.at_level(logging.WARNING, "repq_fx"):
         reconstruct(prepared, data, quick(iterations=0), progress=False)
@@ -294,9 +300,9 @@ def test_without_iterations_it_is_what_convert_finds(ready, caplog, net):
         exact = prepared(data)
         errors = [(part(data) - exact).square().mean() for part in (quantized, own)]
     assert errors[0] == pytest.approx(errors[1].item(), rel=0.5)
-    for name, weight in prepared.meta[REFINEMENT].weights.items():
+    for name, weight in list(prepared.meta[REFINEMENT].weights.items())[:2]:
         values = own.get_submodule(name).values
-        assert (weight.values != values).float().mean() < 0.2
+        assert (weight.values != values).float().mean() < 0.05
 
 
 @pytest.mark.parametrize(
@@ -349,15 +355,15 @@ def replaced(data, value):
 BAD_DATA = {
     "few": (lambda x: x[:8], "of 8 images 2 are held out for validation, which leaves less than"),
     "no-tensor": (lambda x: x[:0], "the data is empty"),
-    "no-batch": (lambda x: [], "the data is empty"),
+    "no-batch": (lambda _: [], "the data is empty"),
     "empty-batch": (lambda x: [x[:16], x[:0]], "batch 1 is empty"),
     "shapes": (lambda x: [x[:8], x[8:, :, :6]], "images of batch 1 have shape .*, those before"),
-    "channels": (lambda x: x[:, :2], ""),
+    "channels": (lambda x: x[:, :2], r"shape \(2, 8, 8\) torch.float32 do not fit the model"),
     "nan": (lambda x: replaced(x, torch.nan), "batch 0 holds NaN or infinite values"),
     "infinite": (lambda x: replaced(x, torch.inf), "batch 0 holds NaN or infinite values"),
     "integers": (lambda x: x.int(), "batch 0 has dtype torch.int32"),
-    "number": (lambda x: 3, "must be a tensor or an iterable of batches"),
-    "strings": (lambda x: ["abc"], "batch 0"),
+    "number": (lambda _: 3, "must be a tensor or an iterable of batches"),
+    "strings": (lambda _: ["abc"], "batch 0"),
 }
 
 
@@ -402,10 +408,3 @@ def test_quantize_reconstructs_too():
     batches = repq_fx.quantize(model, iter(data.split(8)), reconstruction=method, **options)
     assert not torch.equal(learned(data), plain(data))
     assert batches(data).shape == learned(data).shape
-
-
-def test_a_network_without_layers_needs_no_learning(ready):
-    torch.manual_seed(0)
-    prepared, data = ready(scheme=W4.with_overrides(repq_fx.Override(torch.nn.Module, None)))
-    reconstruct(prepared, data, quick(), progress=False)
-    assert prepared.meta[REFINEMENT].weights == {}
