@@ -11,6 +11,7 @@ import typer
 from .. import analysis, api, export, passes
 from ..errors import RepqError
 from ..quant import Scheme
+from ..reconstruct import Reconstruction
 from .image_data import open_images
 from .measurements import accuracy_fields, float_size, similarity_fields
 from .model_source import build_model, load_weights
@@ -23,6 +24,9 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     out: Annotated[Path, typer.Option(help="Where the INT8 model goes; the report gets .json")],
     weights: Annotated[Path | None, typer.Option(help="State dict, .safetensors or .pt")] = None,
     scheme: Annotated[str, typer.Option(help="w8a8, w6a6, w4a8, ..., or vanilla")] = "w8a8",
+    reconstruction: Annotated[
+        str | None, typer.Option(help="Learn with adaround, brecq, qdrop or repapq")
+    ] = None,
     backend: Annotated[str, typer.Option(help="x86 or reference")] = "x86",
     calibration_images: Annotated[int, typer.Option(help="The first N images calibrate")] = 32,
     image_size: Annotated[int | None, typer.Option(help="Side of the input in pixels")] = None,
@@ -33,6 +37,7 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
 ) -> None:
     """Quantize MODEL with images of its own domain and compare it with FP32."""
     chosen, target = Scheme.from_name(scheme), api.as_backend(backend)
+    method = None if reconstruction is None else Reconstruction.from_name(reconstruction)
     counts = {
         "--calibration-images": calibration_images,
         "--batch-size": batch_size,
@@ -57,7 +62,9 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     start = time.perf_counter()
     example = next(images.batches(1))
     calibration = list(images.batches(calibration_images, size=batch_size))
-    int8 = api.quantize(network, calibration, example, scheme=chosen, backend=target)
+    int8 = api.quantize(
+        network, calibration, example, scheme=chosen, reconstruction=method, backend=target
+    )
     seconds = time.perf_counter() - start
     export.save(int8, out)
 
@@ -91,6 +98,7 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     print_table(f"{model} on {data.name} ({protocol})", rows)
     write_json(
         report, rows, model=model, protocol=protocol, scheme=chosen.describe(),
+        reconstruction=None if method is None else str(method),
         float_operations=analysis.float_operations(int8),
     )  # fmt: skip
     typer.echo(f"wrote {out} and {report}")

@@ -8,6 +8,7 @@ from torch.fx import GraphModule
 from ..errors import RepqError, TraceError
 from .affine_views import features_with
 from .agreement import difference
+from .append_affines import append_affines
 from .erase_assertions import erase_assertions
 from .example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
 from .merge_parts import merge_parts
@@ -19,7 +20,11 @@ from .trace import copy_of, require_traceable, trace_and_run
 
 
 def reparameterize(
-    model: nn.Module, example_inputs: ExampleInputs, *, leaves: Leaves = ()
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    affine: bool = False,
+    leaves: Leaves = (),
 ) -> GraphModule | nn.Module:
     """Merge every linear multi-branch part of `model` into one convolution.
 
@@ -30,6 +35,10 @@ def reparameterize(
     Args:
         model: A float model in evaluation mode, in training form. It is not changed.
         example_inputs: A tensor or a tuple of tensors, the positional inputs of the model.
+        affine: Keep a scale and a shift of each channel behind every merged convolution, as a batch
+            normalization of fixed statistics, to be trained (QPRep of RepAPQ, arXiv 2402.16121).
+            `prepare_fx` folds it; `RepAPQ` learns its own and needs none. `equalize` does not look
+            through it.
         leaves: Qualified names or types of modules to leave alone; see `trace`.
 
     Returns:
@@ -50,7 +59,9 @@ def reparameterize(
         >>> merged.get_submodule("stem.reparam_conv")
         Conv2d(1, 16, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
     """
-    merged, _ = merge_with_report(model, example_inputs, leaves=leaves)
+    merged, regions = merge_with_report(model, example_inputs, leaves=leaves)
+    if affine:
+        append_affines(merged, {region.name for region in regions if region.merged})
     return merged
 
 

@@ -95,6 +95,18 @@ class Reconstruction:
         fits = len(powers) == 2 and all(_is_within(power, 1, 1024) for power in powers)
         yield "rounding_power", "two numbers from 1 to 1024", fits
 
+    @staticmethod
+    def from_name(name: str) -> "Reconstruction":
+        """The defaults of the method called adaround, brecq, qdrop or repapq, in any case.
+
+        Raises:
+            ValueError: There is none.
+        """
+        known = {method.__name__.lower(): method for method in Reconstruction.__subclasses__()}
+        if name.lower() not in known:
+            raise ValueError(f"unknown reconstruction {name!r}: use {', '.join(sorted(known))}.")
+        return known[name.lower()]()
+
     def held_out(self, images: int) -> int:
         """How many of `images` are for validation."""
         return max(1, round(images * self.validation))

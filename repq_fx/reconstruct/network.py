@@ -26,6 +26,10 @@ from .stored_tensors import StoredTensors
 from .training import Batch, PartReport, PartTrainer, Samples
 from .unit import Unit, called_values, tail_of_stage
 
+# Weights are rounded for as many images as fit with so many values of a tensor, which is held
+# several times in float32.
+_MOST_VALUES = 2**27
+
 
 class NetworkReconstruction:
     """Learns the parts of one network in order.
@@ -53,7 +57,8 @@ class NetworkReconstruction:
         self._values = called_values(refined, refined.graph)
         self._exact = called_values(self._original, refined.graph)
         self._device = next((p.device for p in refined.parameters()), inputs[0].device)
-        stored = StoredTensors(self._original, [value.to(self._device) for value in inputs])
+        few = [value[:7].to(self._device) for value in inputs]
+        self._stored = stored = StoredTensors(self._original, few)
         self._units = partition_network(refined, stored, Partition(method.partition))
         names = [n.name for n in refined.graph.nodes if n.op == "placeholder"]
         self._data = NetworkData(store, method, self._device, dict(zip(names, inputs, strict=True)))
@@ -121,10 +126,11 @@ class NetworkReconstruction:
 
     def _quantize(self, unit: Unit) -> None:
         """Choose ranges, round weights and correct biases for what arrives."""
-        few = torch.arange(min(self._data.images, images_worth_keeping(tuple(self._inputs))))
-        exact, arriving = (
-            read(unit.inputs, few) for read in (self._data.exact, self._data.quantized)
-        )
+        largest = max((self._stored.values(node) for node in unit.nodes), default=1)
+        count = max(images_worth_keeping(tuple(self._inputs)), _MOST_VALUES // max(largest, 1))
+        images = torch.arange(min(self._data.images, count))
+        exact = self._data.exact(unit.inputs, images)
+        arriving = self._data.quantized(unit.inputs, images)
         pairs = [Pair(*pair) for pair in zip(exact, arriving, strict=True)]
         quantize_sequentially(unit.module(self._values), self._original, pairs, self._roles)
 

@@ -15,15 +15,14 @@ class StoredTensors:
 
     Args:
         network: The float network, which is run once, on a few images.
-        inputs: One batch.
+        inputs: One batch, best of a prime number of images: rarely is that another axis's length.
 
     Raises:
         CalibrationError: The network cannot be run on them.
     """
 
     def __init__(self, network: GraphModule, inputs: Sequence[Tensor]) -> None:
-        # A prime, which is rarely the length of another axis.
-        few = [value[:7].clone() for value in inputs]
+        few = [value.clone() for value in inputs]
         self._batch = len(few[0])
         shapes: dict[Node, Size] = {}
         try:
@@ -41,6 +40,10 @@ class StoredTensors:
         """Whether the value is a tensor with one entry for each image."""
         shape = self._shapes.get(node.name, Size())
         return node.op != "get_attr" and len(shape) > 0 and shape[0] == self._batch
+
+    def values(self, node: Node) -> int:
+        """How many values a tensor has for each image."""
+        return self._shapes[node.name].numel() // self._batch if self.holds(node) else 0
 
     def resolution(self, node: Node) -> tuple[int, ...]:
         """The axes behind the channels."""

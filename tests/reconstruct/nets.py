@@ -165,6 +165,14 @@ NETS = {"chain": Chain, "depthwise": DepthwiseChain, "residual": Residual, "inve
         "mlp": Mlp}  # fmt: skip
 
 
+def lively(model):
+    """Weights with which the magnitude of the signal, and its variety, survive all layers."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight)
+    return model.eval()
+
+
 def inputs_of(model, count=8, seed=1):
     shape = {Mlp: (12,), Transposed: (5, 6)}.get(type(model), (3, 8, 8))
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
@@ -192,7 +200,7 @@ class CutNet:
         self.data = inputs_of(model) if data is None else data
         self.refined = refined_copy(prepared_net(model, self.data), "test")
         self.original = float_copy(self.refined)
-        self.stored = StoredTensors(self.original, [self.data])
+        self.stored = StoredTensors(self.original, [self.data[:7]])
         self.units = partition_network(self.refined, self.stored, partition)
         self.values = called_values(self.original, self.refined.graph)
 

@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from repq_fx import BRECQ, MAE, MSE, AdaRound, Fisher, LpLoss, QDrop, RepAPQ
+from repq_fx.reconstruct import Reconstruction
 from repq_fx.reconstruct.partition import Partition
 
 METHODS = [AdaRound, BRECQ, QDrop, RepAPQ]
@@ -70,3 +71,14 @@ def test_methods_are_frozen_and_compare(method):
 )
 def test_at_least_one_image_is_held_out(images, share, held_out):
     assert AdaRound(validation=share).held_out(images) == held_out
+
+
+@each_method
+def test_methods_have_names(method):
+    assert Reconstruction.from_name(method.__name__) == method()
+    assert Reconstruction.from_name(method.__name__.lower()) == method()
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="'omniquant': use adaround, brecq, qdrop, repapq"):
+        Reconstruction.from_name("omniquant")

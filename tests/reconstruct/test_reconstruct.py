@@ -37,10 +37,11 @@ from tests.reconstruct.nets import (
     Split,
     Transposed,
     inputs_of,
+    lively,
     prepared_net,
 )
 
-IMAGES = 32
+IMAGES = 24
 METHODS = {"adaround": AdaRound, "brecq": BRECQ, "qdrop": QDrop, "repapq": RepAPQ}
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 W4 = Scheme(4, 4, equalization=False)
@@ -49,7 +50,7 @@ FAST = Scheme(4, 4, PerChannel(), gptq=False, equalization=False)
 
 def quick(method=BRECQ, **options):
     return method(
-        **{"iterations": 6, "batch_size": 8, "images": IMAGES, "validation": 0.25, **options}
+        **{"iterations": 4, "batch_size": 8, "images": IMAGES, "validation": 0.25, **options}
     )
 
 
@@ -59,7 +60,7 @@ def ready():
 
     def make(net=Chain, scheme=FAST):
         torch.manual_seed(0)
-        model = net().eval()
+        model = lively(net())
         data = inputs_of(model, IMAGES)
         return prepared_net(model, data, scheme), data
 
@@ -98,7 +99,7 @@ def first_output(output):
 @each_method
 @pytest.mark.parametrize("net", [Chain, Residual])
 def test_what_is_learned_is_converted(ready, method, net, tmp_path):
-    prepared, data = ready(net, W4)
+    prepared, data = ready(net, W4 if method is RepAPQ else FAST)
     before = {name: value.clone() for name, value in prepared.state_dict().items()}
     with torch.no_grad():
         exact = prepared(data)
@@ -114,17 +115,16 @@ def test_what_is_learned_is_converted(ready, method, net, tmp_path):
         # Few steps on few images: no worse than rounding, and not another network.
         assert error < 1.5 * own_error + 1e-3 * exact.square().mean()
         torch.testing.assert_close(x86(data), outputs, rtol=0.05, atol=0.05)
-        for name, quantized in (("reference", reference), ("x86", x86)):
-            path = tmp_path / name
-            repq_fx.save(quantized, path)
-            assert torch.equal(repq_fx.load(path)(data), quantized(data))
+        quantized = x86 if net is Chain else reference
+        repq_fx.save(quantized, tmp_path / "model")
+        assert torch.equal(repq_fx.load(tmp_path / "model")(data), quantized(data))
 
 
 def test_learning_helps(ready, caplog):
-    """Enough steps make the parts, and with them the network, better on the training images."""
-    prepared, data = ready(Residual, Scheme(2, 8, equalization=False))
+    """Enough steps make what was rounded to nearest better, part by part and as a network."""
+    prepared, data = ready(Residual, replace(FAST, weight_bits=3, activation_bits=8))
     own = repq_fx.convert(prepared, "reference")
-    method = BRECQ(iterations=60, batch_size=8, images=IMAGES, rounding_rate=0.1)
+    method = quick(iterations=80, rounding_rate=0.05)
     with caplog.at_level(logging.INFO, "repq_fx"):
         reconstruct(prepared, data, method, progress=False)
     learned = repq_fx.convert(prepared, "reference")
@@ -166,14 +166,18 @@ def test_other_networks_and_options(ready, net, options):
     assert (outputs - exact).square().mean() < 0.5 * exact.square().mean()
 
 
-@pytest.mark.parametrize("rounds_coarse", [False, True])
 @pytest.mark.parametrize(
-    "weight",
-    [PerTensor(), PerChannel(), CoarseFine(threshold=0)],
-    ids=["tensor", "channel", "split"],
+    ("weight", "rounds_coarse"),
+    [
+        (PerTensor(), False),
+        (PerChannel(), True),
+        (CoarseFine(threshold=0), False),
+        (CoarseFine(threshold=0), True),
+    ],
+    ids=["tensor", "channel", "split", "split-coarse"],
 )
 def test_every_weight_quantizer(ready, weight, rounds_coarse):
-    prepared, data = ready(Chain, Scheme(4, 4, weight, equalization=False))
+    prepared, data = ready(Chain, replace(FAST, weight=weight))
     reconstruct(prepared, data, quick(RepAPQ, rounds_coarse=rounds_coarse), progress=False)
     found = prepared.meta[REFINEMENT].weights
     assert len(found) == 7
@@ -195,9 +199,8 @@ def test_equal_seeds_give_equal_results(ready):
 
 def test_memory_does_not_change_the_result(ready):
     method = quick(QDrop, loss=Fisher())
-    nothing, some = (learn(ready, method, Residual, memory=memory) for memory in (0, 100_000))
-    assert_same(nothing, some)
-    assert_same(nothing, learn(ready, method, Residual))
+    nothing, all_ = (learn(ready, method, Residual, memory=memory) for memory in (0, 2**30))
+    assert_same(nothing, all_)
 
 
 def test_data_may_come_in_batches_with_labels(ready):
@@ -232,12 +235,11 @@ def trained_parts(monkeypatch, stop_before=None):
 
 
 @pytest.mark.parametrize(
-    "method",
-    [quick(QDrop), quick(RepAPQ, loss=Fisher(), across_blocks=1.0)],
-    ids=["qdrop", "fisher"],
+    ("net", "method"),
+    [(Residual, quick(RepAPQ, loss=Fisher(), across_blocks=1.0)), (Split, quick(QDrop))],
+    ids=["residual-fisher", "split-qdrop"],
 )
-@pytest.mark.parametrize("net", [Residual, Split])
-def test_an_interrupted_run_goes_on(ready, monkeypatch, tmp_path, method, net):
+def test_an_interrupted_run_goes_on(ready, monkeypatch, tmp_path, net, method):
     path = tmp_path / "run.ckpt"
     whole = learn(ready, method, net)
     for _ in range(2):  # One part is learned each time.
@@ -287,7 +289,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_kept(ready, tmp_path):
     assert path.read_text() == "precious"
 
 
-@pytest.mark.parametrize("net", [Chain, Residual])
+@pytest.mark.parametrize("net", [Residual])
 def test_without_iterations_it_is_what_convert_finds(ready, caplog, net):
     """Part by part as in one walk, but for float16 on the way, which grows with the depth."""
     prepared, data = ready(net, W4)
@@ -300,9 +302,8 @@ def test_without_iterations_it_is_what_convert_finds(ready, caplog, net):
         exact = prepared(data)
         errors = [(part(data) - exact).square().mean() for part in (quantized, own)]
     assert errors[0] == pytest.approx(errors[1].item(), rel=0.5)
-    for name, weight in list(prepared.meta[REFINEMENT].weights.items())[:2]:
-        values = own.get_submodule(name).values
-        assert (weight.values != values).float().mean() < 0.05
+    found = prepared.meta[REFINEMENT].weights["stem"].values
+    assert (found != own.get_submodule("stem").values).float().mean() < 0.02
 
 
 @pytest.mark.parametrize(
@@ -402,9 +403,7 @@ def test_a_model_must_be_prepared_and_calibrated():
 def test_quantize_reconstructs_too():
     model, data = Chain().eval(), inputs_of(Chain(), IMAGES)
     options = {"scheme": Scheme(2, 4), "backend": "reference", "progress": False}
-    plain = repq_fx.quantize(model, data, **options)
     method = quick(rounding_rate=0.05)
     learned = repq_fx.quantize(model, data, reconstruction=method, **options)
     batches = repq_fx.quantize(model, iter(data.split(8)), reconstruction=method, **options)
-    assert not torch.equal(learned(data), plain(data))
-    assert batches(data).shape == learned(data).shape
+    torch.testing.assert_close(batches(data), learned(data))
