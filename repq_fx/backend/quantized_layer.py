@@ -9,11 +9,14 @@ from ..quant import QuantizedWeight
 
 def set_quantized(layer: Any, quantized: QuantizedWeight, bias: Tensor | None) -> None:
     """Let `layer` compute with a quantized weight, which `convert` then takes as it is."""
-    layer.quantized_weight = quantized
+    device = layer.weight.device  # A checkpoint is on the CPU, and a model may have moved since.
+    layer.quantized_weight = quantized = quantized.to(device)
     # New parameters: another layer may be tied to the old ones.
     dequantized = quantized.dequantize().to(layer.weight.dtype)
     layer.weight = nn.Parameter(dequantized, requires_grad=False)
-    layer.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+    layer.bias = (
+        None if bias is None else nn.Parameter(bias.detach().to(device), requires_grad=False)
+    )
 
 
 def quantized_weight_of(layer: object) -> QuantizedWeight | None:

@@ -138,7 +138,9 @@ class _Walk(Interpreter):
             readers = self._readers_of(self._node)
             if observer.searches_outputs and readers:
                 observer.chosen = search_range(observer, readers, value.exact, value.quantized)
-        quantized = observer.fake_quantize(value.quantized, observer.parameters_of_range())
+        # Kept: a histogram that was taken anew is not part of a `Refinement`.
+        observer.chosen = observer.parameters_of_range()
+        quantized = observer.fake_quantize(value.quantized, observer.chosen)
         return Pair(value.exact, quantized)
 
     def _readers_of(self, observed: Node) -> list[nn.Module]:

@@ -49,6 +49,15 @@ class QuantizedWeight:
                 parts[scale] = (getattr(self, scale) * size).clamp_min(SMALLEST_SCALE)
         return replace(self, **parts)
 
+    def to(self, device: torch.device) -> "QuantizedWeight":
+        """The same on another device."""
+        coarse = (self.coarse_values, self.coarse_scale)
+        values, scale = (None if part is None else part.to(device) for part in coarse)
+        return replace(
+            self, values=self.values.to(device), scale=self.scale.to(device),
+            coarse_values=values, coarse_scale=scale,
+        )  # fmt: skip
+
     def dequantize(self) -> Tensor:
         """The float32 weight that these integers stand for."""
         fine = self.values * _per_row(self.scale, self.values)

@@ -84,9 +84,9 @@ def _read(path: Path, fingerprint: str) -> dict[int, dict[str, Any]]:
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise FileFormatError(f"'{path}' is no checkpoint of reconstruct: {reason}") from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    if not isinstance(content, dict) or content.get("format") != _FORMAT or "parts" not in content:
         raise FileFormatError(f"'{path}' is no checkpoint of reconstruct.")
-    if content["fingerprint"] != fingerprint:
+    if content.get("fingerprint") != fingerprint:
         raise FileFormatError(
             f"'{path}' is the checkpoint of another run: model, data, method or seed differ. "
             "Delete it or give another path."

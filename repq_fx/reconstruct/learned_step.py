@@ -9,6 +9,8 @@ from ..ops import fake_quantize
 from ..quant import AffineParameters
 from ..quant.grid import SMALLEST_SCALE, Grid
 
+_LARGEST_SCALE = 2.0**126  # That `fake_quantize` takes.
+
 
 class LearnedStep(nn.Module):
     """Rounds to a grid with a learned step and a fixed zero point.
@@ -64,4 +66,4 @@ class LearnedStep(nn.Module):
         return AffineParameters(float(self._scale()), self._begin.zero_point)
 
     def _scale(self) -> Tensor:
-        return (self.start * self.growth.exp()).clamp_min(SMALLEST_SCALE)
+        return (self.start * self.growth.exp()).clamp(SMALLEST_SCALE, _LARGEST_SCALE)

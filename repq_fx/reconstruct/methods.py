@@ -1,5 +1,6 @@
 """Options of the reconstruction methods: one frozen class for each, with its paper's defaults."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from .partition import Partition
 _INPUTS = ("quantized", "float", "mixed")
 _RATES_AND_WEIGHTS = ("rounding_rate", "rounding_weight", "step_rate", "gain_rate", "shift_rate",
                       "across_blocks")  # fmt: skip
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,13 @@ class Reconstruction:
         yield "batch_values", "a whole number from 1", _is_count(self.batch_values, 1)
         yield "input", f"one of {list(_INPUTS)}", self.input in _INPUTS
         for name in ("keep", "warm_up"):
-            yield name, "from 0 to 1", 0 <= getattr(self, name) <= 1
-        yield "validation", "between 0 and 1", 0 < self.validation < 1
+            yield name, "from 0 to 1", _is_within(getattr(self, name), 0, 1)
+        is_share = _is_within(self.validation, 0, 1) and 0 < self.validation < 1
+        yield "validation", "between 0 and 1", is_share
         for name in _RATES_AND_WEIGHTS:
-            yield name, "a finite number from 0", 0 <= getattr(self, name) < float("inf")
-        fits = len(self.rounding_power) == 2 and all(1 <= p <= 1024 for p in self.rounding_power)
+            yield name, "a finite number from 0", _is_within(getattr(self, name), 0, _LARGEST)
+        powers = self.rounding_power if isinstance(self.rounding_power, tuple) else ()
+        fits = len(powers) == 2 and all(_is_within(power, 1, 1024) for power in powers)
         yield "rounding_power", "two numbers from 1 to 1024", fits
 
     @staticmethod
@@ -110,6 +114,10 @@ class Reconstruction:
 
 def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_within(value: object, lowest: float, highest: float) -> bool:
+    return isinstance(value, int | float) and lowest <= value <= highest
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,12 @@ from torch.fx import GraphModule
 from tqdm import tqdm
 
 from ..backend.refinement import Refinement
+<<<<<<< HEAD
 from ..backend.sequential import ObserverRoles, Pair, quantize_sequentially
+=======
+from ..backend.sequential import ObserverRoles, Pair, quantize_sequentially, weight_observer
+from ..quant import ActivationObserver, WeightObserver
+>>>>>>> reconstruct-tests
 from ..quant.calibration import images_worth_keeping
 from .activation_store import ActivationStore
 from .checkpoint import Checkpoint, fingerprint_of
@@ -75,9 +80,15 @@ class NetworkReconstruction:
 
     def run(self, checkpoint: Path | None, *, progress: bool) -> list[PartReport]:
         """Learn all parts, or those that are not in the checkpoint."""
+<<<<<<< HEAD
         description = f"{self._method} {self._seed} {self._goes_on} {self._refined.code}"
         networks = (self._original, self._refined)
         tensors = [*self._inputs, *(t for net in networks for t in net.state_dict().values())]
+=======
+        rules, counts = _rules_of(self._refined)
+        description = f"{self._method} {self._seed} {self._refined.code} {rules}"
+        tensors = [*self._original.state_dict().values(), *self._inputs, *counts]
+>>>>>>> reconstruct-tests
         finished = Checkpoint(checkpoint, fingerprint_of(description, tensors))
         reports = []
         bar = tqdm(self._units, desc="reconstruct", unit="part", disable=not progress)
@@ -183,3 +194,31 @@ class NetworkReconstruction:
         if self._gradients is not None:
             needed |= self._gradients.needed(self._units[:finished])
         self._data.keep_only(needed)
+<<<<<<< HEAD
+=======
+
+
+def _rules_of(refined: GraphModule) -> tuple[list[str], list[Tensor]]:
+    """What a scheme has left on the observers, and what they have counted."""
+    rules, counts = [], []
+    for name, module in refined.named_modules():
+        observer: ActivationObserver | WeightObserver | None = weight_observer(module)
+        if isinstance(module, ActivationObserver):
+            observer = module
+            counts.append(module.histogram.counts)
+            rules.append(f"{name} {module.histogram.exponent}")
+        if observer is not None:
+            hidden = ("histogram", "training")
+            fields = {k: v for k, v in vars(observer).items() if k[0] != "_" and k not in hidden}
+            rules.append(f"{name} {fields}")
+    return rules, counts
+
+
+def _float_copy(refined: GraphModule) -> GraphModule:
+    """A copy without observers."""
+    original = copy.deepcopy(refined)
+    for name, module in list(original.named_modules()):
+        if isinstance(module, ActivationObserver):
+            original.set_submodule(name, nn.Identity())
+    return original
+>>>>>>> reconstruct-tests

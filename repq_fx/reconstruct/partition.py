@@ -78,8 +78,13 @@ class _Isolation:
             )  # fmt: skip
             groups = [*groups[:first], *groups[first + 1 : second], merged, *groups[second + 1 :]]
         stages = self._groups.stage_numbers(groups)
+        owned = [self._with_recomputed(owner, index) for index in range(len(groups))]
+        # What stands behind all units is a reader too.
+        readers = [*owned, self._with_recomputed(owner, None)]
+        read = {n for own in readers for node in own for n in node.all_input_nodes if n not in own}
         return [
-            self._unit(index, group, owner, stages[index]) for index, group in enumerate(groups)
+            self._unit(group, own, {n for n in read if owner.get(n) == index}, stages[index])
+            for index, (group, own) in enumerate(zip(groups, owned, strict=True))
         ]
 
     def _owners(self, groups: list[LayerGroup]) -> dict[Node, int]:
@@ -112,19 +117,20 @@ class _Isolation:
             pending += node.all_input_nodes
         return found
 
-    def _unit(self, index: int, group: LayerGroup, owner: dict[Node, int], stage: int) -> Unit:
-        own = {node for node, place in owner.items() if place == index}
+    def _with_recomputed(self, owner: dict[Node, int], index: int | None) -> set[Node]:
+        """The nodes of one owner, None for nobody, and what they must compute again."""
+        inputs = ("placeholder", "get_attr")
+        own = {n for n in self._nodes if owner.get(n) == index and n.op not in inputs}
         for node in list(own):
             for source in node.all_input_nodes:
                 if source not in own:
                     own |= self._recomputed(source)
+        return own
+
+    def _unit(self, group: LayerGroup, own: set[Node], read: set[Node], stage: int) -> Unit:
         nodes = tuple(n for n in self._nodes if n in own)
         inputs = {n: None for node in nodes for n in node.all_input_nodes if n not in own}
-        outputs = [
-            n for n in nodes
-            if owner.get(n) == index and self._stored.holds(n)
-            and (n is group.end or any(user not in own for user in n.users))
-        ]  # fmt: skip
+        outputs = [n for n in nodes if self._stored.holds(n) and (n is group.end or n in read)]
         targets = [str(n.target) for n in group.layers]
         name = targets[0] if len(targets) == 1 else f"{targets[0]} .. {targets[-1]}"
         return Unit(

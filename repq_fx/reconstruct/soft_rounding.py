@@ -52,7 +52,12 @@ class SoftRounding(nn.Module):
         self.logits = nn.Parameter(-torch.log((ZETA - GAMMA) / (share - GAMMA) - 1))
 
     def forward(self, beta: float | None) -> tuple[Tensor, Tensor]:
-        """The soft value, and the regularizer of power `beta` (zero for None)."""
+        """The soft value, and the regularizer of power `beta` (zero for None).
+
+        Logits that are not learned count as decided.
+        """
+        if not self.logits.requires_grad:
+            return self.integers() * _per_row(self.scale, self.lower), self.scale.new_zeros(())
         return soft_round(
             self.lower, self.logits, self.scale, self.zero_point,
             self._grid.quant_min, self._grid.quant_max, self._axis, beta,

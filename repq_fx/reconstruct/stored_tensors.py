@@ -6,6 +6,7 @@ import torch
 from torch import Size, Tensor
 from torch.fx import GraphModule, Node
 
+from ..errors import CalibrationError
 from ..passes.affine_views import ShapeRecorder
 
 
@@ -15,14 +16,24 @@ class StoredTensors:
     Args:
         network: The float network, which is run once, on a few images.
         inputs: One batch, best of a prime number of images: rarely is that another axis's length.
+
+    Raises:
+        CalibrationError: The network cannot be run on them.
     """
 
     def __init__(self, network: GraphModule, inputs: Sequence[Tensor]) -> None:
         few = [value.clone() for value in inputs]
         self._batch = len(few[0])
         shapes: dict[Node, Size] = {}
-        with torch.no_grad():
-            ShapeRecorder(network, shapes).run(*few)
+        try:
+            with torch.no_grad():
+                ShapeRecorder(network, shapes).run(*few)
+        except (RuntimeError, ValueError, TypeError) as error:
+            found = ", ".join(f"{tuple(value.shape[1:])} {value.dtype}" for value in few)
+            reason = str(error).partition("\n")[0]
+            raise CalibrationError(
+                f"reconstruct: images of shape {found} do not fit the model: {reason}"
+            ) from error
         self._shapes = {node.name: shape for node, shape in shapes.items()}
 
     def holds(self, node: Node) -> bool:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repq_fx.quant import MSE, CoarseFine, MinMax, PerChannel, PerTensor
+from repq_fx.quant.grid import SMALLEST_SCALE
 from repq_fx.quant.scheme import Scheme
 
 QUANTIZERS = [PerTensor(), PerChannel(), PerChannel(MinMax()), CoarseFine(),
@@ -150,3 +151,37 @@ def test_whole_kernel_is_a_residual_of_the_whole_kernel():
 def test_impossible_coarse_bits_are_refused(bits):
     with pytest.raises(ValueError, match=f"coarse_bits must be 2..8, got {bits!r}"):
         CoarseFine(coarse_bits=bits)
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS, ids=str)
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_a_gain_folds_into_the_scales(quantizer, bits):
+    weight = rep_like_weight()
+    gain = torch.randn(16)
+    gain[:4] = torch.tensor([0.0, -1.0, 1e-30, 1.0])
+    quantized = quantizer.quantize(weight, bits)
+    scaled = quantized.scaled(gain)
+    for values, scale in (("values", "scale"), ("coarse_values", "coarse_scale")):
+        before, after = getattr(quantized, values), getattr(scaled, values)
+        if before is None:
+            assert after is None
+            assert getattr(scaled, scale) is None
+            continue
+        sign = torch.where(gain < 0, -1, 1).reshape(-1, 1, 1, 1)
+        assert after.dtype == before.dtype
+        assert torch.equal(after.long(), before.long() * sign)
+        assert getattr(scaled, scale).shape == (16,)
+        assert (getattr(scaled, scale) >= SMALLEST_SCALE).all()
+    assert (scaled.bits, scaled.coarse_bits) == (quantized.bits, quantized.coarse_bits)
+    expected = quantized.dequantize() * gain.reshape(-1, 1, 1, 1)
+    # A gain of 0 leaves the smallest scale.
+    least = 2 * SMALLEST_SCALE * 2 ** (bits - 1)
+    torch.testing.assert_close(scaled.dequantize(), expected, rtol=1e-6, atol=least)
+
+
+def test_a_gain_does_not_write_to_the_weight():
+    quantized = CoarseFine().quantize(rep_like_weight(), 4)
+    values, scale = quantized.values.clone(), quantized.scale.clone()
+    quantized.scaled(-torch.ones(16))
+    assert torch.equal(quantized.values, values)
+    assert torch.equal(quantized.scale, scale)
