@@ -9,12 +9,8 @@ from torch.fx import GraphModule
 from tqdm import tqdm
 
 from ..backend.refinement import Refinement
-<<<<<<< HEAD
-from ..backend.sequential import ObserverRoles, Pair, quantize_sequentially
-=======
 from ..backend.sequential import ObserverRoles, Pair, quantize_sequentially, weight_observer
 from ..quant import ActivationObserver, WeightObserver
->>>>>>> reconstruct-tests
 from ..quant.calibration import images_worth_keeping
 from .activation_store import ActivationStore
 from .checkpoint import Checkpoint, fingerprint_of
@@ -80,15 +76,11 @@ class NetworkReconstruction:
 
     def run(self, checkpoint: Path | None, *, progress: bool) -> list[PartReport]:
         """Learn all parts, or those that are not in the checkpoint."""
-<<<<<<< HEAD
-        description = f"{self._method} {self._seed} {self._goes_on} {self._refined.code}"
-        networks = (self._original, self._refined)
-        tensors = [*self._inputs, *(t for net in networks for t in net.state_dict().values())]
-=======
         rules, counts = _rules_of(self._refined)
-        description = f"{self._method} {self._seed} {self._refined.code} {rules}"
-        tensors = [*self._original.state_dict().values(), *self._inputs, *counts]
->>>>>>> reconstruct-tests
+        description = f"{self._method} {self._seed} {self._goes_on} {self._refined.code} {rules}"
+        networks = (self._original, self._refined)
+        weights = [value for net in networks for value in net.state_dict().values()]
+        tensors = [*self._inputs, *weights, *counts]
         finished = Checkpoint(checkpoint, fingerprint_of(description, tensors))
         reports = []
         bar = tqdm(self._units, desc="reconstruct", unit="part", disable=not progress)
@@ -194,8 +186,6 @@ class NetworkReconstruction:
         if self._gradients is not None:
             needed |= self._gradients.needed(self._units[:finished])
         self._data.keep_only(needed)
-<<<<<<< HEAD
-=======
 
 
 def _rules_of(refined: GraphModule) -> tuple[list[str], list[Tensor]]:
@@ -212,13 +202,3 @@ def _rules_of(refined: GraphModule) -> tuple[list[str], list[Tensor]]:
             fields = {k: v for k, v in vars(observer).items() if k[0] != "_" and k not in hidden}
             rules.append(f"{name} {fields}")
     return rules, counts
-
-
-def _float_copy(refined: GraphModule) -> GraphModule:
-    """A copy without observers."""
-    original = copy.deepcopy(refined)
-    for name, module in list(original.named_modules()):
-        if isinstance(module, ActivationObserver):
-            original.set_submodule(name, nn.Identity())
-    return original
->>>>>>> reconstruct-tests
