@@ -11,7 +11,7 @@ from ..quant.grid import Grid
 
 # How far past the middle a level starts that another rule than the nearest has chosen, and how
 # close to a decision the surest start: the sigmoid's gradient vanishes at the ends.
-_PAST_MIDDLE = 0.05
+_PAST_MIDDLE = 0.4
 _SUREST = 0.98
 
 

@@ -115,7 +115,7 @@ class PartTrainer:
         iteration = 0
         for iteration, loss in enumerate(self._steps(before), 1):
             if not math.isfinite(loss):
-                problem = f"the loss became {loss} in iteration {iteration}"
+                problem = f"its loss or a gradient became infinite or NaN in step {iteration}"
                 break
             if iteration % every and iteration < method.iterations:
                 continue
@@ -154,6 +154,7 @@ class PartTrainer:
         rates = [group["lr"] for group in optimizer.param_groups]
         part.set_keep(method.keep, self._generator)
         start = max(before, torch.finfo(torch.float32).tiny)
+        parameters = [p for group in part.groups for p in group["params"]]
         for iteration in range(method.iterations):
             done = iteration / method.iterations
             part.set_beta(self._beta(done))
@@ -161,11 +162,16 @@ class PartTrainer:
                 is_rounding = group["params"][0].dim() > 1
                 group["lr"] = rate if is_rounding else rate * (1 + math.cos(math.pi * done)) / 2
             loss = self._loss(self._samples.read(self._draw(), self._generator))
-            if loss.isfinite():
-                optimizer.zero_grad()
-                # Relative to where it started: then one weight of the regularizer suits all parts.
-                (loss / start + method.rounding_weight * part.regularizer()).backward()
-                optimizer.step()
+            optimizer.zero_grad()
+            # Relative to where it started: then one weight of the regularizer suits all parts.
+            (loss / start + method.rounding_weight * part.regularizer()).backward()
+            gradient = torch.nn.utils.get_total_norm(
+                [p.grad for p in parameters if p.grad is not None]
+            )
+            if not (loss + gradient).isfinite():
+                yield math.nan
+                return
+            optimizer.step()
             yield float(loss.detach())
 
     def _draw(self) -> Tensor:
