@@ -19,7 +19,7 @@ from tqdm import tqdm
 import repq_fx
 from benchmarks.accuracy import cifar10, mobileone
 from benchmarks.accuracy.comparison import report
-from repq_fx import BRECQ, MAE, MSE, AdaRound, QDrop, RepAPQ, Scheme, analysis
+from repq_fx import BRECQ, MAE, AdaRound, Fisher, QDrop, RepAPQ, Scheme, analysis
 from repq_fx.cli.image_data import Preprocessing, open_images
 from repq_fx.reconstruct import Reconstruction
 
@@ -73,36 +73,36 @@ SCHEMES = {
     "W8A8": Scheme.w8a8(),
     "W6A6": Scheme.w6a6(),
     "W4A8": Scheme.w4a8(),
-    "W4A8, ends 8": Scheme(weight_bits=4, first_last_bits=8),
+    "W4A8, first and last 8": Scheme(weight_bits=4, first_last_bits=8),
     "W4A4": Scheme.w4a4(),
 }
 METHODS: dict[str, Reconstruction | None] = {"-": None, "RepAPQ": RepAPQ()}
 
 
-def ablation() -> dict[str, Reconstruction]:
-    """RepAPQ with each of its ingredients in and out, and the other methods for as long."""
-    chosen = RepAPQ()
-    affines: dict[str, dict[str, Any]] = {
-        "no affine": {"gain_rate": 0.0, "shift_rate": 0.0},
-        "shift": {"gain_rate": 0.0},
-        "full affine": {},
+def ablation() -> dict[str, Reconstruction | None]:
+    """RepAPQ with each of its ingredients in and out, and the other methods for as many steps."""
+    steps = RepAPQ().iterations
+    no_affine: dict[str, Any] = {"gain_rate": 0.0, "shift_rate": 0.0}
+    return {
+        "-": None,
+        "same images, nothing learned": RepAPQ(iterations=0),
+        "RepAPQ": RepAPQ(),
+        "no affine": RepAPQ(**no_affine),
+        "shift only": RepAPQ(gain_rate=0.0),
+        "MAE": RepAPQ(loss=MAE()),
+        "MAE, no affine": RepAPQ(loss=MAE(), **no_affine),
+        "MAE, shift only": RepAPQ(loss=MAE(), gain_rate=0.0),
+        "across blocks": RepAPQ(across_blocks=1.0),
+        "MAE, across blocks": RepAPQ(loss=MAE(), across_blocks=1.0),
+        "Fisher": RepAPQ(loss=Fisher()),
+        "layers": RepAPQ(partition="layers"),
+        "stages": RepAPQ(partition="stages"),
+        "net": RepAPQ(partition="net"),
+        "with rounding": RepAPQ(rounding_rate=1e-2),
+        "AdaRound": AdaRound(iterations=steps, rounding_rate=1e-2),
+        "BRECQ": BRECQ(iterations=steps, rounding_rate=1e-2),
+        "QDrop": QDrop(iterations=steps, rounding_rate=1e-2),
     }
-    methods: dict[str, Reconstruction] = {}
-    for loss in (MSE(), MAE()):
-        for affine, rates in affines.items():
-            for across in (0.0, 1.0):
-                name = f"{type(loss).__name__}, {affine}{', across blocks' if across else ''}"
-                methods[name] = RepAPQ(loss=loss, across_blocks=across, **rates)
-    methods |= {
-        f"partition {name}": RepAPQ(partition=name)
-        for name in ("layers", "blocks", "stages", "net")
-    }
-    methods["no rounding"] = RepAPQ(rounding_rate=0.0)
-    methods["no steps"] = RepAPQ(step_rate=0.0)
-    methods |= {
-        kind.__name__: kind(iterations=chosen.iterations) for kind in (AdaRound, BRECQ, QDrop)
-    }
-    return methods
 
 
 def evaluate(task: Task, schemes: dict[str, Scheme], methods: dict[str, Any]) -> list[LearnedRow]:
@@ -139,11 +139,14 @@ def main() -> None:
     parser.add_argument("--network", default="mobileone_s0", choices=TASKS)
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
     parser.add_argument("--ablation", action="store_true", help="of RepAPQ's ingredients")
+    parser.add_argument("--methods", nargs="+", help="of the table's rows, all by default")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     task = TASKS[arguments.network](arguments.data)
     methods = ablation() if arguments.ablation else METHODS
+    if arguments.methods:
+        methods = {name: methods[name] for name in arguments.methods}
     schemes = {name: SCHEMES[name] for name in arguments.schemes}
     rows = evaluate(task, schemes, methods)
     kind = "_ablation" if arguments.ablation else ""

@@ -341,7 +341,10 @@ def test_a_loss_that_is_not_finite_is_named(ready, caplog, monkeypatch):
     prepared, data = ready()
     with caplog.at_level(logging.WARNING, "repq_fx"):
         reconstruct(prepared, data, quick(), progress=False)
-    assert "stem was rolled back: its loss or a gradient became infinite or NaN in step 1" in caplog.text
+    assert (
+        "stem was rolled back: its loss or a gradient became infinite or NaN in step 1"
+        in caplog.text
+    )
     assert_same(found_in(prepared), untrained)
 
 
