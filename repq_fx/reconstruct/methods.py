@@ -151,7 +151,7 @@ class QDrop(Reconstruction):
 
 @dataclass(frozen=True)
 class RepAPQ(Reconstruction):
-    """For merged networks: QPRep's learned channel affine, and steps (Zhao et al., arXiv 2402.16121).
+    """For merged networks: QPRep's learned channel affine, and steps (arXiv 2402.16121).
 
     The integers stay those that GPTQ and coordinate descent have chosen for the same images; gains
     and shifts fold into scales and biases. The paper's other ingredients are ``loss=MAE()`` and

@@ -9,8 +9,9 @@ from ..ops import soft_round
 from ..ops.soft_round import GAMMA, ZETA
 from ..quant.grid import Grid
 
-# How far past the middle a level starts that another rule than the nearest has chosen, and how
-# close to a decision the surest start: the sigmoid's gradient vanishes at the ends.
+# The least share by which a level starts decided: GPTQ's integers make up for each other, and soft
+# values that forget them round to ten times their error. And the largest: the sigmoid's gradient
+# vanishes at the ends.
 _PAST_MIDDLE = 0.4
 _SUREST = 0.98
 
@@ -19,8 +20,8 @@ class SoftRounding(nn.Module):
     """AdaRound's relaxation (Nagel et al., 2020, eq. 22 to 24) around integers that exist already.
 
     Each weight may take two neighbouring levels. One is the integer given, the other the next in
-    the direction of the float weight, so that rounding at once gives what was there before, while
-    the soft value starts as close to the float weight as that allows.
+    the direction of the float weight. Rounding at once gives what was there before, and the soft
+    value starts near it, on the side of the float weight.
 
     Args:
         weight: The float weight, ``[out, ...]``.
