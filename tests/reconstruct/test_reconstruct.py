@@ -127,7 +127,7 @@ def test_learning_helps(caplog):
     data = data + 2 * data.roll(1, 1) + 2 * data.roll(1, 2) + 2 * data.roll(1, 3)
     scheme = replace(FAST, weight_bits=3, activation_bits=8)
     prepared = prepared_net(model, data, scheme)
-    method = quick(iterations=80, images=64, batch_size=16, rounding_rate=0.05)
+    method = quick(iterations=80, images=64, batch_size=16, rounding_rate=0.05, rounding_weight=1.0)
     with caplog.at_level(logging.INFO, "repq_fx"):
         reconstruct(prepared, data, method, progress=False)
     reports = [r.args[0] for r in caplog.records if r.message.startswith("reconstructed")]
@@ -289,11 +289,11 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_kept(ready, tmp_path):
 
 @pytest.mark.parametrize("net", [Residual])
 def test_without_iterations_it_is_what_convert_finds(ready, caplog, net):
-    """Part by part as in one walk, but for float16 on the way, whose effect grows with depth."""
+    """Part by part as in one walk, but for float16 on the way and the images that are held out."""
     prepared, data = ready(net, replace(W4, output_search=False))
     own = repq_fx.convert(prepared, "reference")
     with caplog.at_level(logging.WARNING, "repq_fx"):
-        reconstruct(prepared, data, quick(iterations=0), progress=False)
+        reconstruct(prepared, data, quick(iterations=0, validation=0.01), progress=False)
     assert caplog.records == []
     quantized = repq_fx.convert(prepared, "reference")
     with torch.no_grad():
@@ -301,7 +301,7 @@ def test_without_iterations_it_is_what_convert_finds(ready, caplog, net):
         errors = [(part(data) - exact).square().mean() for part in (quantized, own)]
     assert errors[0] == pytest.approx(errors[1].item(), rel=0.5)
     found = prepared.meta[REFINEMENT].weights["stem"].values
-    assert (found != own.get_submodule("stem").values).float().mean() < 0.02
+    assert (found != own.get_submodule("stem").values).float().mean() < 0.1
 
 
 @pytest.mark.parametrize(
