@@ -13,8 +13,9 @@ from ..quant import ActivationObserver, AffineParameters, affine_parameters
 
 # EasyQuant goes from 0.5 to 2; so far from the rule's choice a few images do not speak for others.
 _FACTORS = (0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.2)
-# So many values of a tensor tell as much about its range as all do.
+# So many values of a tensor, but of no fewer images, tell as much about its range as all do.
 _MOST_VALUES = 2**23
+_FEWEST_IMAGES = 32
 
 
 def search_range(
@@ -35,8 +36,9 @@ def search_range(
         exact: The tensor in the float network.
         arriving: The tensor in the network quantized so far.
     """
-    few = max(1, _MOST_VALUES * len(exact) // max(exact.numel(), 1)) if exact.dim() else 1
-    exact, arriving = exact[:few], arriving[:few]
+    if exact.numel() > _MOST_VALUES and exact.dim():
+        few = max(_FEWEST_IMAGES, _MOST_VALUES * len(exact) // exact.numel())
+        exact, arriving = exact[:few], arriving[:few]
     outputs = [reader(exact) for reader in readers]
     energies = [_energy(output) for output in outputs]
 

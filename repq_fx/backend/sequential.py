@@ -65,6 +65,8 @@ def quantize_sequentially(
     original: nn.Module,
     inputs: Sequence[Pair],
     roles: ObserverRoles,
+    *,
+    thorough: bool = False,
 ) -> None:
     """Refine ranges, weights and biases of `prepared` as its observers ask for, in place.
 
@@ -76,15 +78,19 @@ def quantize_sequentially(
         inputs: One batch of calibration data for each placeholder. The tensors that the network
             holds at one time are held twice.
         roles: Of the observers of the whole network.
+        thorough: Improve rounded weights by coordinate descent.
     """
     # Two tensors each, or an operation in place on one side would change the other.
     pairs = (Pair(value.exact.clone(), value.quantized.clone()) for value in inputs)
-    _Walk(prepared, original, roles).run(*pairs)
+    _Walk(prepared, original, roles, thorough=thorough).run(*pairs)
 
 
 class _Walk(Interpreter):
-    def __init__(self, prepared: GraphModule, original: nn.Module, roles: ObserverRoles) -> None:
+    def __init__(
+        self, prepared: GraphModule, original: nn.Module, roles: ObserverRoles, *, thorough: bool
+    ) -> None:
         super().__init__(prepared)
+        self._thorough = thorough
         self._original = original
         self._roles = roles
         self._node: Node
@@ -119,7 +125,8 @@ class _Walk(Interpreter):
         observer = weight_observer(module)
         # A layer that is called twice is quantized once, for its first call.
         if observer is not None and quantized_weight_of(module) is None:
-            _quantize_layer(module, observer, Pair(exact_args[0], args[0]), exact)
+            pair = Pair(exact_args[0], args[0])
+            _quantize_layer(module, observer, pair, exact, thorough=self._thorough)
         return Pair(exact, module(*args, **kwargs))
 
     def _on_both(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Pair:
@@ -173,7 +180,12 @@ def is_quantized_layer(prepared: GraphModule, node: Node) -> bool:
 
 
 def _quantize_layer(
-    layer: nn.Conv2d | nn.Linear, observer: WeightObserver, input: Pair, exact: Tensor
+    layer: nn.Conv2d | nn.Linear,
+    observer: WeightObserver,
+    input: Pair,
+    exact: Tensor,
+    *,
+    thorough: bool,
 ) -> None:
     moment, weight = None, layer.weight
     if observer.compensates_rounding and _moment_size(layer) <= _LARGEST_MOMENT:
@@ -183,6 +195,8 @@ def _quantize_layer(
         )
         weight = moment.refit(weight)
     quantized = observer.quantize(weight, moment)
+    if thorough and moment is not None:
+        quantized = observer.improve(quantized, weight, moment)
     set_quantized(layer, quantized, layer.bias)
     if observer.corrects_bias:
         shift = _channel_mean(exact, layer) - _channel_mean(layer(input.quantized), layer)

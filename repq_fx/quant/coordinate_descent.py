@@ -5,15 +5,37 @@ others (cyclic coordinate descent, as in QuantEase, arXiv 2309.01885), in turns 
 whose best values for given integers are known in closed form. The error of the outputs never rises.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from .gptq import InputMoment
 from .grid import SMALLEST_SCALE, Grid
+from .weights import QuantizedWeight
 
 _SWEEPS = 3
 # Columns are visited in blocks; what a change asks of those outside passes by one product.
 _BLOCK_COLUMNS = 64
+
+
+def improve(
+    quantized: QuantizedWeight, weight: Tensor, moment: InputMoment, *, fits_scale: bool
+) -> QuantizedWeight:
+    """Better fine integers and scales for the outputs of `weight`; a coarse part stays.
+
+    Args:
+        quantized: The weight as GPTQ has left it.
+        weight: The float weight, ``[out, ...]``.
+        moment: Of the layer's inputs.
+        fits_scale: Choose the scales anew too.
+    """
+    coarse = replace(quantized, values=torch.zeros_like(quantized.values)).dequantize()
+    integers, scale = improve_rounding(
+        weight.detach().float() - coarse, quantized.values.float(), quantized.scale,
+        Grid.symmetric(quantized.bits), moment, fits_scale=fits_scale,
+    )  # fmt: skip
+    return replace(quantized, values=integers.to(quantized.values.dtype), scale=scale)
 
 
 def improve_rounding(

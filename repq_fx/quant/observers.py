@@ -8,14 +8,17 @@ from torch import Tensor
 from .._torch_ao import ObserverBase
 from ..errors import CalibrationError, PrecisionWarning
 from ..ops import fake_quantize
+from .coordinate_descent import improve
 from .gptq import InputMoment
 from .grid import AffineParameters, Grid
 from .histogram import TensorHistogram
-from .range_rules import RangeRule, choose_parameters
+from .range_rules import MinMax, RangeRule, choose_parameters
 from .weights import QuantizedWeight, WeightQuantizer
 
 # With more bits, fitting damps the signal more than it repairs (benchmarks/results, "refit").
 _MOST_REFIT_BITS = 4
+# With more, activations limit the outputs, and coordinate descent takes longer than all else.
+_MOST_IMPROVED_BITS = 6
 
 
 class ActivationObserver(ObserverBase):
@@ -156,6 +159,16 @@ class WeightObserver(ObserverBase):
     def quantize(self, weight: Tensor, moment: InputMoment | None = None) -> QuantizedWeight:
         """Quantize the weight of one layer, ``[out, in/groups, *kernel]``."""
         return self.quantizer.quantize(weight, self.bits, moment)
+
+    def improve(
+        self, quantized: QuantizedWeight, weight: Tensor, moment: InputMoment
+    ) -> QuantizedWeight:
+        """Spend more time on what `quantize` has returned, where rounding limits the outputs."""
+        if self.bits > _MOST_IMPROVED_BITS:
+            return quantized
+        granularity = getattr(self.quantizer, "granularity", self.quantizer)
+        fits_scale = not isinstance(getattr(granularity, "range", None), MinMax)
+        return improve(quantized, weight, moment, fits_scale=fits_scale)
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """A placeholder that `torch.ao` passes on and our reference modules do not read."""

@@ -8,13 +8,9 @@ from torch import Tensor
 
 from ..ops import search_scale
 from ..reparam.coarse_fine import add_to_centre, centre_of
-from .coordinate_descent import improve_rounding
 from .gptq import InputMoment, compensated_rounding
 from .grid import SMALLEST_SCALE, Grid
 from .range_rules import MSE, LpLoss, MinMax
-
-# With more bits, activations limit the outputs, and descent takes longer than all else.
-_MOST_IMPROVED_BITS = 6
 
 
 @dataclass(frozen=True)
@@ -212,11 +208,6 @@ def _quantize_whole(
         integers = integers.clamp_(grid.quant_min, grid.quant_max)
     else:
         integers = compensated_rounding(weight, scale, represented, grid, moment)
-        if bits <= _MOST_IMPROVED_BITS:
-            integers, scale = improve_rounding(
-                residual, integers, scale, grid, moment,
-                fits_scale=not isinstance(granularity.range, MinMax),
-            )  # fmt: skip
     return QuantizedWeight(integers.to(torch.int8 if bits <= 8 else torch.int16), scale, bits)
 
 

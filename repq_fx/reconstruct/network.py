@@ -142,7 +142,9 @@ class NetworkReconstruction:
         exact = self._data.exact(unit.inputs, images)
         arriving = self._data.quantized(unit.inputs, images)
         pairs = [Pair(*pair) for pair in zip(exact, arriving, strict=True)]
-        quantize_sequentially(unit.module(self._values), self._original, pairs, self._roles)
+        quantize_sequentially(
+            unit.module(self._values), self._original, pairs, self._roles, thorough=True
+        )
 
     def _store_targets(self, unit: Unit) -> tuple[dict[str, Tensor], list[float]]:
         """Run the part in float over all images.
