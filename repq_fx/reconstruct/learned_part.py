@@ -66,7 +66,9 @@ class LearnedPart:
 
     def harden(self, *, hard: bool) -> None:
         """Compute as the converted network will, or as is learned."""
-        self.module.train(not hard)
+        # Not the whole module: dropout and normalization stay as they are in evaluation.
+        for step in self.steps.values():
+            step.train(not hard)
         for layer in self.layers.values():
             layer.is_hard = hard
 
