@@ -408,3 +408,13 @@ def test_quantize_reconstructs_too():
     learned = repq_fx.quantize(model, data, reconstruction=method, **options)
     batches = repq_fx.quantize(model, iter(data.split(8)), reconstruction=method, **options)
     torch.testing.assert_close(batches(data), learned(data))
+
+
+@each_method
+def test_runs_where_the_model_is(device, method):
+    model = lively(Residual())
+    data = inputs_of(model, IMAGES)
+    prepared = prepared_net(model, data, FAST).to(device)
+    reconstruct(prepared, data, quick(method), progress=False)
+    converted = repq_fx.convert(prepared, "reference")
+    assert converted(data.to(device)).isfinite().all()
