@@ -8,7 +8,7 @@ test set. First and last layers of W4A8 networks have 8 bits in the rows that sa
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +140,16 @@ def main() -> None:
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
     parser.add_argument("--ablation", action="store_true", help="of RepAPQ's ingredients")
     parser.add_argument("--methods", nargs="+", help="of the table's rows, all by default")
+    parser.add_argument("--images", type=int, help="learn from so many only")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     task = TASKS[arguments.network](arguments.data)
+    if arguments.images is not None:
+        task = replace(
+            task, calibration=task.calibration[: arguments.images],
+            protocol=f"{task.protocol}, but only the first {arguments.images} learn",
+        )  # fmt: skip
     methods = ablation() if arguments.ablation else METHODS
     if arguments.methods:
         methods = {name: methods[name] for name in arguments.methods}
