@@ -3,15 +3,23 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 
 from ..quant import MSE, LpLoss
 from .losses import Fisher
 from .partition import Partition
 
-_INPUTS = ("quantized", "float", "mixed")
 _RATES_AND_WEIGHTS = ("rounding_rate", "rounding_weight", "step_rate", "gain_rate", "shift_rate",
                       "across_blocks")  # fmt: skip
 _LARGEST = sys.float_info.max
+
+
+class PartInput(str, Enum):
+    """What a part is trained on."""
+
+    QUANTIZED = "quantized"
+    FLOAT = "float"
+    MIXED = "mixed"
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class Reconstruction:
     images: int = 1024
     batch_size: int = 32
     batch_values: int = 2**40
-    input: str = "quantized"
+    input: PartInput | str = PartInput.QUANTIZED
     keep: float = 0.0
     rounding_rate: float = 1e-3
     rounding_weight: float = 100.0
@@ -89,7 +97,8 @@ class Reconstruction:
         for name, least in (("iterations", 0), ("images", 2), ("batch_size", 1)):
             yield name, f"a whole number from {least}", _is_count(getattr(self, name), least)
         yield "batch_values", "a whole number from 1", _is_count(self.batch_values, 1)
-        yield "input", f"one of {list(_INPUTS)}", self.input in _INPUTS
+        inputs = [entry.value for entry in PartInput]
+        yield "input", f"one of {inputs}", self.input in inputs
         for name in ("keep", "warm_up"):
             yield name, "from 0 to 1", _is_within(getattr(self, name), 0, 1)
         is_share = _is_within(self.validation, 0, 1) and 0 < self.validation < 1
@@ -144,7 +153,7 @@ class BRECQ(Reconstruction):
 class QDrop(Reconstruction):
     """The same with half of the activations not rounded (Wei et al., arXiv 2203.05740)."""
 
-    input: str = "mixed"
+    input: PartInput | str = PartInput.MIXED
     keep: float = 0.5
     step_rate: float = 1e-3
 

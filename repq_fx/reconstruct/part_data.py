@@ -8,7 +8,7 @@ from torch.fx import GraphModule
 
 from .activation_store import ActivationStore
 from .losses import size_of
-from .methods import Reconstruction
+from .methods import PartInput, Reconstruction
 from .training import Batch
 from .unit import Unit
 
@@ -51,9 +51,9 @@ class NetworkData:
         self, names: Iterable[str], images: Tensor, generator: torch.Generator
     ) -> list[Tensor]:
         """What the method trains a part on."""
-        if self._method.input == "quantized":
+        if self._method.input == PartInput.QUANTIZED:
             return self.quantized(names, images)
-        if self._method.input == "float":
+        if self._method.input == PartInput.FLOAT:
             return self.exact(names, images)
         pairs = zip(self.exact(names, images), self.quantized(names, images), strict=True)
         return [_mix(exact, arriving, self._method.keep, generator) for exact, arriving in pairs]
