@@ -2,6 +2,8 @@
 # TORCH="torch==2.13.0" takes a CPU-only torch, without torchvision.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 PYTHON ?= python3
+# Tested against, without what they only need for training; `dev` has the rest.
+DETECTORS := yolov6detect==0.4.1 yolov7detect==1.0.1
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
@@ -18,7 +20,8 @@ $(INSTALLED): pyproject.toml setup.py $(wildcard csrc/*.cpp csrc/*/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[dev,timm]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[dev,timm,ultralytics]"
+	$(BIN)/python -m pip install --quiet --no-deps $(DETECTORS)
 	touch $@
 
 demo: $(INSTALLED)

@@ -15,8 +15,8 @@ from .errors import FileFormatError as FileFormatError
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import RepqError as RepqError
 from .errors import TraceError as TraceError
-from .export import load as load
-from .export import save as save
+from .integrations import load as load
+from .integrations import save as save
 from .passes import Region as Region
 from .passes import equalize as equalize
 from .passes import find_regions as find_regions

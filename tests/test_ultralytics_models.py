@@ -1,12 +1,12 @@
 """Blocks and whole detectors of ultralytics, against the training form."""
 
 import copy
-import importlib
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from .detectors import ultralytics
 from .real_models import (
     TOLERANCE,
     Merged,
@@ -18,16 +18,7 @@ from .real_models import (
     unused_tensors,
 )
 
-
-@pytest.fixture(scope="module")
-def ultralytics(tmp_path_factory):
-    """The package, which writes its settings into a folder of the test and not into home."""
-    with pytest.MonkeyPatch.context() as patch:
-        for variable in ("YOLO_CONFIG_DIR", "MPLCONFIGDIR"):
-            patch.setenv(variable, str(tmp_path_factory.mktemp(variable)))
-        patch.setenv("YOLO_OFFLINE", "true")
-        pytest.importorskip("ultralytics.nn.tasks", reason="ultralytics is not installed")
-        yield importlib.import_module("ultralytics")
+__all__ = ["ultralytics"]
 
 
 class RawHead(nn.Module):

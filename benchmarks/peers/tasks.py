@@ -136,6 +136,6 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "mobileone_s0": mobileone_s0, "cifar_repvgg": cifar, "rvsr_x4": rvsr,
 }  # fmt: skip
 RECONSTRUCTION_TASKS: dict[str, Callable[[Path], Task]] = {
-    "cifar_repvgg": lambda data: cifar(data, calibration_images=1024),
+    "cifar_repvgg": lambda data: cifar(data, calibration_images=256),
     "mobileone_s0": mobileone_s0_halves,
 }

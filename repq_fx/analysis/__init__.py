@@ -8,5 +8,7 @@ from .float_operations import float_operations as float_operations
 from .latency import LatencyStatistics as LatencyStatistics
 from .latency import measure_latency as measure_latency
 from .latency import thread_count as thread_count
+from .sensitivity import fewest_float_layers as fewest_float_layers
+from .sensitivity import layer_sensitivities as layer_sensitivities
 from .similarity import agreement as agreement
 from .similarity import sqnr_db as sqnr_db

@@ -1,10 +1,16 @@
 """Which of the tensors that `prepare_fx` observes need no grid of their own."""
 
+import operator
+
+import torch
 from torch.fx import GraphModule, Node
 
 from ..quant import ActivationObserver
 from .patterns import SUMS
 from .sequential import is_quantized_layer
+
+# Of which an observer sees the results only, not what they return: a tuple.
+_SLICES = {"chunk", "split", torch.chunk, torch.split, operator.getitem}
 
 
 def drop_needless_observers(prepared: GraphModule) -> None:
@@ -12,9 +18,12 @@ def drop_needless_observers(prepared: GraphModule) -> None:
 
     Observers with ``layers_only`` stay in front of layers alone. Besides, the output of a layer
     that only a sum reads needs no grid: the other operand is added to it before anything is
-    rounded. Of two such layers it is the later one.
+    rounded. Of two such layers it is the later one. And a tensor of which only slices are read, all
+    on one grid, has that grid from the start, so that it is rounded once.
     """
     nodes = list(prepared.graph.nodes)
+    for node in nodes:
+        _take_grid_of_slices(prepared, node)
     for node in nodes:
         observer = _observer(prepared, node)
         if observer is not None and observer.layers_only:
@@ -26,6 +35,19 @@ def drop_needless_observers(prepared: GraphModule) -> None:
                 _bypass(max(summands, key=nodes.index), [node])
     prepared.delete_all_unused_submodules()
     prepared.recompile()
+
+
+def _take_grid_of_slices(prepared: GraphModule, node: Node) -> None:
+    """Let `node` call the observer that all slices of what it observes have, if they have one."""
+    readers, has_slices = list(node.users), _observer(prepared, node) is not None
+    while has_slices:
+        slices = [user for user in readers if user.target in _SLICES]
+        readers = [n for user in readers for n in (user.users if user in slices else (user,))]
+        has_slices = bool(slices)
+    observers = [_observer(prepared, reader) for reader in readers]
+    is_one = len({id(observer) for observer in observers}) == 1 and observers[0] is not None
+    if is_one and not any(reader in node.users for reader in readers):
+        node.target = readers[0].target
 
 
 def _bypass(observer: Node, users: list[Node]) -> None:

@@ -19,6 +19,11 @@ def set_quantized(layer: Any, quantized: QuantizedWeight, bias: Tensor | None) -
     )
 
 
+def forget_quantized(layer: nn.Module) -> None:
+    """Take back that `set_quantized` left something; the weight keeps the values it has."""
+    layer.__dict__.pop("quantized_weight", None)
+
+
 def quantized_weight_of(layer: object) -> QuantizedWeight | None:
     """What `set_quantized` left on the layer."""
     found = getattr(layer, "quantized_weight", None)

@@ -6,6 +6,7 @@ from torch.fx import GraphModule, Node
 from .._torch_ao import convert_decomposed
 from ..quant.calibration import KEPT_INPUTS
 from .configuration import get_backend_config
+from .quantized_layer import forget_quantized
 from .reference import ReferenceLayer
 from .refined_copy import refined_copy
 from .refinement import REFINEMENT, Refinement
@@ -34,6 +35,8 @@ def to_reference(prepared: GraphModule) -> GraphModule:
     reference = convert_decomposed(refined, get_backend_config())
     for module in reference.modules():
         module.__dict__.pop("qconfig", None)
+        if not isinstance(module, ReferenceLayer):
+            forget_quantized(module)  # torch left it in float, for want of a quantized input.
     _drop_unread_quantization(reference)
     return reference.eval()
 

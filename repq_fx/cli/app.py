@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from ..errors import RepqError
-from . import bench, demo, fuse, quantize
+from . import bench, demo, fuse, predict, quantize, val
 
 app = typer.Typer(
     name="repq",
@@ -17,6 +17,8 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("quantize")(quantize.quantize)
 app.command("fuse")(fuse.fuse)
+app.command("predict")(predict.predict)
+app.command("val")(val.val)
 app.command("bench")(bench.bench)
 
 

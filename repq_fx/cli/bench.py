@@ -12,7 +12,7 @@ import typer
 from torch import Tensor
 from torch.fx import GraphModule
 
-from .. import analysis, export, passes
+from .. import analysis, integrations, passes
 from ..errors import RepqError
 from .image_data import Preprocessing, open_images
 from .latency_table import latency_rows, print_latency
@@ -69,7 +69,7 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
         )
     candidates = _chosen(runtime)
     network, preprocessing = (
-        (export.load(model), Preprocessing()) if quantized else build_model(model)
+        (integrations.load(model), Preprocessing()) if quantized else build_model(model)
     )
     if weights is not None:
         load_weights(network, weights)

@@ -17,7 +17,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .. import analysis, api, export, passes
+from .. import analysis, api, integrations, passes
 from .._torch_ao import quantize_with_torch_defaults
 from ..models import fashion_repvgg
 from ..quant import Scheme
@@ -123,8 +123,8 @@ def _ours(merged: nn.Module, images: Tensor, scheme: Scheme) -> tuple[nn.Module,
     quantized = api.quantize(merged, images, scheme=scheme, progress=False)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.repq")
-        export.save(quantized, path)
-        return export.load(path), path.stat().st_size
+        integrations.save(quantized, path)
+        return integrations.load(path), path.stat().st_size
 
 
 def _torch_default(merged: nn.Module, images: Tensor) -> tuple[nn.Module, int]:

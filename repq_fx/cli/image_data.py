@@ -101,7 +101,8 @@ def _open_folder(path: Path, preprocessing: Preprocessing) -> ImageData:
     def read(index: int) -> Tensor:
         try:
             return preprocessing(Image.open(files[index]))
-        except OSError as error:
+        # ultralytics replaces PIL.Image.open by one that wants a package for unknown formats.
+        except (OSError, ImportError) as error:
             raise RepqError(f"image {str(files[index])!r} cannot be read: {error}.") from error
 
     return ImageData(len(files), labels, read)

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from .. import analysis, api, export, passes
+from .. import analysis, api, integrations, passes
 from ..errors import RepqError
+from ..integrations import ultralytics
 from ..quant import Scheme
 from ..reconstruct import Reconstruction
+from .detector import quantize_detector
 from .image_data import open_images
 from .measurements import accuracy_fields, float_size, similarity_fields
 from .model_source import build_model, load_weights
@@ -19,8 +21,12 @@ from .report import Row, print_table, write_json
 
 
 def quantize(  # noqa: PLR0913  (one argument for each option of the command)
-    model: Annotated[str, typer.Argument(help="package.module:factory or timm:NAME")],
-    data: Annotated[Path, typer.Option(help="Folder of images (subfolders = classes) or .npz")],
+    model: Annotated[
+        str, typer.Argument(help="package.module:factory, timm:NAME or ultralytics:FILE")
+    ],
+    data: Annotated[
+        Path, typer.Option(help="Folder of images (subfolders = classes) or .npz; or data set YAML")
+    ],
     out: Annotated[Path, typer.Option(help="Where the INT8 model goes; the report gets .json")],
     weights: Annotated[Path | None, typer.Option(help="State dict, .safetensors or .pt")] = None,
     scheme: Annotated[str, typer.Option(help="w8a8, w6a6, w4a8, ..., or vanilla")] = "w8a8",
@@ -28,14 +34,24 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
         str | None, typer.Option(help="Learn with adaround, brecq, qdrop or repapq")
     ] = None,
     backend: Annotated[str, typer.Option(help="x86 or reference")] = "x86",
-    calibration_images: Annotated[int, typer.Option(help="The first N images calibrate")] = 32,
+    calibration_images: Annotated[
+        int | None, typer.Option(help="The first N images calibrate [32; detectors: 128]")
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the input in pixels")] = None,
     mean: Annotated[str | None, typer.Option(help="Per channel, as 0.485,0.456,0.406")] = None,
     std: Annotated[str | None, typer.Option(help="Per channel, as 0.229,0.224,0.225")] = None,
     batch_size: Annotated[int, typer.Option(help="Images per forward pass")] = 32,
     threads: Annotated[int, typer.Option(help="Threads for the latency measurement")] = 1,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="Detectors: leave layers in float until no more of mAP50-95 is lost"),
+    ] = None,
 ) -> None:
-    """Quantize MODEL with images of its own domain and compare it with FP32."""
+    """Quantize MODEL with images of its own domain and compare it with FP32.
+
+    The images of a detector (ultralytics:FILE) are those of a data set in YOLO's format: those of
+    its ``train`` split calibrate, those of its ``val`` split are evaluated.
+    """
     chosen, target = Scheme.from_name(scheme), api.as_backend(backend)
     method = None if reconstruction is None else Reconstruction.from_name(reconstruction)
     counts = {
@@ -44,10 +60,27 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
         "--threads": threads,
     }
     for option, count in counts.items():
-        if count < 1:
+        if count is not None and count < 1:
             raise RepqError(f"{option} must be at least 1, got {count}.")
     if not out.parent.is_dir():
         raise RepqError(f"--out: there is no folder {str(out.parent)!r}.")
+    package, _, file = model.partition(":")
+    if package == "ultralytics":
+        for option, value in {"--weights": weights, "--mean": mean, "--std": std}.items():
+            if value is not None:
+                raise RepqError(f"{option} does not apply to {model}, got {str(value)!r}.")
+        if chosen != Scheme.vanilla():
+            bits = chosen.weight_bits, chosen.activation_bits
+            chosen = ultralytics.detector_scheme(*bits)
+        quantize_detector(
+            Path(file), data, out, scheme=chosen, name=scheme, reconstruction=method,
+            backend=target, images=calibration_images or 128, imgsz=image_size, batch=batch_size,
+            max_drop=max_drop, threads=threads,
+        )  # fmt: skip
+        return
+    if max_drop is not None:
+        raise RepqError(f"--max-drop applies to ultralytics:FILE only, not to {model!r}.")
+    calibration_images = calibration_images or 32
     network, preprocessing = build_model(model)
     if weights is not None:
         load_weights(network, weights)
@@ -66,7 +99,7 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
         network, calibration, example, scheme=chosen, reconstruction=method, backend=target
     )
     seconds = time.perf_counter() - start
-    export.save(int8, out)
+    integrations.save(int8, out)
 
     merged = passes.merge_graph(network, example).to(memory_format=torch.channels_last)
     latency = analysis.measure_latency({"FP32": merged, "INT8": int8}, (example,), threads=threads)

@@ -22,6 +22,8 @@ class Row:
     Attributes:
         name: The model.
         top1: Top-1 accuracy in percent.
+        map50_95: Of a detector, mean average precision over IoU 0.5 to 0.95, in percent.
+        map50: The same at IoU 0.5.
         agreement: Top-1 agreement with FP32 in percent.
         sqnr_db: SQNR of the output against FP32 in decibels.
         size_bytes: Size of the model file.
@@ -31,6 +33,8 @@ class Row:
 
     name: str
     top1: float | None = None
+    map50_95: float | None = None
+    map50: float | None = None
     agreement: float | None = None
     sqnr_db: float | None = None
     size_bytes: int | None = None
@@ -40,6 +44,8 @@ class Row:
 
 _COLUMNS = (
     ("top1", "top-1 %", "{:.2f}"),
+    ("map50_95", "mAP50-95", "{:.2f}"),
+    ("map50", "mAP50", "{:.2f}"),
     ("agreement", "agrees %", "{:.2f}"),
     ("sqnr_db", "SQNR dB", "{:.1f}"),
     ("size_bytes", "size KB", "kilobytes"),

@@ -1,4 +1,4 @@
-"""`save` and `load`: a quantized graph as one safetensors file, with nothing to execute in it.
+"""Model files: a quantized graph as one safetensors file, with nothing to execute in it.
 
 The header holds the graph as JSON: nodes by name, functions by name out of a closed set (torch's
 own tensor functions, a few operators, our ops), and for each layer its type, out of `torch.nn` and
@@ -8,6 +8,7 @@ our own layers, and its plain attributes. Loading looks names up; it never impor
 import json
 import logging
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +22,44 @@ from ..backend.int8 import Int8Program
 from ..errors import FileFormatError
 from .json_values import decode, encode
 from .layer_state import layer_from_state, layer_state, layer_tensors
-from .targets import check_method, function_from_name, function_name
+from .targets import ATTRIBUTES, check_method, function_from_name, function_name
 
 _LOGGER = logging.getLogger(__name__)
 _METADATA_KEY = "repq_fx"  # The only one: safetensors writes several in random order.
+_SURROUNDINGS = "surroundings"  # In the header, and before the names of their tensors.
 _VERSION = 2  # 1 had other layers for lowered networks.
 
 
-def save(quantized: GraphModule, path: str | os.PathLike[str]) -> None:
+@dataclass(frozen=True)
+class Surroundings:
+    """What a graph is part of, for whoever puts it back there.
+
+    Attributes:
+        kind: Who that is.
+        settings: What it needs to know, as JSON values.
+        tensors: What it needs of parameters.
+    """
+
+    kind: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+
+def write_model(
+    quantized: GraphModule,
+    path: str | os.PathLike[str],
+    surroundings: Surroundings | None = None,
+) -> None:
     """Write a converted model; the file appears whole or not at all.
+
+    Args:
+        quantized: The model, or the part of one that was quantized.
+        path: The file.
+        surroundings: What `quantized` is part of.
 
     Raises:
         FileFormatError: The graph holds a layer or function that the format does not know.
         OSError: `path` is not writable.
-
-    Example:
-        >>> repq_fx.save(int8_model, "model.repq")  # doctest: +SKIP
     """
     if not isinstance(quantized, GraphModule):
         raise FileFormatError(
@@ -44,12 +67,15 @@ def save(quantized: GraphModule, path: str | os.PathLike[str]) -> None:
         )
     tensors: dict[str, Tensor] = {}
     header = {"version": _VERSION, **_encode_graph(quantized, "", tensors)}
+    if surroundings is not None:
+        header[_SURROUNDINGS] = {"kind": surroundings.kind, "settings": surroundings.settings}
+        tensors |= {f"{_SURROUNDINGS}.{n}": t for n, t in surroundings.tensors.items()}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, safetensors_bytes(contiguous, {_METADATA_KEY: json.dumps(header)}))
 
 
-def load(path: str | os.PathLike[str]) -> GraphModule:
-    """Read a model that `save` wrote, onto the CPU and in evaluation mode.
+def read_model(path: str | os.PathLike[str]) -> tuple[GraphModule, Surroundings | None]:
+    """Read what `write_model` wrote, onto the CPU and in evaluation mode.
 
     Raises:
         FileFormatError: The file is missing, truncated, not ours, of a newer version, or refers to
@@ -74,7 +100,13 @@ def load(path: str | os.PathLike[str]) -> GraphModule:
                 f"load: {str(path)!r} has format version {header['version']}, newer than "
                 f"{_VERSION}; update repq_fx."
             )
-        return _build(header, tensors)
+        around = header.get(_SURROUNDINGS)
+        graph = _build(header, tensors)
+        if around is None:
+            return graph, None
+        prefix = f"{_SURROUNDINGS}."
+        own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        return graph, Surroundings(around["kind"], around["settings"], own)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise FileFormatError(f"load: {str(path)!r} is damaged: {error}") from error
 
@@ -109,16 +141,18 @@ def _tensor_attribute(module: GraphModule, target: str) -> Tensor:
 
 
 def _encode_node(node: Node) -> dict[str, Any]:
-    target = node.target
-    if node.op == "call_function":
-        target = function_name(node.target)
-    elif node.op == "call_method":
+    operation, target, args = node.op, node.target, node.args
+    if target is getattr and args[1] in ATTRIBUTES:
+        target = "getattr"
+    elif operation == "call_function":
+        target = function_name(target)
+    elif operation == "call_method":
         check_method(str(target))
     return {
-        "op": node.op,
+        "op": operation,
         "name": node.name,
         "target": target,
-        "args": encode(node.args),
+        "args": encode(args),
         "kwargs": encode(node.kwargs),
     }
 
@@ -135,7 +169,9 @@ def _build(header: dict[str, Any], tensors: dict[str, Tensor], prefix: str = "")
     nodes: dict[str, Node] = {}
     for entry in header["nodes"]:
         operation, target = entry["op"], entry["target"]
-        if operation == "call_function":
+        if target == "getattr" and entry["args"]["tuple"][1] in ATTRIBUTES:
+            target = getattr
+        elif operation == "call_function":
             target = function_from_name(target)
         elif operation == "call_method":
             check_method(target)

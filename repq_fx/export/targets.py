@@ -13,6 +13,8 @@ from ..errors import FileFormatError
 
 _OPERATORS = ("add", "iadd", "sub", "isub", "mul", "imul", "truediv", "floordiv", "neg", "getitem",
               "matmul", "pow")  # fmt: skip
+ATTRIBUTES = ("shape", "device", "dtype")
+"""What a saved graph may read of a tensor."""
 _OP_NAMESPACES = ("quantized_decomposed", "repq_fx")
 
 

@@ -17,6 +17,7 @@ from .mutation import read_results_of_mutations
 from .region import Region
 from .symbolic import Leaves
 from .trace import copy_of, require_traceable, trace_and_run
+from .unshare_modules import unshare_modules
 
 
 def reparameterize(
@@ -126,6 +127,7 @@ def _merged_graph(
     read_results_of_mutations(graph_module)
     features = features_with(graph_module, traced.shapes)
     regions = merge_regions(graph_module, inputs, features)
+    unshare_modules(graph_module)
     _require_agreement(model, graph_module, traced.samples, traced.outputs)
     return graph_module, regions
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule
 
 from .part_data import NetworkData
-from .stored_tensors import StoredTensors
-from .unit import Unit, called_values, part_of_graph
+from .rest_of_network import RestOfNetwork
+from .unit import Unit
 
 
 class OutputGradients:
@@ -20,22 +20,12 @@ class OutputGradients:
     taken the place of the exact ones.
 
     Args:
-        original: The float network.
-        stored: Which of its values can be stored.
-        data: Those that are.
+        behind: What follows the parts.
+        data: The values that can be stored.
     """
 
-    def __init__(self, original: GraphModule, stored: StoredTensors, data: NetworkData) -> None:
-        self._data, self._stored = data, stored
-        self._nodes: list[Node] = list(original.graph.nodes)
-        self._values = called_values(original, original.graph)
-        returned = self._nodes[-1].all_input_nodes
-        self._ends = [node for node in returned if stored.holds(node)]
-
-    def needed(self, finished: Iterable[Unit]) -> set[str]:
-        """What is read of the values of the parts that are finished."""
-        known = {node.name for unit in finished for node in unit.nodes}
-        return {node.name for node in self._behind(known)[1]}
+    def __init__(self, behind: RestOfNetwork, data: NetworkData) -> None:
+        self._behind, self._data = behind, data
 
     def at(
         self, unit: Unit, finished: Iterable[Unit], part: GraphModule, images: Tensor
@@ -48,11 +38,7 @@ class OutputGradients:
             part: Computes its quantized outputs.
             images: Indices.
         """
-        known = {node.name for other in finished for node in other.nodes}
-        nodes, read = self._behind(known)
-        names = [node.name for node in read]
-        ends = [node.name for node in self._ends]
-        rest = part_of_graph(nodes, names, ends, self._values)
+        rest, names = self._behind.after(finished)
         with torch.no_grad():
             outputs = part(*self._data.quantized(unit.inputs, images))
             exact = dict(zip(names, self._data.exact(names, images), strict=True))
@@ -70,21 +56,6 @@ class OutputGradients:
             torch.zeros_like(value) if gradient is None else gradient
             for value, gradient in zip(replaced.values(), gradients, strict=True)
         ]
-
-    def _behind(self, known: set[str]) -> tuple[list[Node], list[Node]]:
-        """The nodes that lead to the network's outputs, and the known values that they read."""
-        needed: set[Node] = set()
-        read: dict[Node, None] = {}
-        pending = list(self._ends)
-        while pending:
-            node = pending.pop()
-            is_known = node.name in known or node.op == "placeholder"
-            if is_known and (node.op == "placeholder" or self._stored.holds(node)):
-                read[node] = None
-            elif node not in needed:
-                needed.add(node)
-                pending += node.all_input_nodes
-        return [n for n in self._nodes if n in needed], list(read)
 
 
 def _distance(found: Tensor, wanted: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from .losses import Fisher
 from .methods import Reconstruction
 from .part_data import NetworkData
 from .partition import Partition, partition_network
+from .rest_of_network import OutcomeOfPart, RestOfNetwork
 from .stored_tensors import StoredTensors
 from .training import Batch, PartReport, PartTrainer, Samples
 from .unit import Unit, called_values, tail_of_stage
@@ -70,9 +71,10 @@ class NetworkReconstruction:
         order = torch.randperm(len(inputs[0]), generator=torch.Generator().manual_seed(seed))
         held_out = method.held_out(len(order))
         self._validation, self._training = order[:held_out], order[held_out:]
+        self._behind = RestOfNetwork(self._original, stored)
         self._gradients = None
         if isinstance(method.loss, Fisher):
-            self._gradients = OutputGradients(self._original, stored, self._data)
+            self._gradients = OutputGradients(self._behind, self._data)
 
     def run(self, checkpoint: Path | None, *, progress: bool) -> list[PartReport]:
         """Learn all parts, or those that are not in the checkpoint."""
@@ -124,7 +126,11 @@ class NetworkReconstruction:
         samples = Samples(self._training, self._validation, sizes, values, read)
         # A seed of its own, so that an interrupted run goes on as if it had not been.
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + index)
-        trainer = PartTrainer(part, tail, samples, self._method, generator)
+        outcome = OutcomeOfPart(
+            self._behind, self._data, unit, self._units[: index + 1], self._validation,
+            self._method.batch_size,
+        )  # fmt: skip
+        trainer = PartTrainer(part, tail, samples, self._method, generator, outcome.error)
 
         def show(iteration: int, error: float) -> None:
             bar.set_postfix(part=unit.name, iteration=iteration, error=f"{error:.4g}")
@@ -186,8 +192,7 @@ class NetworkReconstruction:
 
     def _forget_all_but_inputs(self, finished: int) -> None:
         needed = {name for unit in self._units[finished:] for name in unit.inputs}
-        if self._gradients is not None:
-            needed |= self._gradients.needed(self._units[:finished])
+        needed |= self._behind.needed(self._units[:finished])
         self._data.keep_only(needed)
 
 

@@ -42,9 +42,9 @@ def reconstruct(
 
     A second call goes on from what the first has found, with another method or partition.
 
-    A part is never left worse than it was on images that are held out; one that cannot be improved,
-    or whose loss is not finite, goes back to where it started, and a warning of the logger
-    ``repq_fx`` names it.
+    A part goes back to where it started unless two errors fall on images that are held out: its
+    own, and that of the network's outputs with all behind the part in float. The logger ``repq_fx``
+    tells of every part what became of it, and warns of one whose loss was not finite.
 
     Args:
         prepared: The result of `prepare_fx` with `get_qconfig_mapping(scheme)`, calibrated.

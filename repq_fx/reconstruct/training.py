@@ -85,6 +85,7 @@ class PartTrainer:
         samples: Its data.
         method: How.
         generator: Of all random numbers, on the CPU.
+        outcome: The error of the network's outputs with a given part in it, on images that judge.
     """
 
     def __init__(
@@ -94,7 +95,9 @@ class PartTrainer:
         samples: Samples,
         method: Reconstruction,
         generator: torch.Generator,
+        outcome: Callable[[GraphModule], float],
     ) -> None:
+        self._outcome = outcome
         self._part = part
         self._tail = tail
         self._samples = samples
@@ -110,12 +113,15 @@ class PartTrainer:
         """
         part, method = self._part, self._method
         before = best = self.validation_error()
-        state, stale, problem = part.state(), 0, None
+        outcome = self._outcome_now()
+        start = state = part.state()
+        stale, problem = 0, None
         every = max(1, method.iterations // _CHECKS)
         iteration = 0
         for iteration, loss in enumerate(self._steps(before), 1):
             if not math.isfinite(loss):
                 problem = f"its loss or a gradient became infinite or NaN in step {iteration}"
+                _LOGGER.warning("%s was rolled back: %s", name, problem)
                 break
             if iteration % every and iteration < method.iterations:
                 continue
@@ -127,10 +133,14 @@ class PartTrainer:
             if stale >= _PATIENCE and self._is_decided():
                 break
         part.restore(state)
-        if problem is None and iteration and not best < before:
+        if best < before:
+            learned = self._outcome_now()
+            if not learned <= outcome:
+                part.restore(start)
+                best = before
+                problem = f"it raised the error of the network from {outcome:.3g} to {learned:.3g}"
+        elif iteration and problem is None:
             problem = f"its error on the validation images did not fall below {before:.3g}"
-        if problem is not None:
-            _LOGGER.warning("%s was rolled back: %s", name, problem)
         part.harden(hard=True)
         return PartReport(name, before, best, iteration, problem)
 
@@ -144,6 +154,11 @@ class PartTrainer:
             total += float(self._loss(batch)) * len(chosen)
         self._part.harden(hard=False)
         return total / len(images)
+
+    def _outcome_now(self) -> float:
+        error = self._outcome(self._part.hard_module())
+        self._part.harden(hard=False)
+        return error
 
     def _steps(self, before: float) -> Iterator[float]:
         method, part = self._method, self._part

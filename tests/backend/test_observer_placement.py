@@ -97,3 +97,30 @@ class NamedAdd(nn.Module):
 
 def test_a_module_called_add_is_no_sum(images):
     assert quantized_tensors(NamedAdd().eval(), images)[0] == ["image", "first", "add"]
+
+
+class Halves(nn.Module):
+    """A tensor of which halves are read: by a concatenation, whose inputs share a grid, or not."""
+
+    def __init__(self, *, joined):
+        super().__init__()
+        self.stem, self.one, self.two = (nn.Conv2d(4, 4, 1) for _ in range(3))
+        self.tail = nn.Conv2d(8, 4, 1)
+        self.narrow = nn.ModuleList(nn.Conv2d(2, 4, 1) for _ in range(2))
+        self.joined = joined
+
+    def forward(self, image):
+        left, right = self.stem(image).relu().chunk(2, 1)
+        if self.joined:
+            return self.tail(torch.cat([left, right, 3 * self.one(image)], 1))
+        return self.narrow[0](left) + self.narrow[1](right)
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_slices_on_one_grid_are_rounded_once(joined, images):
+    model = Halves(joined=joined).eval()
+    _, reference = quantized_tensors(model, images)
+    grids = {str(n.args[0]): n.args[1:3] for n in reference.graph.nodes if n.target is QUANTIZE}
+    assert (grids["relu"] == grids["getitem"] == grids["getitem_1"]) == joined
+    lowered = repq_fx.quantize(model, images, progress=False)
+    assert torch.isfinite(lowered(images)).all()

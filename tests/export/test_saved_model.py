@@ -159,5 +159,5 @@ def test_layers_of_other_packages_are_refused_by_name(tmp_path):
 
 
 def test_a_model_that_is_no_graph_is_refused(tmp_path):
-    with pytest.raises(FileFormatError, match="expected a converted GraphModule, got Linear"):
+    with pytest.raises(FileFormatError, match="what convert or quantize returned, got Linear"):
         repq_fx.save(nn.Linear(1, 1), tmp_path / "model.repq")

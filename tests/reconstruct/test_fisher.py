@@ -11,6 +11,7 @@ from repq_fx.reconstruct.activation_store import ActivationStore
 from repq_fx.reconstruct.fisher import OutputGradients
 from repq_fx.reconstruct.part_data import NetworkData
 from repq_fx.reconstruct.partition import Partition
+from repq_fx.reconstruct.rest_of_network import RestOfNetwork
 from tests.reconstruct.nets import Chain, CutNet, Detector, HalfReturned, Residual, Split
 
 CPU = torch.device("cpu")
@@ -70,7 +71,8 @@ def test_gradients_are_those_through_the_whole_network(net, partition):
     quantized = {n: Perturbed(v) if n in layers else v for n, v in cut.values.items()}
     with ActivationStore(len(cut.data), 2**30) as store:
         data = NetworkData(store, BRECQ(batch_size=4), CPU, {name: cut.data})
-        gradients = OutputGradients(cut.original, cut.stored, data)
+        behind = RestOfNetwork(cut.original, cut.stored)
+        gradients = OutputGradients(behind, data)
         for index, unit in enumerate(cut.units):
             part = unit.module(quantized)
             data.store_exact(unit, unit.module(cut.values))
@@ -84,7 +86,7 @@ def test_gradients_are_those_through_the_whole_network(net, partition):
             data.store_quantized(unit, part)
             # As in a run: only what is still read is kept.
             needed = {n for other in cut.units[index + 1 :] for n in other.inputs}
-            data.keep_only(needed | gradients.needed(cut.units[: index + 1]))
+            data.keep_only(needed | behind.needed(cut.units[: index + 1]))
 
 
 def test_where_nothing_is_quantized_there_is_no_gradient():
@@ -96,7 +98,8 @@ def test_where_nothing_is_quantized_there_is_no_gradient():
         data = NetworkData(store, BRECQ(), CPU, {name: cut.data})
         part = unit.module(cut.values)
         data.store_exact(unit, part)
-        found = OutputGradients(cut.original, cut.stored, data).at(unit, [unit], part, images)
+        behind = RestOfNetwork(cut.original, cut.stored)
+        found = OutputGradients(behind, data).at(unit, [unit], part, images)
         assert max(g.abs().max().item() for g in found) < 1e-3
         data.store_fisher(unit, lambda i: [torch.full((len(i), 8, 8, 8), 3.0)])
         (weight,) = data.batch(unit, 0, images, None).weights

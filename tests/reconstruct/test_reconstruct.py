@@ -133,7 +133,28 @@ def test_learning_helps(caplog):
     reports = [r.args[0] for r in caplog.records if r.message.startswith("reconstructed")]
     assert len(reports) == 4
     assert all(report.after <= report.before for report in reports)
-    assert any(report.after < 0.92 * report.before for report in reports)
+    assert any(report.after < 0.98 * report.before for report in reports)
+
+
+def test_a_part_that_disturbs_the_network_is_rolled_back(caplog):
+    """What fits a part best to noisy inputs may be worse for what reads it."""
+    model = lively(Residual())
+    data = inputs_of(model, 64)
+    data = data + 2 * data.roll(1, 1) + 2 * data.roll(1, 2) + 2 * data.roll(1, 3)
+    scheme = replace(FAST, weight_bits=3, activation_bits=8)
+    method = quick(iterations=80, images=64, batch_size=16, rounding_rate=0.05, rounding_weight=1.0)
+    fresh = inputs_of(model, 128)[64:]
+    fresh = fresh + 2 * fresh.roll(1, 1) + 2 * fresh.roll(1, 2) + 2 * fresh.roll(1, 3)
+    errors = []
+    for iterations in (0, 80):
+        prepared = prepared_net(model, data, scheme)
+        with caplog.at_level(logging.INFO, "repq_fx"):
+            reconstruct(prepared, data, replace(method, iterations=iterations), progress=False)
+        with torch.no_grad():
+            found = repq_fx.convert(prepared, "reference")(fresh)
+            errors.append(float((found - model(fresh)).square().mean()))
+    assert "it raised the error of the network from" in caplog.text
+    assert errors[1] <= errors[0]
 
 
 @pytest.mark.parametrize(
@@ -321,11 +342,12 @@ def test_a_part_that_becomes_worse_is_rolled_back(ready, caplog, spoilt):
         reconstruct(prepared, data, method, progress=False)
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     reports = [r.args[0] for r in caplog.records if r.message.startswith("reconstructed")]
+    assert reports
     for report in reports:
         assert report.after == report.before
-        assert any(w.startswith(f"{report.name} was rolled back: ") for w in warnings)
         assert report.problem is not None
-    assert len(reports) == len(warnings)
+        is_warned = any(w.startswith(f"{report.name} was rolled back: ") for w in warnings)
+        assert is_warned == ("NaN" in report.problem)
     assert_same(found_in(prepared), untrained)
 
 

@@ -1,0 +1,1 @@
+"""Detectors of other repositories: FP32 beside INT8."""

@@ -1,0 +1,163 @@
+"""Detectors that a repository pickles whole: their checkpoints, and the graph inside."""
+
+import copy
+import importlib
+import io
+import os
+import pickle
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from .. import api, passes
+from .._atomic_file import write_atomically
+from ..errors import CalibrationError, RepqError
+from ..quant import Scheme
+from ..quant.calibration import Batch, batches_of, model_inputs
+from ..reconstruct import Reconstruction
+from .image_folder import ImageFolder
+from .prediction_maps import PredictionMaps, only_image_size
+
+_DAMAGED = (pickle.UnpicklingError, EOFError, RuntimeError, AttributeError, ValueError, TypeError)
+Data = Tensor | Iterable[Batch] | str | os.PathLike[str]
+
+
+def read_checkpoint(path: str | os.PathLike[str], package: str) -> Any:
+    """The network in a checkpoint, which is executed while it is read.
+
+    Args:
+        path: The file.
+        package: What to install for it: ``"yolov7detect"`` holds the module ``yolov7``.
+
+    Raises:
+        RepqError: The file is missing or no checkpoint, or the code of its classes is.
+    """
+    if not Path(path).is_file():
+        raise RepqError(f"there is no checkpoint {str(path)!r}.")
+    with suppress(ImportError):  # It makes the names importable that files of the repository use.
+        importlib.import_module(package.removesuffix("detect"))
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False)
+    except ImportError as error:
+        raise _missing(package, f"read {str(path)!r}", error) from error
+    except _DAMAGED as error:
+        raise RepqError(f"{str(path)!r} is not a checkpoint that can be read: {error}") from error
+    found = (content.get("ema") or content.get("model")) if isinstance(content, dict) else None
+    if not isinstance(found, nn.Module):
+        raise RepqError(f"{str(path)!r} holds no network under 'ema' or 'model'.")
+    return found
+
+
+def write_checkpoint(model: Any, path: str | os.PathLike[str]) -> None:
+    """Write what the repository's own loader reads; the file appears whole or not at all.
+
+    Raises:
+        RepqError: `model` was neither merged nor quantized.
+        OSError: `path` is not writable.
+    """
+    if not is_rebuilt(model):
+        raise RepqError(
+            f"save_checkpoint: expected what quantize or merge returned, got a "
+            f"{type(model).__name__}."
+        )
+    keys = ("ema", "updates", "optimizer", "training_results", "wandb_id")
+    content = {"model": copy.deepcopy(model).cpu(), "epoch": -1, **dict.fromkeys(keys)}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def is_rebuilt(model: Any) -> bool:
+    """Whether there is a graph of ours in `model`."""
+    return isinstance(model, nn.Module) and any(
+        isinstance(module, PredictionMaps) for module in model.modules()
+    )
+
+
+def calibration_data(
+    data: Data, model: nn.Module, module: str, *, package: str, images: int, side: int, batch: int
+) -> Tensor | Iterable[Batch]:
+    """`data`, or of a folder the images in it.
+
+    Args:
+        data: As for the public functions.
+        model: A network of the repository, whose class lies in its ``models.yolo``.
+        module: Where in the repository ``letterbox`` lies.
+        package: What to install for it.
+        images: Use the first so many of a folder.
+        side: Height and width of images of a folder.
+        batch: Images of a folder in one batch.
+
+    Raises:
+        ValueError, RepqError: See `ImageFolder`; or the repository's function cannot be imported.
+    """
+    if not isinstance(data, str | os.PathLike):
+        return data
+    prefix = type(model).__module__.removesuffix("models.yolo")
+    try:
+        letterbox = importlib.import_module(prefix + module).letterbox
+    except ImportError as error:
+        raise _missing(package, "letterbox images", error) from error
+    return ImageFolder(Path(data), letterbox, images, side, batch)
+
+
+def merged_maps(network: nn.Module, per_level: int, stride: int, side: int) -> PredictionMaps:
+    """The merged graph of `network`, traced for images of `side`."""
+    example = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    graph, size = _merged(network, example, stride)
+    return PredictionMaps(graph, per_level, size).requires_grad_(False)
+
+
+def quantized_maps(
+    network: nn.Module,
+    data: Tensor | Iterable[Batch],
+    *,
+    per_level: int,
+    stride: int,
+    scheme: Scheme,
+    reconstruction: Reconstruction | None,
+    backend: str | api.Backend,
+    progress: bool,
+) -> PredictionMaps:
+    """The quantized graph of `network`, which maps images to `per_level` maps for each level.
+
+    Raises:
+        CalibrationError: The data is empty, or `stride` does not divide its images.
+        RepqError: As `repq_fx.quantize` does.
+    """
+    batches = batches_of(data)
+    first = next(batches, None)
+    if first is None:
+        raise CalibrationError("quantize: the calibration data is empty.")
+    example = model_inputs(first, 1, "calibration batch 0")[0][:1]
+    if example.dim() != 4 or any(side % stride for side in example.shape[-2:]):
+        raise CalibrationError(
+            f"calibration batch 0 must be [N, 3, H, W] with H and W multiples of the stride "
+            f"{stride}, got {list(example.shape)}."
+        )
+    merged, size = _merged(network, example, stride)
+    graph = api.quantize(
+        merged, chain([first], batches) if batches is data else data, example, scheme=scheme,
+        reconstruction=reconstruction, backend=backend, progress=progress,
+    )  # fmt: skip
+    return PredictionMaps(graph, per_level, size).requires_grad_(False)
+
+
+def _merged(
+    network: nn.Module, example: Tensor, stride: int
+) -> tuple[GraphModule, tuple[int, int] | None]:
+    """The merged graph, and the size of its images where it runs for no other."""
+    graph = passes.merge_graph(network, example)
+    return graph, only_image_size(graph, network, example, stride)
+
+
+def _missing(package: str, purpose: str, error: ImportError) -> RepqError:
+    return RepqError(
+        f"cannot {purpose}: {error}. pip install {package}, or run in the repository's own folder."
+    )

@@ -1,0 +1,105 @@
+"""Detectors on the command line: `repq quantize ultralytics:FILE`, `predict` and `val`."""
+
+import json
+
+import pytest
+from PIL import Image
+
+import repq_fx
+from repq_fx.integrations import ultralytics as adapter
+from tests.detectors import SIDE, data, make_yolo, ultralytics
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+__all__ = ["data", "make_yolo", "ultralytics"]
+
+
+@pytest.fixture
+def checkpoint(make_yolo, tmp_path):
+    """A .pt file of a detector of two classes."""
+    yolo = make_yolo("tiny")
+    yolo.model.args = {**yolo.overrides, "imgsz": SIDE}
+    yolo.save(tmp_path / "tiny.pt")
+    return tmp_path / "tiny.pt"
+
+
+@pytest.fixture
+def saved(make_yolo, tmp_path):
+    """A file of ours; that its network is in float makes no difference here."""
+    repq_fx.save(adapter.merge(make_yolo("tiny")), tmp_path / "model.repq")
+    return tmp_path / "model.repq"
+
+
+def test_quantize_writes_a_model_and_a_report(repq, checkpoint, data, tmp_path):
+    out = tmp_path / "int8.repq"
+    code, output, error = repq(
+        "quantize", f"ultralytics:{checkpoint}", "--data", data, "--out", out,
+        "--calibration-images", 4, "--image-size", SIDE,
+    )  # fmt: skip
+    assert code == 0, error
+    assert "FP32, merged" in output
+    report = json.loads((tmp_path / "int8.repq.json").read_text())
+    assert [row["name"] for row in report["rows"]] == ["FP32, merged", "INT8 w8a8"]
+    assert all(0 <= row["map50_95"] <= row["map50"] <= 100 for row in report["rows"])
+    assert report["rows"][1]["size_bytes"] == out.stat().st_size
+    assert report["float_layers"] == []
+    assert adapter.is_quantized(repq_fx.load(out))
+
+
+def test_predict_draws(repq, saved, data, tmp_path):
+    folder = data.parent / "images" / "val"
+    code, output, error = repq(
+        "predict", saved, folder, folder / "0.jpg", "--save", tmp_path / "drawn",
+        "--confidence", 0, "--image-size", SIDE,
+    )  # fmt: skip
+    assert code == 0, error
+    assert "class 1" in output
+    drawn = sorted((tmp_path / "drawn").glob("*.jpg"))
+    assert [path.name for path in drawn] == [f"{index}.jpg" for index in range(6)]
+    assert Image.open(drawn[0]).size == (120, 80)
+
+
+def test_val_reports_precision(repq, saved, data, tmp_path):
+    code, output, error = repq("val", saved, "--data", data, "--out", tmp_path / "val.json")
+    assert code == 0, error
+    assert "mAP50-95" in output
+    (row,) = json.loads((tmp_path / "val.json").read_text())["rows"]
+    assert 0 <= row["map50_95"] <= row["map50"] <= 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("quantize", "ultralytics:nowhere.pt", "--data", "DATA", "--out", "m"),
+         "ultralytics cannot open 'nowhere.pt'"),
+        (("quantize", "ultralytics:net.onnx", "--data", "DATA", "--out", "m"),
+         "expected a .pt or .yaml or .yml file, got 'net.onnx'"),
+        (("quantize", "ultralytics:SAVED.pt", "--data", "DATA", "--out", "m", "--mean", "0"),
+         "--mean does not apply to ultralytics:SAVED.pt, got '0'"),
+        (("quantize", "repq_fx.models:cifar_repvgg", "--data", "DATA", "--out", "m",
+          "--max-drop", 1), "--max-drop applies to ultralytics:FILE only"),
+        (("predict", "SAVED", "nowhere.jpg"), "there is no image or folder 'nowhere.jpg'"),
+        (("predict", "SAVED", "IMAGE", "--confidence", 2), "--confidence must be between 0 and 1"),
+        (("predict", "nowhere.repq", "IMAGE"), "there is no file 'nowhere.repq'"),
+        (("val", "SAVED", "--data", "nowhere.yaml"), "cannot read the 'val' images"),
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_bad_input_is_one_sentence(arguments, message, repq, saved, data, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    known = {"SAVED": saved, "DATA": data, "IMAGE": data.parent / "images" / "val" / "0.jpg"}
+    code, _, error = repq(*(known.get(argument, argument) for argument in arguments))
+    assert code == 1
+    assert message in error
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_network_alone_is_no_detector(repq, data, tmp_path):
+    import torch
+
+    from repq_fx.models import fashion_repvgg
+
+    network = repq_fx.quantize(fashion_repvgg().eval(), torch.randn(4, 1, 28, 28), progress=False)
+    repq_fx.save(network, tmp_path / "net.repq")
+    code, _, error = repq("val", tmp_path / "net.repq", "--data", data)
+    assert code == 1
+    assert "holds a network without a detector around it" in error
