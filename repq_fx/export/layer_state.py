@@ -1,9 +1,11 @@
 """One layer of a graph as plain data and tensors, and back."""
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from ..backend import ReferenceConv2d, ReferenceLinear, int8
 from ..errors import FileFormatError
@@ -14,16 +16,16 @@ _MODULE_INTERNALS = frozenset(nn.Module().__dict__) - {"training"}
 
 
 def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
-    """Type, plain attributes and tensor names of `layer`, as JSON.
+    """Type, plain attributes and tensor names of `layer` and of the layers inside it, as JSON.
 
     Raises:
-        FileFormatError: The layer is neither torch's nor ours, has layers inside, or an attribute
-            that is not plain data.
+        FileFormatError: A layer is neither torch's nor ours, or has an attribute that is not plain
+            data.
     """
     type_name = _layer_names().get(type(layer))
-    if type_name is None or layer._modules:
+    if type_name is None:
         raise FileFormatError(
-            f"save: layer {name!r} is a {type(layer).__name__}; only leaf layers of torch.nn and "
+            f"save: layer {name!r} is a {type(layer).__name__}; only layers of torch.nn and "
             "repq_fx can be stored in a model file."
         )
     plain = {
@@ -34,13 +36,17 @@ def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
         "attributes": plain,
         "parameters": {key: value is not None for key, value in layer._parameters.items()},
         "buffers": {key: value is not None for key, value in layer._buffers.items()},
+        "layers": {key: layer_state(inner, f"{name}.{key}") for key, inner in _layers_in(layer)},
     }
 
 
 def layer_tensors(layer: nn.Module, name: str) -> dict[str, Tensor]:
-    """The layer's parameters and buffers under their qualified names."""
+    """Parameters and buffers of the layer and those inside, under their qualified names."""
     own = {**layer._parameters, **layer._buffers}
-    return {f"{name}.{key}": value for key, value in own.items() if value is not None}
+    tensors = {f"{name}.{key}": value for key, value in own.items() if value is not None}
+    for key, inner in _layers_in(layer):
+        tensors |= layer_tensors(inner, f"{name}.{key}")
+    return tensors
 
 
 def layer_from_state(state: dict[str, Any], name: str, tensors: dict[str, Tensor]) -> nn.Module:
@@ -65,7 +71,13 @@ def layer_from_state(state: dict[str, Any], name: str, tensors: dict[str, Tensor
         layer.register_parameter(key, parameter)
     for key, present in state["buffers"].items():
         layer.register_buffer(key, tensors[f"{name}.{key}"] if present else None)
+    for key, inner in state.get("layers", {}).items():
+        layer.add_module(key, layer_from_state(inner, f"{name}.{key}", tensors))
     return layer
+
+
+def _layers_in(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    return ((key, inner) for key, inner in layer._modules.items() if inner is not None)
 
 
 @cache
@@ -77,8 +89,9 @@ def _layer_types() -> dict[str, type[nn.Module]]:
         for name, value in vars(int8).items()
         if _is_type(value, int8.Instruction)
     }
-    references = {layer.__name__: layer for layer in (ReferenceConv2d, ReferenceLinear)}
-    return torch_layers | references | instructions
+    # Of an attention the last layer is of a class that `torch.nn` does not name.
+    others = (ReferenceConv2d, ReferenceLinear, NonDynamicallyQuantizableLinear)
+    return torch_layers | {layer.__name__: layer for layer in others} | instructions
 
 
 @cache

@@ -20,10 +20,11 @@ _OP_NAMESPACES = ("quantized_decomposed", "repq_fx")
 
 @cache
 def _functions() -> dict[str, Callable[..., Any]]:
-    """Every function that takes tensors by torch's own account, and some operators."""
+    """Every function that takes tensors by torch's own account, and a few others."""
     functions: dict[str, Callable[..., Any]] = {
         f"operator.{name}": getattr(operator, name) for name in _OPERATORS
     }
+    functions["torch.arange"] = torch.arange  # As position embeddings do; it takes no tensor.
     for function in get_testing_overrides():
         name = resolve_name(function)
         if name and not name.startswith("torch.Tensor."):

@@ -17,6 +17,7 @@ _QUESTIONS: tuple[Callable[..., Any], ...] = (
     operator.le,
     operator.gt,
     operator.ge,
+    operator.mod,
 )
 _QUESTION_METHODS = ("dim", "size")
 

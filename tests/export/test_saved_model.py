@@ -143,17 +143,55 @@ def test_an_unwritable_path_is_refused_and_leaves_nothing(quantized, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+class Attentive(nn.Module):
+    """A layer with a layer inside, and a position embedding of any length."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, tokens):
+        tokens = tokens + torch.arange(tokens.shape[1]).unsqueeze(1)
+        return self.attention(tokens, tokens, tokens)[0]
+
+
+@pytest.fixture
+def attentive(tmp_path):
+    torch.manual_seed(0)
+    model = repq_fx.trace(Attentive().eval(), torch.randn(1, 4, 8))
+    repq_fx.save(model, tmp_path / "model.repq")
+    return model, tmp_path / "model.repq"
+
+
+def test_round_trip_of_layers_inside_layers(attentive):
+    model, path = attentive
+    tokens = torch.randn(2, 6, 8)
+    assert torch.equal(repq_fx.load(path)(tokens), model(tokens))
+
+
+def test_tampered_layers_inside_layers_are_refused(attentive):
+    def make_unknown(header):
+        header["layers"]["attention"]["layers"]["out_proj"]["type"] = "Popen"
+
+    edited(attentive[1], make_unknown)
+    with pytest.raises(FileFormatError, match="'attention.out_proj' has the unknown type 'Popen'"):
+        repq_fx.load(attentive[1])
+
+
 class Custom(nn.Module):
     def forward(self, image):
         return image
 
 
-def test_layers_of_other_packages_are_refused_by_name(tmp_path):
+@pytest.mark.parametrize(
+    ("layer", "name"), [(Custom(), "0"), (nn.Sequential(nn.ReLU(), Custom()), r"0\.1")]
+)
+def test_layers_of_other_packages_are_refused_by_name(layer, name, tmp_path):
     tracer = torch.fx.Tracer()
     tracer.is_leaf_module = lambda *_: True
-    model = nn.Sequential(Custom())
+    model = nn.Sequential(layer)
     graph_module = torch.fx.GraphModule(model, tracer.trace(model))
-    with pytest.raises(FileFormatError, match="layer '0' is a Custom"):
+    with pytest.raises(FileFormatError, match=f"layer '{name}' is a Custom"):
         repq_fx.save(graph_module, tmp_path / "model.repq")
     assert list(tmp_path.iterdir()) == []
 

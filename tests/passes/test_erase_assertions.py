@@ -13,6 +13,7 @@ class Checked(nn.Module):
         x = self.conv(x)
         torch._assert(x.ndim == 4, f"expected 4 dimensions, got {x.ndim}")
         torch._assert(x.size(1) == 3, "expected 3 channels")
+        torch._assert(x.size(2) % 2 == 0, "expected an even height")
         return x
 
 

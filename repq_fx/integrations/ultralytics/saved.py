@@ -12,6 +12,8 @@ from ..prediction_maps import PredictionMaps
 from .detector import MODELS, installed_package, put_back
 
 KIND = "ultralytics"
+_ANY_MODEL = {"YOLO": "yolov8n.yaml", "RTDETR": "rtdetr-l.yaml"}
+"""Of each interface, what it is built with before it gets the model of the file."""
 _OVERRIDES = ("imgsz", "task", "data", "single_cls")
 
 
@@ -50,14 +52,14 @@ def restore(graph: GraphModule, surroundings: Surroundings) -> Any:
     tasks = importlib.import_module("ultralytics.nn.tasks")
     settings = surroundings.settings
     interface, model, config = settings["interface"], settings["model"], settings["config"]
-    if interface not in ("YOLO", "RTDETR") or model not in MODELS or "activation" in config:
+    if interface not in _ANY_MODEL or model not in MODELS or "activation" in config:
         raise FileFormatError(f"load: {interface} of a {model} is not a model that was saved.")
     detector = getattr(tasks, model)(config, ch=config["channels"], verbose=False).eval()
     detector.end2end = settings["end2end"]
     detector.names = {int(index): name for index, name in settings["names"]}
     detector.task = settings["overrides"]["task"]
     detector.args = settings["overrides"]
-    yolo = getattr(package, interface)("yolov8n.yaml")  # Any: its model is replaced.
+    yolo = getattr(package, interface)(_ANY_MODEL[interface])
     yolo.model, yolo.task, yolo.overrides = detector, detector.task, dict(settings["overrides"])
     size = settings["image_size"]
     maps = PredictionMaps(graph, settings["per_level"], size and tuple(size))

@@ -18,7 +18,7 @@ QUICK = Scheme(gptq=False, output_search=False, sequential_ranges=False, equaliz
 
 @pytest.mark.parametrize(
     ("name", "interface"),
-    [("yolov10n", "YOLO"), ("yolo11n-seg", "YOLO")],
+    [("yolov10n", "YOLO"), ("yolo11n-seg", "YOLO"), ("rtdetr-l", "RTDETR")],
 )
 def test_round_trip(name, interface, make_yolo, data, tmp_path):
     yolo = make_yolo(name, interface=interface)
@@ -38,13 +38,6 @@ def test_round_trip(name, interface, make_yolo, data, tmp_path):
     (expected,), (found,) = (model.predict(frame, **options) for model in (quantized, loaded))
     assert len(expected.boxes) > 0
     assert torch.equal(expected.boxes.data, found.boxes.data)
-
-
-def test_rtdetr_is_refused_for_its_attention(make_yolo, tmp_path):
-    merged = adapter.merge(make_yolo("rtdetr-l", interface="RTDETR"))
-    with pytest.raises(FileFormatError, match="cannot be stored in a model file"):
-        repq_fx.save(merged, tmp_path / "model.repq")
-    assert not (tmp_path / "model.repq").exists()
 
 
 @pytest.fixture
