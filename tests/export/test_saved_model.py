@@ -174,7 +174,9 @@ def test_tampered_layers_inside_layers_are_refused(attentive):
         header["layers"]["attention"]["layers"]["out_proj"]["type"] = "Popen"
 
     edited(attentive[1], make_unknown)
-    with pytest.raises(FileFormatError, match="'attention.out_proj' has the unknown type 'Popen'"):
+    with pytest.raises(
+        FileFormatError, match=r"'attention\.out_proj' has the unknown type 'Popen'"
+    ):
         repq_fx.load(attentive[1])
 
 
