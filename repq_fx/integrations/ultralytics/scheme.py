@@ -15,5 +15,5 @@ def detector_scheme(weight_bits: int = 8, activation_bits: int = 8) -> Scheme:
         activation_bits: 2..8.
     """
     if activation_bits == 8:
-        return Scheme(weight_bits, activation=MinMax(), output_search=False)
+        return Scheme(weight_bits, activation=MinMax(), output_search=False, bias_correction=False)
     return Scheme(weight_bits, activation_bits, activation=LpLoss(4.0))
