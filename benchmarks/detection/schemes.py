@@ -62,7 +62,6 @@ class SchemeRow:
         error: Standard error of `drop`.
         drop_320: Mean at the size that the network was fitted at.
         error_320: Standard error of `drop_320`.
-        drops: By calibration set, and by evaluation.
     """
 
     scheme: str
@@ -70,7 +69,17 @@ class SchemeRow:
     error: float
     drop_320: float = field(metadata={"heading": "at 320 px"})
     error_320: float = field(metadata={"heading": "error"})
-    drops: dict[str, dict[str, float]]
+
+    @staticmethod
+    def of(scheme: str, drops: dict[str, dict[str, float]]) -> "SchemeRow":
+        """The means of the drops of each calibration set in each evaluation."""
+        everywhere = [value for row in drops.values() for value in row.values()]
+        fitted = [row[key] for row in drops.values() for key in row if key.endswith(f" {SIDE}")]
+        return SchemeRow(scheme, *_mean_and_error(everywhere), *_mean_and_error(fitted))
+
+
+def _mean_and_error(values: list[float]) -> tuple[float, float]:
+    return statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
 
 
 def calibration_yaml(yaml: Path, name: str) -> Path:
@@ -112,9 +121,10 @@ def averages(model: Any, yamls: dict[str, Path]) -> dict[str, float]:
         }
 
 
-def measured(
+def drops_of(
     name: str, yolo: Any, yamls: dict[str, Path], reference: dict[str, float], sets: Iterable[str]
-) -> SchemeRow:
+) -> dict[str, dict[str, float]]:
+    """Points that a scheme loses, by calibration set and evaluation."""
     scheme, method = SCHEMES[name]
     drops = {}
     for images in sets:
@@ -125,13 +135,7 @@ def measured(
         found = averages(int8, yamls)
         drops[images] = {key: reference[key] - found[key] for key in reference}
         tqdm.write(f"{name}, {images}: {drops[images]}")
-    everywhere = [value for row in drops.values() for value in row.values()]
-    fitted = [row[f"{yaml} {SIDE}"] for row in drops.values() for yaml in yamls]
-    return SchemeRow(name, *mean_and_error(everywhere), *mean_and_error(fitted), drops)
-
-
-def mean_and_error(values: list[float]) -> tuple[float, float]:
-    return statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
+    return drops
 
 
 def main() -> None:
@@ -149,13 +153,14 @@ def main() -> None:
         yamls = {"plain": yaml, "mirrored": mirrored(yaml, Path(temporary) / "mirrored")}
         yolo = YOLO(arguments.data / "weights" / "yolov9t_coco128.pt")
         reference = averages(yolo, yamls)
-        rows = [
-            measured(name, yolo, yamls, reference, arguments.sets)
+        drops = {
+            name: drops_of(name, yolo, yamls, reference, arguments.sets)
             for name in tqdm(arguments.schemes, unit="scheme")
-        ]
+        }
+    rows = [SchemeRow.of(name, found) for name, found in drops.items()]
     report(
         arguments.name, "YOLOv9-t on 128 images of train2017, drop of mAP50-95", rows,
-        reference=reference, ultralytics=__version__,
+        drops=drops, reference=reference, ultralytics=__version__,
     )  # fmt: skip
 
 

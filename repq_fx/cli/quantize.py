@@ -40,7 +40,9 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     image_size: Annotated[int | None, typer.Option(help="Side of the input in pixels")] = None,
     mean: Annotated[str | None, typer.Option(help="Per channel, as 0.485,0.456,0.406")] = None,
     std: Annotated[str | None, typer.Option(help="Per channel, as 0.229,0.224,0.225")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per forward pass")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per forward pass [32; detectors: 16]")
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads for the latency measurement")] = 1,
     max_drop: Annotated[
         float | None,
@@ -74,13 +76,13 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
             chosen = ultralytics.detector_scheme(*bits)
         quantize_detector(
             Path(file), data, out, scheme=chosen, name=scheme, reconstruction=method,
-            backend=target, images=calibration_images or 128, imgsz=image_size, batch=batch_size,
-            max_drop=max_drop, threads=threads,
+            backend=target, images=calibration_images or 128, imgsz=image_size,
+            batch=batch_size or 16, max_drop=max_drop, threads=threads,
         )  # fmt: skip
         return
     if max_drop is not None:
         raise RepqError(f"--max-drop applies to ultralytics:FILE only, not to {model!r}.")
-    calibration_images = calibration_images or 32
+    calibration_images, batch_size = calibration_images or 32, batch_size or 32
     network, preprocessing = build_model(model)
     if weights is not None:
         load_weights(network, weights)
