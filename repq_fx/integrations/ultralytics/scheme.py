@@ -8,10 +8,10 @@ def detector_scheme(weight_bits: int = 8, activation_bits: int = 8) -> Scheme:
 
     What is best on average over an image is best for its background: a range with the smallest
     squared error cuts off the activations that place the boxes, and a bias that takes up the mean
-    effect of 8 bits shifts what they do not need shifted. So at 8 bits nothing is cut off and
-    biases stay; below, errors count with their fourth power, and biases are corrected, for there
-    the effect is large everywhere (`benchmarks/README.md`, "A detector"). ``float_elementwise=True``
-    is for the last half point at 6 bits, at nearly twice the time.
+    effect of 8 bits moves what need not be moved. So at 8 bits nothing is cut off and biases stay;
+    below, errors count with their fourth power, and biases are corrected, as the effect is large
+    everywhere. With ``float_elementwise=True`` 6 bits lose a third of a point less and take nearly
+    twice the time (`benchmarks/README.md`, "A detector").
 
     Args:
         weight_bits: 2..8.
