@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import repq_fx
 from repq_fx import Override, RepqError, Scheme
 from repq_fx.integrations import ultralytics as adapter
 from tests.detectors import SIDE
@@ -69,7 +70,7 @@ def test_detections_of_a_trained_model(ultralytics):
 
 
 @pytest.mark.slow
-def test_rtdetr_in_int8(make_yolo, data):
+def test_rtdetr_in_int8(make_yolo, data, tmp_path):
     yolo = make_yolo("rtdetr-l", interface="RTDETR")
     quantized = adapter.quantize(yolo, data, scheme=QUICK, progress=False)
     with torch.no_grad():
@@ -78,6 +79,10 @@ def test_rtdetr_in_int8(make_yolo, data):
     for known, level in zip(expected, found, strict=True):
         assert (known - level).square().sum() < 0.05 * known.square().sum()
     assert quantized.predict(np.zeros((80, 120, 3), np.uint8), verbose=False)[0].boxes is not None
+    repq_fx.save(quantized, tmp_path / "model.repq")
+    loaded = repq_fx.load(tmp_path / "model.repq")
+    with torch.no_grad():
+        assert all(map(torch.equal, found, loaded.model.model[0](image())))
 
 
 def test_of_rtdetr_all_but_the_decoder(make_yolo):
