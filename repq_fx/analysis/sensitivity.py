@@ -54,8 +54,8 @@ def fewest_float_layers(
 
     The layers are tried in the order of their sensitivity: those that make up a half of it all,
     three quarters, and so on, until the budget is kept; then the number is halved between the last
-    two trials. So a network takes about as many measurements as the number of layers has digits in
-    base 2.
+    two trials. So a network takes at most about twice as many measurements as the number of layers
+    has digits in base 2.
 
     Args:
         sensitivities: Called only if not all layers can be quantized.

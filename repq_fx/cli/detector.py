@@ -12,7 +12,7 @@ from ..errors import RepqError
 from ..integrations import ultralytics
 from ..quant import Scheme
 from .measurements import float_size
-from .report import Row, print_table, write_json
+from .report import Row, report_beside
 
 
 def open_detector(file: Path) -> Any:
@@ -75,10 +75,9 @@ def quantize_detector(  # noqa: PLR0913  (one argument for each option of the co
         f"val split at {side} px, the first {images} images of the train split calibrated; "
         f"latency: batch 1, without NMS, {threads} thread(s)"
     )
-    report = out.with_name(out.name + ".json")
-    print_table(f"{file.name} on {data.name} ({protocol})", rows)
-    write_json(
-        report, rows, model=str(file), protocol=protocol, scheme=scheme.describe(),
+    report = report_beside(
+        out, f"{file.name} on {data.name} ({protocol})", rows,
+        model=str(file), protocol=protocol, scheme=scheme.describe(),
         float_layers=in_float, **{key: str(value) for key, value in options.items()},
     )  # fmt: skip
     if in_float:

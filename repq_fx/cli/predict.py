@@ -10,6 +10,8 @@ from ..errors import RepqError
 from .detector import open_detector
 from .report import wide_console
 
+_PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
+
 
 def predict(
     model: Annotated[Path, typer.Argument(help="What `repq quantize` wrote, or a .pt file")],
@@ -43,9 +45,6 @@ def predict(
     wide_console().print(table)
     if save is not None:
         typer.echo(f"wrote the pictures to {save}")
-
-
-_PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 
 def _objects(found: Any) -> str:

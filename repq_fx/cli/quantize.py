@@ -17,7 +17,7 @@ from .detector import quantize_detector
 from .image_data import open_images
 from .measurements import accuracy_fields, float_size, similarity_fields
 from .model_source import build_model, load_weights
-from .report import Row, print_table, write_json
+from .report import Row, report_beside
 
 
 def quantize(  # noqa: PLR0913  (one argument for each option of the command)
@@ -129,10 +129,9 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
         f"{images.count} images, the first {min(calibration_images, images.count)} calibrated; "
         f"latency: batch 1, {threads} thread(s)"
     )
-    report = out.with_name(out.name + ".json")
-    print_table(f"{model} on {data.name} ({protocol})", rows)
-    write_json(
-        report, rows, model=model, protocol=protocol, scheme=chosen.describe(),
+    report = report_beside(
+        out, f"{model} on {data.name} ({protocol})", rows,
+        model=model, protocol=protocol, scheme=chosen.describe(),
         reconstruction=None if method is None else str(method),
         float_operations=analysis.float_operations(int8),
     )  # fmt: skip

@@ -72,6 +72,18 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(width=160)
 
 
+def report_beside(out: Path, title: str, rows: Sequence[Any], **context: Any) -> Path:
+    """Print `rows` and write them as JSON beside the file `out`, under its name with .json.
+
+    Returns:
+        The path of the JSON.
+    """
+    path = out.with_name(out.name + ".json")
+    print_table(title, rows)
+    write_json(path, rows, **context)
+    return path
+
+
 def write_json(path: Path, rows: Sequence[Any], **context: Any) -> None:
     """Write `rows` (dataclasses), `context` and the environment of the measurement, atomically."""
     content = {"environment": environment(), **context, "rows": [asdict(row) for row in rows]}
