@@ -33,12 +33,16 @@ def predict(
     table = Table(title=f"{model.name}, confidence from {confidence}", title_justify="left")
     for heading in ("image", "objects", "ms"):
         table.add_column(heading, justify="right" if heading == "ms" else "left")
+    sources: dict[str, Path] = {}
     for path in images:
         frames = detector.predict(path, stream=True, conf=confidence, verbose=False, **options)
         for index, found in enumerate(frames):
-            name = Path(found.path).name
+            source = Path(found.path)
+            is_picture = source.suffix in _PICTURES
             # The frames of a video all have its name.
-            picture = name if Path(found.path).suffix in _PICTURES else f"{name}.{index:05}.jpg"
+            picture = source.name if is_picture else f"{source.name}.{index:05}.jpg"
+            if sources.setdefault(picture, source) != source:  # One from another folder.
+                picture = f"{source.parent.name}_{picture}"
             if save is not None:
                 found.save(str(save / picture))
             table.add_row(picture, _objects(found), f"{found.speed['inference']:.1f}")

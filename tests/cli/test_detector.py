@@ -1,6 +1,7 @@
 """Detectors on the command line: `repq quantize ultralytics:FILE`, `predict` and `val`."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -56,6 +57,18 @@ def test_predict_draws(repq, saved, data, tmp_path):
     drawn = sorted((tmp_path / "drawn").glob("*.jpg"))
     assert [path.name for path in drawn] == [f"{index}.jpg" for index in range(6)]
     assert Image.open(drawn[0]).size == (120, 80)
+
+
+def test_pictures_of_one_name_do_not_replace_each_other(repq, saved, data, tmp_path):
+    original = data.parent / "images" / "val" / "0.jpg"
+    (tmp_path / "other").mkdir()
+    copy = shutil.copy(original, tmp_path / "other")
+    code, _, error = repq(
+        "predict", saved, original, copy, "--save", tmp_path / "drawn", "--image-size", SIDE
+    )
+    assert code == 0, error
+    drawn = sorted(path.name for path in (tmp_path / "drawn").iterdir())
+    assert drawn == ["0.jpg", "other_0.jpg"]
 
 
 def test_val_reports_precision(repq, saved, data, tmp_path):
