@@ -30,6 +30,13 @@ struct LayerArguments {
   bool gives_levels;
 };
 
+// Before its sizes are multiplied: those of a tensor with numbers have a product that fits int64.
+inline void require_weight(const char* step, const at::Tensor& weight, int64_t dimensions) {
+  TORCH_CHECK_VALUE(weight.dim() == dimensions && weight.numel() > 0, step,
+                    ": expected a weight of ", dimensions, " dimensions, got shape ",
+                    weight.sizes());
+}
+
 // What kernels rely on, for a file may hold anything.
 inline void check_weights(const ConvolutionShape& shape, const LayerArguments& layer) {
   constexpr int64_t most_products = int64_t{1} << 16;  // More could leave int32.

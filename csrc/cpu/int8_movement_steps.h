@@ -98,7 +98,8 @@ class ChannelChunkStep : public ChannelRangeStep {
  public:
   ChannelChunkStep(int64_t input, int64_t chunks, int64_t index)
       : ChannelRangeStep(input), chunks_(chunks), index_(index) {
-    TORCH_CHECK_VALUE(chunks > 0, "channels: expected chunks, got ", chunks);
+    setting_of("channel_chunk", "chunks", chunks);
+    setting_of("channel_chunk", "index", index, 0);
   }
 
  private:
@@ -116,10 +117,12 @@ class UpsampleStep : public Step {
                const std::optional<std::vector<int64_t>>& size)
       : Step({input}),
         by_factor_(factor.has_value()),
-        pixels_(pair_of(factor ? *factor : size.value_or(std::vector<int64_t>()))) {}
+        pixels_(pair_of("upsample", factor ? "factor" : "size",
+                        factor ? *factor : size.value_or(std::vector<int64_t>()))) {}
 
   ValueType infer(const std::vector<ValueType>& types) const override {
     require_image("upsample", types[0]);
+    require_pixels("upsample", types[0]);
     if (!by_factor_) return types[0].with_pixels(pixels_[0], pixels_[1]);
     return types[0].with_pixels(types[0].height() * pixels_[0], types[0].width() * pixels_[1]);
   }
@@ -146,9 +149,8 @@ class UpsampleStep : public Step {
 
 class PixelShuffleStep : public Step {
  public:
-  PixelShuffleStep(int64_t input, int64_t factor) : Step({input}), factor_(factor) {
-    TORCH_CHECK_VALUE(factor > 0, "pixel_shuffle: expected a positive factor, got ", factor);
-  }
+  PixelShuffleStep(int64_t input, int64_t factor)
+      : Step({input}), factor_(setting_of("pixel_shuffle", "factor", factor)) {}
 
   ValueType infer(const std::vector<ValueType>& types) const override {
     const ValueType& type = types[0];

@@ -1,6 +1,8 @@
 // Where the values of a program lie in memory, for inputs of certain shapes.
 #pragma once
 
+#include <c10/util/Exception.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <vector>
@@ -48,6 +50,8 @@ inline int64_t place(std::vector<Lifetime> lifetimes, std::vector<int64_t>& offs
       offset = std::max(offset, offsets[other.value] + other.bytes);
     }
     total = std::max(total, offset + lifetime.bytes);
+    TORCH_CHECK_VALUE(total <= most_bytes, "program: expected values that fit ", most_bytes,
+                      " bytes of memory, got more for inputs of these shapes");
     placed.insert(std::upper_bound(placed.begin(), placed.end(), lifetime, lower), lifetime);
   }
   return total;
@@ -100,6 +104,7 @@ class Planner {
   }
 
   void add_value(const ValueType& type) {
+    require_possible_size(type);
     values_.push_back({type, static_cast<int64_t>(values_.size()), 0, 0});
   }
 

@@ -46,16 +46,17 @@ class PoolWindows {
       const int64_t size = axis == 0 ? input.height : input.width;
       const int64_t outputs = axis == 0 ? output.height : output.width;
       for (int64_t i = 0; i < outputs; ++i) {
-        Taps taps{};
-        for (int64_t tap = shape.kernel[axis] - 1; tap >= 0; --tap) {
-          const int64_t position =
-              i * shape.stride[axis] - shape.padding[axis] + tap * shape.dilation[axis];
-          if (position < size + shape.padding[axis]) ++taps.padded;
-          if (position < 0 || position >= size) continue;
-          taps.first = position;
-          ++taps.count;
-        }
-        taps_[axis].push_back(taps);
+        const int64_t start = i * shape.stride[axis] - shape.padding[axis];
+        // How many taps lie before a position.
+        const auto before = [&](int64_t position) {
+          const int64_t dilation = shape.dilation[axis];
+          const int64_t distance = std::max<int64_t>(0, position - start);
+          return std::min((distance + dilation - 1) / dilation, shape.kernel[axis]);
+        };
+        const int64_t outside = before(0), count = before(size) - outside;
+        taps_[axis].push_back({.first = count > 0 ? start + outside * shape.dilation[axis] : 0,
+                               .count = count,
+                               .padded = before(size + shape.padding[axis])});
       }
     }
   }

@@ -1,6 +1,7 @@
 // Steps that reduce windows of pixels to one.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -12,12 +13,26 @@
 
 namespace repq_fx {
 
+inline int64_t extent_of(const PoolShape& shape, int axis) {
+  return shape.dilation[axis] * (shape.kernel[axis] - 1) + 1;
+}
+
+// Every window has pixels of the image under it.
+inline PoolShape checked(const char* step, const PoolShape& shape) {
+  for (int axis = 0; axis < 2; ++axis) {
+    TORCH_CHECK_VALUE(shape.padding[axis] < extent_of(shape, axis), step,
+                      ": expected padding smaller than the window's extent of ",
+                      extent_of(shape, axis), ", got ", shape.padding[axis]);
+  }
+  return shape;
+}
+
 inline ValueType pooled(const char* step, const PoolShape& shape, const ValueType& type) {
   require_image(step, type);
+  require_pixels(step, type);
   std::array<int64_t, 2> sizes;
   for (int axis = 0; axis < 2; ++axis) {
-    const int64_t extent = shape.dilation[axis] * (shape.kernel[axis] - 1) + 1;
-    const int64_t room = type.sizes[2 + axis] + 2 * shape.padding[axis] - extent;
+    const int64_t room = type.sizes[2 + axis] + 2 * shape.padding[axis] - extent_of(shape, axis);
     TORCH_CHECK_VALUE(room >= 0, step, ": expected an image as large as the window, got ",
                       shape_of(type));
     sizes[axis] = room / shape.stride[axis] + 1;
@@ -27,7 +42,9 @@ inline ValueType pooled(const char* step, const PoolShape& shape, const ValueTyp
 
 // Operations for a result whose windows have so many pixels.
 inline int64_t pooling_work(const ValueType& result, const PoolShape& shape) {
-  return result.elements() * shape.kernel[0] * shape.kernel[1] / 4;
+  // More operations than this are enough for all threads; the product stays in int64.
+  constexpr int64_t enough = int64_t{1} << 20;
+  return result.elements() * std::min(shape.kernel[0] * shape.kernel[1], enough) / 4;
 }
 
 class MaxPoolStep : public Step {
@@ -35,7 +52,10 @@ class MaxPoolStep : public Step {
   MaxPoolStep(int64_t input, const std::vector<int64_t>& kernel, const std::vector<int64_t>& stride,
               const std::vector<int64_t>& padding, const std::vector<int64_t>& dilation)
       : Step({input}),
-        shape_{pair_of(kernel), pair_of(stride), pair_of(padding, 0), pair_of(dilation)} {}
+        shape_(checked("max_pool", {pair_of("max_pool", "kernel", kernel),
+                                    pair_of("max_pool", "stride", stride),
+                                    pair_of("max_pool", "padding", padding, 0),
+                                    pair_of("max_pool", "dilation", dilation)})) {}
 
   ValueType infer(const std::vector<ValueType>& types) const override {
     return pooled("max_pool", shape_, types[0]);
@@ -62,17 +82,25 @@ class AveragePoolStep : public Step {
                   const GridArgument& output_grid)
       : Step({input}),
         is_global_(!kernel),
-        shape_{kernel ? pair_of(*kernel) : std::array<int64_t, 2>{1, 1},
-               pair_of(stride),
-               pair_of(padding, 0),
-               {1, 1}},
+        shape_(checked("average_pool", {kernel ? pair_of("average_pool", "kernel", *kernel)
+                                               : std::array<int64_t, 2>{1, 1},
+                                        pair_of("average_pool", "stride", stride),
+                                        pair_of("average_pool", "padding", padding, 0),
+                                        {1, 1}})),
         settings_{.scale = static_cast<float>(std::get<0>(checked(input_grid))),
                   .input_zero_point = static_cast<int32_t>(std::get<1>(input_grid)),
                   .count_padding = count_padding,
                   .epilogue = epilogue_of("none", 0, output_grid)} {}
 
   ValueType infer(const std::vector<ValueType>& types) const override {
-    return pooled("average_pool", shape_for(types[0]), types[0]);
+    const PoolShape shape = shape_for(types[0]);
+    const ValueType result = pooled("average_pool", shape, types[0]);
+    constexpr int64_t most_pixels = int64_t{1} << 23;  // The sum of more levels could leave int32.
+    const int64_t pixels =
+        std::min(shape.kernel[0], types[0].height()) * std::min(shape.kernel[1], types[0].width());
+    TORCH_CHECK_NOT_IMPLEMENTED(pixels <= most_pixels, "average_pool: expected windows of up to ",
+                                most_pixels, " pixels, got ", pixels);
+    return result;
   }
 
   void run(const std::vector<Operand>& operands, const Operand& result) const override {

@@ -3,6 +3,7 @@
 #include <torch/custom_class.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -40,13 +41,15 @@ class Int8Program : public torch::CustomClassHolder {
                       const GridArgument& input_grid, const OptionalGrid& addend_grid,
                       const std::string& activation, double slope,
                       const OptionalGrid& output_grid) {
-    const ConvolutionShape shape{.in_channels = weight.size(1) * groups,
-                                 .out_channels = weight.size(0),
-                                 .groups = groups,
-                                 .kernel = {weight.size(2), weight.size(3)},
-                                 .stride = pair_of(stride),
-                                 .padding = pair_of(padding, 0),
-                                 .dilation = pair_of(dilation)};
+    require_weight("convolution", weight, 4);
+    const ConvolutionShape shape{
+        .in_channels = weight.size(1) * setting_of("convolution", "groups", groups),
+        .out_channels = weight.size(0),
+        .groups = groups,
+        .kernel = {weight.size(2), weight.size(3)},
+        .stride = pair_of("convolution", "stride", stride),
+        .padding = pair_of("convolution", "padding", padding, 0),
+        .dilation = pair_of("convolution", "dilation", dilation)};
     return add(
         make_convolution(std::move(inputs), shape,
                          {weight, weight_scale, bias, coarse, coarse_scale, input_grid, addend_grid,
@@ -57,6 +60,7 @@ class Int8Program : public torch::CustomClassHolder {
                  const OptionalTensor& bias, const GridArgument& input_grid,
                  const OptionalGrid& addend_grid, const std::string& activation, double slope,
                  const OptionalGrid& output_grid) {
+    require_weight("linear", weight, 2);
     const ConvolutionShape shape{.in_channels = weight.size(1),
                                  .out_channels = weight.size(0),
                                  .groups = 1,
@@ -128,6 +132,9 @@ class Int8Program : public torch::CustomClassHolder {
   void output(int64_t value) {
     TORCH_CHECK_VALUE(input_count_ <= value && value < next_value(),
                       "program: expected the result of a step as output, got value ", value);
+    // Each output has memory of its own, which its step fills.
+    TORCH_CHECK_VALUE(std::find(outputs_.begin(), outputs_.end(), value) == outputs_.end(),
+                      "program: expected different outputs, got value ", value, " twice");
     outputs_.push_back(value);
   }
 

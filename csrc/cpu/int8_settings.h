@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -35,9 +36,20 @@ inline Activation activation_of(const std::string& name) {
   TORCH_CHECK_VALUE(false, "program: unknown activation function ", name);
 }
 
-// A file may hold anything: numbers that kernels would index or divide by are checked.
+// A file may hold anything: numbers that kernels would index or divide by are checked. No real
+// network has a stride, window or factor of more, and products of two of them with the size of any
+// value fit int64.
+constexpr int64_t largest_setting = int64_t{1} << 16;
+
+inline int64_t setting_of(const char* step, const char* name, int64_t value, int64_t least = 1) {
+  TORCH_CHECK_VALUE(least <= value && value <= largest_setting, step, ": expected ", name, " from ",
+                    least, " to ", largest_setting, ", got ", value);
+  return value;
+}
+
 inline const GridArgument& checked(const GridArgument& grid) {
   const auto& [scale, zero_point, lowest, highest] = grid;
+  // Written so that NaN is refused.
   TORCH_CHECK_VALUE(0x1p-126 <= scale && scale <= 0x1p126 && 0 <= lowest && lowest <= highest &&
                         highest <= 255 && 0 <= zero_point && zero_point <= 255,
                     "program: expected a grid of levels from 0 to 255, got scale=", scale,
@@ -50,6 +62,7 @@ inline Epilogue epilogue_of(const std::string& activation, double slope,
                             const std::optional<GridArgument>& output_grid) {
   Epilogue epilogue{.scale = nullptr, .bias = nullptr};
   epilogue.activation = activation_of(activation);
+  TORCH_CHECK_VALUE(std::abs(slope) <= 0x1p126, "program: expected a finite slope, got ", slope);
   epilogue.slope = static_cast<float>(slope);
   if (output_grid) {
     const auto& [scale, zero_point, lowest, highest] = checked(*output_grid);
@@ -62,10 +75,11 @@ inline Epilogue epilogue_of(const std::string& activation, double slope,
 }
 
 // Rows and columns.
-inline std::array<int64_t, 2> pair_of(const std::vector<int64_t>& values, int64_t least = 1) {
-  TORCH_CHECK_VALUE(values.size() == 2 && values[0] >= least && values[1] >= least,
-                    "program: expected rows and columns of at least ", least, ", got ", values);
-  return {values[0], values[1]};
+inline std::array<int64_t, 2> pair_of(const char* step, const char* name,
+                                      const std::vector<int64_t>& values, int64_t least = 1) {
+  TORCH_CHECK_VALUE(values.size() == 2, step, ": expected rows and columns as ", name, ", got ",
+                    values.size(), " numbers");
+  return {setting_of(step, name, values[0], least), setting_of(step, name, values[1], least)};
 }
 
 }  // namespace repq_fx

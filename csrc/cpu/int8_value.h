@@ -12,6 +12,10 @@
 
 namespace repq_fx {
 
+// Of one value, and of the memory of all. What a file asks for beyond it is refused before any
+// product of sizes could leave int64.
+constexpr int64_t most_bytes = int64_t{1} << 40;
+
 // Levels are bytes, real numbers float32.
 struct ValueType {
   std::vector<int64_t> sizes;  // In the order of torch.

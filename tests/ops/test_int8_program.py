@@ -1,5 +1,6 @@
 """Compiled programs at the level of numbers and tensors; tests/backend/int8 has every step."""
 
+import math
 import os
 import subprocess
 import sys
@@ -40,16 +41,26 @@ class TestProgram:
         [
             ("convolution", {"weight_scale": torch.ones(3)}, "4 float32 numbers as weight_scale"),
             ("convolution", {"weight": torch.ones(4, 3, 3, 3)}, "108 int8 numbers as weight"),
-            ("convolution", {"stride": [0, 1]}, "rows and columns of at least 1, got 0 1"),
+            ("convolution", {"stride": [0, 1]}, "expected stride from 1 to 65536, got 0"),
             ("convolution", {"groups": 3}, r"shape \[4, 3, 3, 3\] and 3 groups"),
             ("convolution", {"inputs": [0, 0]}, "expected one input, got 2"),
             ("convolution", {"input_grid": (0.0, 3, 0, 255)}, "grid of levels .* got scale=0"),
             ("quantize", {"grid": (0.1, 3, 0, 300)}, "highest=300"),
             ("lookup", {"table": torch.zeros(3).byte()}, "table of 256 levels, got 3"),
-            ("channel_chunk", {"chunks": 0, "index": 0}, "expected chunks, got 0"),
-            ("max_pool", {"kernel": [0, 1]}, "at least 1, got 0 1"),
-            ("upsample_nearest", {"factor": None, "size": None}, "at least 1, got"),
-            ("pixel_shuffle", {"factor": 0}, "positive factor, got 0"),
+            ("channel_chunk", {"chunks": 0, "index": 0}, "expected chunks from 1 to 65536, got 0"),
+            ("channel_chunk", {"chunks": 2, "index": -1}, "expected index from 0 to 65536"),
+            ("max_pool", {"kernel": [0, 1]}, "max_pool: expected kernel from 1 to 65536, got 0"),
+            ("max_pool", {"padding": [2, 0]}, "smaller than the window's extent of 2, got 2"),
+            ("convolution", {"groups": 2**62}, "expected groups from 1 to 65536, got"),
+            ("convolution", {"weight": torch.ones(4, 3).char()}, r"4 dimensions, got .*4, 3"),
+            ("convolution", {"weight": torch.ones(4, 3, 0, 3).char()}, r"got .*4, 3, 0, 3"),
+            ("convolution", {"slope": math.nan}, "finite slope, got nan"),
+            ("quantize", {"grid": (math.nan, 3, 0, 255)}, "got scale=nan"),
+            ("quantize", {"grid": (math.inf, 3, 0, 255)}, "got scale=inf"),
+            ("quantize", {"grid": (0.1, 3, 9, 8)}, "lowest=9, highest=8"),
+            ("quantize", {"grid": (0.1, 2**40, 0, 255)}, "zero_point=1099511627776"),
+            ("upsample_nearest", {"factor": None, "size": None}, "columns as size, got 0 numbers"),
+            ("pixel_shuffle", {"factor": 0}, "expected factor from 1 to 65536, got 0"),
             ("concatenate", {"input": []}, "expected a step with inputs"),
         ],
         ids=lambda value: value if isinstance(value, str) and value.isidentifier() else "",
@@ -67,6 +78,58 @@ class TestProgram:
         given = {**usual.get(step, {"input": 0}), **arguments}
         with pytest.raises(ValueError, match=message):
             getattr(new_program(1), step)(*given.values())
+
+    @pytest.mark.parametrize("number", [2**16 + 1, 2**31, 2**32, 2**62, 2**63 - 1])
+    @pytest.mark.parametrize(
+        "add",
+        [
+            lambda program, number: program.max_pool(0, [number, 1], [1, 1], [0, 0], [1, 1]),
+            lambda program, number: program.max_pool(0, [3, 3], [number, 1], [1, 1], [1, 1]),
+            lambda program, number: program.max_pool(0, [3, 3], [1, 1], [number, 1], [1, 1]),
+            lambda program, number: program.max_pool(0, [3, 3], [1, 1], [1, 1], [1, number]),
+            lambda program, number: program.upsample_nearest(0, [number, number], None),
+            lambda program, number: program.upsample_nearest(0, None, [number, number]),
+            lambda program, number: program.pixel_shuffle(0, number),
+            lambda program, number: program.channel_chunk(0, number, 0),
+            lambda program, number: program.channel_chunk(0, 2, number),
+        ],
+    )
+    def test_numbers_whose_products_could_wrap_are_refused(self, add, number):
+        with pytest.raises(ValueError, match=f"to 65536, got {number}"):
+            add(new_program(1), number)
+
+    @pytest.mark.parametrize("times", [39, 61, 64])
+    @pytest.mark.parametrize("batch", [0, 1])
+    def test_a_value_joined_to_itself_again_and_again_is_refused(self, times, batch):
+        program = new_program(1)
+        value = 0
+        for _ in range(times):
+            value = program.concatenate([value, value])
+        program.output(value)
+        with pytest.raises(ValueError, match=r"expected values (of up to|that fit) 1099511627776"):
+            program.run([torch.zeros(batch, 4, 1, 1, dtype=torch.uint8)])
+
+    @pytest.mark.parametrize("shape", [(1, 4, 0, 3), (1, 4, 3, 0), (0, 4, 0, 3)], ids=str)
+    @pytest.mark.parametrize(
+        "add",
+        [
+            lambda program: program.upsample_nearest(0, None, [5, 5]),
+            lambda program: program.max_pool(0, [3, 3], [1, 1], [2, 2], [1, 1]),
+            lambda program: program.average_pool(0, None, [1, 1], [0, 0], True, GRID, GRID),
+        ],
+    )
+    def test_images_without_pixels_are_refused_where_a_pixel_is_read(self, add, shape):
+        program = new_program(1)
+        program.output(add(program))
+        with pytest.raises(ValueError, match="expected an image with pixels"):
+            program.run([torch.zeros(shape, dtype=torch.uint8)])
+
+    def test_one_value_is_not_two_outputs(self):
+        program = new_program(1)
+        value = program.concatenate([0, 0])
+        program.output(value)
+        with pytest.raises(ValueError, match="different outputs, got value 1 twice"):
+            program.output(value)
 
     def test_unknown_activation_functions_are_refused(self):
         program = new_program(2)

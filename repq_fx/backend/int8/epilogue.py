@@ -22,6 +22,8 @@ class Activation(str, Enum):
     LEAKY_RELU = "leaky_relu"
 
 
+_LARGEST_SLOPE = 2.0**126  # Far inside float32, as in csrc/cpu/int8_settings.h.
+
 _FUNCTIONS = {
     Activation.SILU: F.silu,
     Activation.SIGMOID: F.sigmoid,
@@ -44,6 +46,10 @@ class Epilogue:
     output_grid: LevelGrid | None = None
     activation: Activation = Activation.NONE
     slope: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not abs(self.slope) <= _LARGEST_SLOPE:  # So that NaN is refused.
+            raise ValueError(f"Epilogue: expected a finite slope, got {self.slope!r}.")
 
     def __call__(self, values: Tensor) -> Tensor:
         """Apply it to float32 values."""

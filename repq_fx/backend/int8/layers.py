@@ -13,15 +13,34 @@ from .epilogue import Epilogue
 from .instruction import Instruction
 from .level_grid import LevelGrid
 
+LARGEST_SETTING = 2**16
+"""Of a stride, a padding, a dilation or a number of groups; as in csrc/cpu/int8_settings.h."""
+
 
 @dataclass(frozen=True)
 class ConvolutionGeometry:
-    """Rows and columns of a convolution; `padding` is real zeros on each side."""
+    """Rows and columns of a convolution; `padding` is real zeros on each side.
+
+    Raises:
+        ValueError: A number is no such number, or above `LARGEST_SETTING`.
+    """
 
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+
+    def __post_init__(self) -> None:
+        pairs = (("stride", self.stride, 1), ("padding", self.padding, 0),
+                 ("dilation", self.dilation, 1), ("groups", (self.groups, 1), 1))  # fmt: skip
+        for name, pair, least in pairs:
+            if len(pair) != 2 or not all(
+                isinstance(each, int) and least <= each <= LARGEST_SETTING for each in pair
+            ):
+                raise ValueError(
+                    f"ConvolutionGeometry: expected {name} from {least} to {LARGEST_SETTING}, "
+                    f"got {pair!r}."
+                )
 
     def convolve(self, values: Tensor, weight: Tensor) -> Tensor:
         """`conv2d` without a bias."""

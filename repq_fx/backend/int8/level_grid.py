@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ...ops import quantize
 
+_SMALLEST_SCALE = 2.0**-126  # Of normal float32 numbers, as is its reciprocal.
+
 
 @dataclass(frozen=True)
 class LevelGrid:
@@ -16,6 +18,16 @@ class LevelGrid:
     zero_point: int
     lowest: int = 0
     highest: int = 255
+
+    def __post_init__(self) -> None:
+        # A file may hold anything; written so that NaN is refused. As compiled programs do.
+        levels = (self.zero_point, self.lowest, self.highest)
+        if not all(isinstance(level, int) and 0 <= level <= 255 for level in levels):
+            raise ValueError(f"LevelGrid: expected levels from 0 to 255, got {self}.")
+        if not (_SMALLEST_SCALE <= self.scale <= 1 / _SMALLEST_SCALE):
+            raise ValueError(f"LevelGrid: expected a positive finite scale, got {self.scale!r}.")
+        if self.lowest > self.highest:
+            raise ValueError(f"LevelGrid: expected lowest <= highest, got {self}.")
 
     def quantize(self, values: Tensor) -> Tensor:
         """The nearest levels of float32 values, ties to even: uint8."""

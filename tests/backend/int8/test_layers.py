@@ -58,7 +58,9 @@ def convolution(
     [
         {}, {"groups": 2}, {"groups": 8}, {"groups": 8, "out": 8}, {"stride": (2, 2)},
         {"dilation": (2, 2), "padding": (2, 2)}, {"kernel": 1}, {"kernel": 5}, {"kernel": 7},
+        {"kernel": 1, "padding": (3, 1)},
         {"groups": 8, "out": 8, "stride": (2, 1), "kernel": 5},
+        {"groups": 8, "out": 8, "padding": (4, 9)},
         {"stride": (2, 1), "padding": (0, 2)}, {"channels": 3}, {"channels": 6, "groups": 2},
         {"out": 3}, {"out": 70}, {"bias": False}, {"channels": 70, "out": 70, "groups": 70},
         {"input_grid": LevelGrid(0.03, 0)}, {"input_grid": LevelGrid(0.03, 255)},

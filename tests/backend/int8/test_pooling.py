@@ -21,8 +21,22 @@ def test_max_pool(shape, window, meets_contract):
     meets_contract(MaxPool(*window, (1, 1)), levels(*shape), exact=True)
 
 
-def test_max_pool_of_taps_apart(meets_contract):
-    meets_contract(MaxPool((3, 3), (1, 1), (1, 1), (2, 2)), levels(2, 20, 9, 9), exact=True)
+@pytest.mark.parametrize(
+    "window",
+    [
+        ((3, 3), (1, 1), (1, 1), (2, 2)), ((3, 2), (2, 3), (1, 1), (3, 2)),
+        ((5, 1), (1, 1), (2, 0), (4, 1)), ((2, 4), (5, 1), (1, 2), (1, 2)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_max_pool_of_taps_apart(window, meets_contract):
+    meets_contract(MaxPool(*window), levels(2, 20, 17, 9), exact=True)
+
+
+def test_large_windows_cost_no_more_than_their_pixels(meets_contract):
+    """The largest settings, which would be 2**32 taps one by one."""
+    window = (2**16, 2**16), (2**16, 2**16), (2**15, 2**15)
+    meets_contract(MaxPool(*window, (1, 1)), levels(1, 3, 9, 9), exact=True)
 
 
 @pytest.mark.parametrize("count_padding", [False, True])
