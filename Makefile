@@ -13,7 +13,7 @@ SANITIZE := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recov
 	-fno-omit-frame-pointer -g1 -D_GLIBCXX_ASSERTIONS
 SANITIZER_RUNTIME = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libstdc++.so)
 
-.PHONY: demo test test-slow asan lint format bench accuracy clean
+.PHONY: demo test test-slow asan fuzz lint format bench accuracy clean
 
 # Rebuilt when the packaging or any kernel changes.
 $(INSTALLED): pyproject.toml setup.py $(wildcard csrc/*.cpp csrc/*/*)
@@ -41,7 +41,11 @@ asan: $(INSTALLED)
 	cd build/asan && LD_PRELOAD="$(SANITIZER_RUNTIME)" ASAN_OPTIONS=detect_leaks=0 \
 		UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 PYTHONPATH=. \
 		$(abspath $(BIN))/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) \
-		$(CURDIR)/tests/ops $(CURDIR)/tests/backend/int8
+		$(CURDIR)/tests/ops $(CURDIR)/tests/backend/int8 $(CURDIR)/tests/fuzz
+
+# Damaged model files, about ten minutes; those that do harm are left in build/fuzz.
+fuzz: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --mutations 20000
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
