@@ -28,7 +28,8 @@ def test_methods_that_compute_are_allowed(name):
     "name",
     ["torch.load", "torch.save", "torch.from_file", "torch.compile", "torch.hub.load",
      "torch.nn.init.uniform_", "torch.nn.functional.handle_torch_function",
-     "torch.nn.functional.boolean_dispatch", "torch.as_strided_copy", "torch.fbgemm_linear_fp16_weight",
+     "torch.nn.functional.boolean_dispatch", "torch.as_strided_copy",
+     "torch.fbgemm_linear_fp16_weight",
      "operator.methodcaller", "operator.attrgetter", "operator.setitem", "math.dist",
      "repq_fx.__class__.__name__", "repq_fx.name.upper", "builtins.getattr", "getattr", ""],
 )  # fmt: skip
