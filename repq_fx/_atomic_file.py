@@ -1,29 +1,64 @@
 """Writing a file so that it appears whole or not at all."""
 
 import os
+import stat
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
+_SUFFIX = ".repq-part"
+_STALE_SECONDS = 24 * 60 * 60  # No write takes that long.
 
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+
+def write_atomically(path: str | os.PathLike[str], content: bytes | bytearray) -> None:
     """Write `content` beside `path` and rename it into place.
 
+    Of a symbolic link the file behind it is written. An existing file keeps its permissions, a new
+    one follows the umask. What killed runs left of the same file a day ago or earlier is removed.
+
     Raises:
-        OSError: The folder is missing or not writable; an existing file is untouched.
+        OSError: The folder is missing or not writable, or `path` is no regular file; an existing
+            file is untouched.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
+    mode = _mode_of(target, path)
+    prefix = f".{target.name}."
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=_SUFFIX)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write here: {error.strerror}", str(target)) from error
+        raise OSError(error.errno, f"cannot write here: {error.strerror}", str(path)) from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        # mkstemp makes files private; an ordinary new file follows the umask.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).chmod(mode)
         Path(temporary).replace(target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    _remove_stale(target.parent, prefix)
+
+
+def _mode_of(target: Path, path: str | os.PathLike[str]) -> int:
+    """The permissions of `target`, or those of a new file."""
+    try:
+        status = target.stat()
+    except FileNotFoundError:
+        umask = os.umask(0)  # There is no way to read it alone.
+        os.umask(umask)
+        return 0o666 & ~umask
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write here: {error.strerror}", str(path)) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"cannot write {str(path)!r}: it is no regular file.")
+    return stat.S_IMODE(status.st_mode)
+
+
+def _remove_stale(folder: Path, prefix: str) -> None:
+    """Remove temporaries of the same file that nobody writes to any more."""
+    oldest = time.time() - _STALE_SECONDS
+    with suppress(OSError):  # A folder that cannot be listed, or a file that another run removed.
+        for entry in os.scandir(folder):
+            ours = entry.name.startswith(prefix) and entry.name.endswith(_SUFFIX)
+            if ours and entry.stat(follow_symlinks=False).st_mtime < oldest:
+                Path(entry.path).unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """Graph arguments and layer attributes as JSON, and back."""
 
 import dataclasses
+import re
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -9,9 +11,13 @@ from torch.fx import Node
 
 from ..backend import int8
 from ..errors import FileFormatError
+from .fields import check_record, checked
+from .names import shortened
 
 # Types of torch whose instances are named constants of the torch module.
 _TORCH_CONSTANTS = (torch.dtype, torch.memory_format, torch.layout)
+_CONSTANTS = {name: value for name, value in vars(torch).items() if type(value) in _TORCH_CONSTANTS}
+_DEVICE = re.compile(r"[a-z]+(:[0-9]{1,3})?")
 # The settings of our own that instructions have.
 _CHOICES: dict[str, type[Enum]] = {
     each.__name__: each for each in (int8.Activation, int8.Combination)
@@ -55,42 +61,88 @@ def encode(value: Any) -> Any:
     raise FileFormatError(f"save: a {name} ({value!r}) cannot be stored in a model file.")
 
 
-def decode(value: Any, nodes: dict[str, Node]) -> Any:
-    """The inverse of `encode`; nodes are looked up by name in `nodes`.
+def decode_argument(value: Any, nodes: Mapping[str, Node]) -> Any:
+    """The inverse of `encode` for what is passed to a node; `nodes` are those before it by name.
+
+    torch.fx writes the result into code by its `repr`, so it is of no other type than these.
 
     Raises:
-        KeyError: A node is unknown.
         ValueError: The value is not one that `encode` writes.
     """
+
+    def node(name: Any) -> Node:
+        if not isinstance(name, str) or name not in nodes:
+            raise ValueError(f"the node {shortened(name)} is used before it is defined.")
+        return nodes[name]
+
+    return _decode(value, {**_KINDS, "node": node})
+
+
+def decode_attribute(value: Any) -> Any:
+    """The inverse of `encode` for what a layer keeps, which may be settings of our own.
+
+    Raises:
+        ValueError: The value is not one that `encode` writes.
+    """
+    return _decode(value, {**_KINDS, "choice": _choice, "record": _record})
+
+
+def _decode(value: Any, kinds: Mapping[str, Callable[[Any], Any]]) -> Any:
     if isinstance(value, list):
-        return [decode(item, nodes) for item in value]
+        return [_decode(item, kinds) for item in value]
     if not isinstance(value, dict):
         return value
-    if len(value) != 1:
-        raise ValueError(f"malformed value {value!r}.")
-    ((kind, content),) = value.items()
-    if kind == "node":
-        return nodes[content]
-    if kind in ("choice", "record"):
-        return _setting(kind, *content)
-    if kind == "tuple":
-        return tuple(decode(item, nodes) for item in content)
-    if kind == "dict":
-        return {key: decode(item, nodes) for key, item in content.items()}
-    if kind == "slice":
-        return slice(*(decode(part, nodes) for part in content))
-    if kind == "torch":
-        constant = getattr(torch, content)
-        if isinstance(constant, _TORCH_CONSTANTS):
-            return constant
-    if kind == "device":
-        return torch.device(content)
-    if kind == "ellipsis":
-        return Ellipsis
-    raise ValueError(f"malformed value {value!r}.")
+    if len(value) == 1:
+        ((kind, content),) = value.items()
+        if kind == "tuple":
+            return tuple(_decode(item, kinds) for item in checked(content, list, kind))
+        if kind == "dict":
+            return {k: _decode(item, kinds) for k, item in checked(content, dict, kind).items()}
+        if kind == "slice" and isinstance(content, list) and len(content) == 3:
+            return slice(*(_decode(part, kinds) for part in content))
+        if kind in kinds:
+            return kinds[kind](content)
+    raise ValueError(f"{shortened(value)} is no value that a model file may hold.")
 
 
-def _setting(kind: str, name: str, content: Any) -> Any:
-    if kind == "choice":
-        return _CHOICES[name](content)
-    return _RECORDS[name](**decode(content, {}))
+def _constant(name: Any) -> Any:
+    if checked(name, str, "torch") not in _CONSTANTS:
+        raise ValueError(f"torch has no constant {shortened(name)}.")
+    return _CONSTANTS[name]
+
+
+def _device(name: Any) -> torch.device:
+    if not _DEVICE.fullmatch(checked(name, str, "device")):
+        raise ValueError(f"{shortened(name)} is no device.")
+    return torch.device(name)
+
+
+def _ellipsis(_: Any) -> Any:
+    return Ellipsis
+
+
+def _pair(content: Any, known: Mapping[str, Any]) -> tuple[str, Any]:
+    if isinstance(content, list) and len(content) == 2 and isinstance(content[0], str):
+        name, value = content
+        if name in known:
+            return name, value
+    raise ValueError(f"{shortened(content)} is no setting that a layer may have.")
+
+
+def _choice(content: Any) -> Enum:
+    name, value = _pair(content, _CHOICES)
+    return _CHOICES[name](value)
+
+
+def _record(content: Any) -> Any:
+    name, fields = _pair(content, _RECORDS)
+    record = _RECORDS[name](**decode_attribute(fields))
+    check_record(record)
+    return record
+
+
+_KINDS: dict[str, Callable[[Any], Any]] = {
+    "torch": _constant,
+    "device": _device,
+    "ellipsis": _ellipsis,
+}

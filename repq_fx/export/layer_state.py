@@ -1,5 +1,6 @@
 """One layer of a graph as plain data and tensors, and back."""
 
+import inspect
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -9,10 +10,12 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from ..backend import ReferenceConv2d, ReferenceLinear, int8
 from ..errors import FileFormatError
-from .json_values import decode, encode
+from .fields import checked, field
+from .json_values import decode_attribute, encode
+from .names import check_word, shortened
 
-# What nn.Module keeps about itself; `training` is the one entry that is plain data.
-_MODULE_INTERNALS = frozenset(nn.Module().__dict__) - {"training"}
+MODULE_INTERNALS = frozenset(nn.Module().__dict__) - {"training"}
+"""What nn.Module keeps about itself; `training` is the one entry that is plain data."""
 
 
 def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
@@ -28,9 +31,9 @@ def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
             f"save: layer {name!r} is a {type(layer).__name__}; only layers of torch.nn and "
             "repq_fx can be stored in a model file."
         )
-    plain = {
-        key: encode(value) for key, value in layer.__dict__.items() if key not in _MODULE_INTERNALS
-    }
+    # What others noted on a layer, such as its place in a list, no code of its class reads.
+    known = _attribute_names()[type(layer)] - MODULE_INTERNALS
+    plain = {key: encode(value) for key, value in layer.__dict__.items() if key in known}
     return {
         "type": type_name,
         "attributes": plain,
@@ -49,31 +52,69 @@ def layer_tensors(layer: nn.Module, name: str) -> dict[str, Tensor]:
     return tensors
 
 
-def layer_from_state(state: dict[str, Any], name: str, tensors: dict[str, Tensor]) -> nn.Module:
+def layer_from_state(state: Any, name: str, tensors: dict[str, Tensor]) -> nn.Module:
     """Rebuild a layer without running its constructor.
 
     Raises:
-        ValueError: The type is unknown or an attribute would replace a module internal.
-        KeyError: A tensor is missing.
+        ValueError: The type is unknown, an attribute would replace a part of the class or of what
+            every module has, or a tensor is missing.
     """
-    layer_type = _layer_types().get(state["type"])
+    type_name = field(state, "type", str)
+    layer_type = _layer_types().get(type_name)
     if layer_type is None:
-        raise ValueError(f"layer {name!r} has the unknown type {state['type']!r}.")
+        raise ValueError(f"layer {name!r} has the unknown type {shortened(type_name)}.")
     layer = layer_type.__new__(layer_type)
     nn.Module.__init__(layer)
-    for key, value in state["attributes"].items():
-        if key in _MODULE_INTERNALS or key.startswith("__"):
-            raise ValueError(f"layer {name!r} sets the reserved attribute {key!r}.")
-        layer.__dict__[key] = decode(value, {})
-    for key, present in state["parameters"].items():
-        tensor = tensors[f"{name}.{key}"] if present else None
+    for key, value in field(state, "attributes", dict).items():
+        if key in MODULE_INTERNALS or key.startswith("__") or _is_code(layer_type, key):
+            raise ValueError(f"layer {name!r} sets the reserved attribute {shortened(key)}.")
+        if key in _attribute_names()[layer_type]:
+            layer.__dict__[key] = decode_attribute(value)
+    checked(layer.training, bool, f"'training' of layer {name!r}")
+    for key, present in field(state, "parameters", dict).items():
+        path = f"{name}.{check_word(key, 'the tensor')}"
+        tensor = tensor_of(path, tensors) if present else None
         parameter = None if tensor is None else nn.Parameter(tensor, requires_grad=False)
         layer.register_parameter(key, parameter)
-    for key, present in state["buffers"].items():
-        layer.register_buffer(key, tensors[f"{name}.{key}"] if present else None)
+    for key, present in field(state, "buffers", dict).items():
+        path = f"{name}.{check_word(key, 'the tensor')}"
+        layer.register_buffer(key, tensor_of(path, tensors) if present else None)
     for key, inner in state.get("layers", {}).items():
-        layer.add_module(key, layer_from_state(inner, f"{name}.{key}", tensors))
+        path = f"{name}.{check_word(key, 'the layer')}"
+        layer.add_module(key, layer_from_state(inner, path, tensors))
     return layer
+
+
+def tensor_of(name: str, tensors: dict[str, Tensor]) -> Tensor:
+    """The tensor of that name.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if name not in tensors:
+        raise ValueError(f"the tensor {shortened(name)} is missing.")
+    return tensors[name]
+
+
+@cache
+def _attribute_names() -> dict[type[nn.Module], frozenset[str]]:
+    """What the code of a layer's class, and of those above it, declares, reads or assigns."""
+    return {layer: frozenset(_names_in(layer)) for layer in _layer_types().values()}
+
+
+def _names_in(layer_type: type[nn.Module]) -> Iterator[str]:
+    yield "training"
+    for each in layer_type.__mro__[: layer_type.__mro__.index(nn.Module)]:
+        yield from inspect.get_annotations(each)
+        for member in vars(each).values():
+            code = getattr(member, "__code__", None)
+            yield from () if code is None else code.co_names
+
+
+def _is_code(layer_type: type[nn.Module], name: str) -> bool:
+    """Whether the class has a method or property of that name."""
+    found = inspect.getattr_static(layer_type, name, None)
+    return callable(found) or hasattr(type(found), "__get__")
 
 
 def _layers_in(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -84,6 +125,7 @@ def _layers_in(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _layer_types() -> dict[str, type[nn.Module]]:
     """The layers that a file may hold, by their names in it."""
     torch_layers = {name: value for name, value in vars(nn).items() if _is_type(value, nn.Module)}
+    del torch_layers["DataParallel"]  # A place to run on, no layer.
     instructions = {
         f"int8.{name}": value
         for name, value in vars(int8).items()

@@ -5,29 +5,37 @@ own tensor functions, a few operators, our ops), and for each layer its type, ou
 our own layers, and its plain attributes. Loading looks names up; it never imports or evaluates.
 """
 
+import dataclasses
 import json
 import logging
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as tensors_of
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import GraphModule, Node
 
 from .._atomic_file import write_atomically
-from ..backend.int8 import Int8Program
-from ..errors import FileFormatError
-from .json_values import decode, encode
-from .layer_state import layer_from_state, layer_state, layer_tensors
-from .targets import ATTRIBUTES, check_method, function_from_name, function_name
+from ..backend.int8 import Instruction, Int8Program
+from ..errors import FileFormatError, RepqError
+from . import checksum
+from .fields import checked, field
+from .graph_nodes import decode_graph, encode_node
+from .layer_state import MODULE_INTERNALS, layer_from_state, layer_state, layer_tensors, tensor_of
+from .names import check_path
+from .shared_tensors import without_repeats
 
 _LOGGER = logging.getLogger(__name__)
 _METADATA_KEY = "repq_fx"  # The only one: safetensors writes several in random order.
 _SURROUNDINGS = "surroundings"  # In the header, and before the names of their tensors.
-_VERSION = 2  # 1 had other layers for lowered networks.
+_REPEATS = "repeats"  # In the header: names of tensors that are stored under another name.
+_VERSION = 3  # 1 had other layers for lowered networks.
+_FIRST_SEALED = 3  # From here on a file holds its checksum.
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,8 @@ class Surroundings:
     """
 
     kind: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    tensors: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 def write_model(
@@ -66,49 +74,86 @@ def write_model(
             f"save: expected a converted GraphModule, got {type(quantized).__name__}."
         )
     tensors: dict[str, Tensor] = {}
-    header = {"version": _VERSION, **_encode_graph(quantized, "", tensors)}
+    header: dict[str, Any] = {checksum.KEY: checksum.BLANK, "version": _VERSION}
+    try:
+        header |= _encode_graph(quantized, "", tensors)
+    except ValueError as error:
+        raise FileFormatError(f"save: {error}") from error
     if surroundings is not None:
         header[_SURROUNDINGS] = {"kind": surroundings.kind, "settings": surroundings.settings}
         tensors |= {f"{_SURROUNDINGS}.{n}": t for n, t in surroundings.tensors.items()}
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, safetensors_bytes(contiguous, {_METADATA_KEY: json.dumps(header)}))
+    stored, header[_REPEATS] = without_repeats(tensors)
+    content = safetensors_bytes(stored, {_METADATA_KEY: json.dumps(header)})
+    write_atomically(path, checksum.sealed(content))
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[GraphModule, Surroundings | None]:
     """Read what `write_model` wrote, onto the CPU and in evaluation mode.
 
+    Returns:
+        The model, with tensors of its own, and what it is part of.
+
     Raises:
-        FileFormatError: The file is missing, truncated, not ours, of a newer version, or refers to
-            something that is not in the closed set.
+        FileFormatError: The file is missing, truncated, not ours, of a newer version, damaged, or
+            refers to something that is not in the closed set.
     """
     if not Path(path).is_file():
         raise FileFormatError(f"load: there is no file {str(path)!r}.")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        content = Path(path).read_bytes()
+        tensors = tensors_of(content)
+    except Exception as error:  # Also what names of unknown types raise.
         raise FileFormatError(
             f"load: {str(path)!r} is truncated or not a safetensors file: {error}"
         ) from error
-    if _METADATA_KEY not in metadata:
-        raise FileFormatError(f"load: {str(path)!r} was not written by repq_fx.save.")
-    try:
-        header = json.loads(metadata[_METADATA_KEY])
-        if header["version"] > _VERSION:
-            raise FileFormatError(
-                f"load: {str(path)!r} has format version {header['version']}, newer than "
-                f"{_VERSION}; update repq_fx."
-            )
-        around = header.get(_SURROUNDINGS)
+    with refusal_of_damage(path):
+        header = _header(content, str(path))
+        del content  # As large as the tensors.
+        for name, stored in header.get(_REPEATS, {}).items():
+            tensors[name] = tensor_of(stored, tensors)
         graph = _build(header, tensors)
+        around = header.get(_SURROUNDINGS)
         if around is None:
             return graph, None
         prefix = f"{_SURROUNDINGS}."
         own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        return graph, Surroundings(around["kind"], around["settings"], own)
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise FileFormatError(f"load: {str(path)!r} is damaged: {error}") from error
+        kind, settings = field(around, "kind", str), field(around, "settings", dict)
+        return graph, Surroundings(kind, settings, own)
+
+
+@contextmanager
+def refusal_of_damage(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever is raised inside, out of what a file at `path` says, is a `FileFormatError`.
+
+    Raises:
+        FileFormatError: Always, where anything but a refusal of our own was raised.
+    """
+    try:
+        yield
+    except RepqError:
+        raise
+    except Exception as error:  # Torch, torch.fx and Python's compiler raise what they please.
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise FileFormatError(f"load: {str(path)!r} is damaged: {reason}") from error
+
+
+def _header(content: bytes, path: str) -> dict[str, Any]:
+    """The header of a file that is as it was written."""
+    length = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    if _METADATA_KEY not in metadata:
+        raise FileFormatError(f"load: {path!r} was not written by repq_fx.save.")
+    header = checked(json.loads(metadata[_METADATA_KEY]), dict, "its header")
+    version = field(header, "version", int)
+    if version > _VERSION:
+        raise FileFormatError(
+            f"load: {path!r} has format version {version}, newer than {_VERSION}; update repq_fx."
+        )
+    if version >= _FIRST_SEALED and not checksum.is_intact(
+        content, field(header, checksum.KEY, str)
+    ):
+        raise FileFormatError(f"load: {path!r} is damaged: it does not have its own checksum.")
+    return header
 
 
 def _encode_graph(
@@ -118,7 +163,7 @@ def _encode_graph(
     layers: dict[str, Any] = {}
     nodes = []
     for node in graph_module.graph.nodes:
-        nodes.append(_encode_node(node))
+        nodes.append(encode_node(node))
         name = f"{prefix}{node.target}"
         if node.op == "call_module" and node.target not in layers:
             layer = graph_module.get_submodule(node.target)
@@ -140,48 +185,35 @@ def _tensor_attribute(module: GraphModule, target: str) -> Tensor:
     return value
 
 
-def _encode_node(node: Node) -> dict[str, Any]:
-    operation, target, args = node.op, node.target, node.args
-    if target is getattr and args[1] in ATTRIBUTES:
-        target = "getattr"
-    elif operation == "call_function":
-        target = function_name(target)
-    elif operation == "call_method":
-        check_method(str(target))
-    return {
-        "op": operation,
-        "name": node.name,
-        "target": target,
-        "args": encode(args),
-        "kwargs": encode(node.kwargs),
-    }
-
-
-def _build(header: dict[str, Any], tensors: dict[str, Tensor], prefix: str = "") -> GraphModule:
+def _build(header: Any, tensors: dict[str, Tensor], prefix: str = "") -> GraphModule:
     attributes: dict[str, Any] = {}
-    for name, state in header["layers"].items():
+    for name, state in field(header, "layers", dict).items():
+        if not MODULE_INTERNALS.isdisjoint(check_path(name, "the layer").split(".")):
+            raise ValueError(f"the layer {name!r} has a reserved name.")
         if "program" in state:
             body = _build(state["program"], tensors, f"{prefix}{name}.")
-            attributes[name] = Int8Program(body)
+            attributes[name] = Int8Program(_checked_program(body, name))
         else:
             attributes[name] = layer_from_state(state, f"{prefix}{name}", tensors)
-    graph = Graph()
-    nodes: dict[str, Node] = {}
-    for entry in header["nodes"]:
-        operation, target = entry["op"], entry["target"]
-        if target == "getattr" and entry["args"]["tuple"][1] in ATTRIBUTES:
-            target = getattr
-        elif operation == "call_function":
-            target = function_from_name(target)
-        elif operation == "call_method":
-            check_method(target)
-        elif operation == "get_attr":
-            attributes[target] = tensors[f"{prefix}{target}"]
-        args, kwargs = decode(entry["args"], nodes), decode(entry["kwargs"], nodes)
-        if operation == "output":
-            graph.output(args[0])
-        else:
-            created = graph.create_node(operation, target, args, kwargs, entry["name"])
-            nodes[entry["name"]] = created
+    graph = decode_graph(field(header, "nodes", list), attributes)
+    for node in graph.find_nodes(op="get_attr"):
+        attributes[node.target] = tensor_of(f"{prefix}{node.target}", tensors)
     graph.lint()
     return GraphModule(attributes, graph).eval()
+
+
+def _checked_program(body: GraphModule, name: str) -> GraphModule:
+    """A graph of instructions, one after the other, and nothing else."""
+    for node in body.graph.nodes:
+        is_step = node.op == "call_module" and isinstance(
+            body.get_submodule(node.target), Instruction
+        )
+        operands = node.args[0] if node.op == "output" else node.args
+        operands = operands if isinstance(operands, tuple | list) else (operands,)
+        if (
+            not (is_step or node.op in ("placeholder", "output"))
+            or node.kwargs
+            or not all(isinstance(operand, Node) for operand in operands)
+        ):
+            raise ValueError(f"{node.name!r} in the program {name!r} is not an instruction.")
+    return body

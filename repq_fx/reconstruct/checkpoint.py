@@ -16,7 +16,7 @@ from ..errors import FileFormatError
 from ..quant import AffineParameters, QuantizedWeight
 from .training import PartReport
 
-_FORMAT = "repq_fx reconstruction 1"
+_FORMAT = b"repq_fx reconstruction 2 "  # And the SHA-256 of all that follows its line.
 
 
 class Checkpoint:
@@ -27,7 +27,7 @@ class Checkpoint:
         fingerprint: Of everything that the result depends on.
 
     Raises:
-        FileFormatError: The file is no checkpoint, or that of another run.
+        FileFormatError: The file is no checkpoint, is damaged, or is that of another run.
     """
 
     def __init__(self, path: Path | None, fingerprint: str) -> None:
@@ -37,14 +37,7 @@ class Checkpoint:
             self._parts = _read(path, fingerprint)
 
     def __getitem__(self, part: int) -> tuple[Refinement, PartReport | None]:
-        content = self._parts[part]
-        report = content["report"]
-        refinement = Refinement(
-            {name: QuantizedWeight(**fields) for name, fields in content["weights"].items()},
-            dict(content["biases"]),
-            {name: AffineParameters(*values) for name, values in content["ranges"].items()},
-        )
-        return refinement, None if report is None else PartReport(**report)
+        return _decoded(self._parts[part])
 
     def __contains__(self, part: int) -> bool:
         return part in self._parts
@@ -59,10 +52,9 @@ class Checkpoint:
         }
         if self._path is None:
             return
-        content = {"format": _FORMAT, "fingerprint": self._fingerprint, "parts": self._parts}
         buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_atomically(self._path, buffer.getvalue())
+        torch.save({"fingerprint": self._fingerprint, "parts": self._parts}, buffer)
+        write_atomically(self._path, _first_line(buffer.getbuffer()) + buffer.getbuffer())
 
 
 def fingerprint_of(description: str, tensors: Iterable[Tensor]) -> str:
@@ -78,18 +70,42 @@ def _fields_of(weight: QuantizedWeight) -> dict[str, Any]:
     return {name: getattr(weight, name) for name in weight.__dataclass_fields__}
 
 
+def _first_line(content: bytes | memoryview) -> bytes:
+    return _FORMAT + hashlib.sha256(content).hexdigest().encode() + b"\n"
+
+
+def _decoded(content: dict[str, Any]) -> tuple[Refinement, PartReport | None]:
+    report = content["report"]
+    refinement = Refinement(
+        {name: QuantizedWeight(**fields) for name, fields in content["weights"].items()},
+        dict(content["biases"]),
+        {name: AffineParameters(*values) for name, values in content["ranges"].items()},
+    )
+    return refinement, None if report is None else PartReport(**report)
+
+
 def _read(path: Path, fingerprint: str) -> dict[int, dict[str, Any]]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+        with path.open("rb") as file:
+            line, content = file.readline(len(_FORMAT) + 65), file.read()
+    except OSError as error:
+        raise FileFormatError(f"'{path}' cannot be read: {error.strerror}.") from error
+    if not line.startswith(_FORMAT):
+        raise FileFormatError(f"'{path}' is no checkpoint of reconstruct, or of another version.")
+    if line != _first_line(content):
+        raise FileFormatError(f"'{path}' is damaged: it does not have its own checksum.")
+    try:
+        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        of_this_run = found["fingerprint"] == fingerprint
+        parts: dict[int, dict[str, Any]] = found["parts"]
+        for part in parts.values():
+            _decoded(part)
+    except Exception as error:  # A forged file: its checksum is right, its content is not.
         reason = str(error).partition("\n")[0]
         raise FileFormatError(f"'{path}' is no checkpoint of reconstruct: {reason}") from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT or "parts" not in content:
-        raise FileFormatError(f"'{path}' is no checkpoint of reconstruct.")
-    if content.get("fingerprint") != fingerprint:
+    if not of_this_run:
         raise FileFormatError(
             f"'{path}' is the checkpoint of another run: model, data, method or seed differ. "
             "Delete it or give another path."
         )
-    parts: dict[int, dict[str, Any]] = content["parts"]
     return parts

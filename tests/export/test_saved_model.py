@@ -1,16 +1,14 @@
 """Files of quantized models: exact round trip, nothing to execute, clear refusals."""
 
-import json
-
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import repq_fx
 from repq_fx import FileFormatError
 from repq_fx.models import fashion_repvgg
+from tests.export.model_files import edited
 
 IMAGES = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
@@ -27,14 +25,6 @@ def file(quantized, tmp_path):
     path = tmp_path / "model.repq"
     repq_fx.save(quantized, path)
     return path
-
-
-def edited(path, change):
-    """Rewrite the header of a model file; `change` edits it in place."""
-    with safe_open(path, "pt") as opened:
-        header = json.loads(opened.metadata()["repq_fx"])
-    change(header)
-    save_file(load_file(path), path, {header.pop("key", "repq_fx"): json.dumps(header)})
 
 
 def test_round_trip_is_exact(quantized, file):
@@ -112,7 +102,7 @@ def no_nodes(header):
         (reach_globals, "method '__reduce__', which is not allowed"),
         (unknown_layer, "unknown type 'Popen'"),
         (replaced_internal, "reserved attribute '_forward_hooks'"),
-        (newer, "format version 999, newer than 2"),
+        (newer, "format version 999, newer than 3"),
         (foreign, "was not written by repq_fx.save"),
         (no_nodes, "is damaged"),
     ],
@@ -201,3 +191,50 @@ def test_layers_of_other_packages_are_refused_by_name(layer, name, tmp_path):
 def test_a_model_that_is_no_graph_is_refused(tmp_path):
     with pytest.raises(FileFormatError, match="what convert or quantize returned, got Linear"):
         repq_fx.save(nn.Linear(1, 1), tmp_path / "model.repq")
+
+
+def test_a_loaded_model_does_not_depend_on_its_file(quantized, file):
+    loaded = repq_fx.load(file)
+    file.write_bytes(bytes(file.stat().st_size))  # In place: a map of it would change.
+    assert torch.equal(loaded(IMAGES), quantized(IMAGES))
+    file.write_bytes(b"")
+    assert torch.equal(loaded(IMAGES), quantized(IMAGES))
+
+
+def shallow(header):
+    header["nodes"] = header["layers"] = 3
+
+
+def deep(header):
+    value = []
+    for _ in range(400):
+        value = [value]
+    header["nodes"][-1]["args"] = {"tuple": [value]}
+
+
+def unknown_surroundings(header):
+    header["surroundings"] = {"kind": 3}
+
+
+def repeats_of_nothing(header):
+    header["repeats"] = {"a": "b"}
+
+
+def version_as_text(header):
+    header["version"] = "3"
+
+
+@pytest.mark.parametrize(
+    "change", [shallow, deep, unknown_surroundings, repeats_of_nothing, version_as_text]
+)
+def test_whatever_is_wrong_in_a_file_is_one_sentence(change, file):
+    edited(file, change)
+    with pytest.raises(FileFormatError, match=r"^load: '.*' is damaged: [^\n]+$"):
+        repq_fx.load(file)
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, "3", "null", "{", '{"version": 1e999}'])
+def test_headers_that_are_no_object_are_refused(text, file):
+    save_file(load_file(file), file, {"repq_fx": text})
+    with pytest.raises(FileFormatError, match=r"^load: '.*' is damaged: [^\n]+$"):
+        repq_fx.load(file)

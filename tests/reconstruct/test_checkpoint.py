@@ -1,5 +1,9 @@
 """What a run has learned so far, in a file."""
 
+import hashlib
+import io
+import random
+
 import pytest
 import torch
 
@@ -67,9 +71,16 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path, refinement):
     assert path.read_bytes() == content
 
 
-def truncated(path):
-    Checkpoint(path, "x").add(0, Refinement(), None)
-    path.write_bytes(path.read_bytes()[:-200])
+def sealed(content, path):
+    """Write what a forger would: anything, with the right checksum."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest().encode()
+    path.write_bytes(b"repq_fx reconstruction 2 " + digest + b"\n" + buffer.getvalue())
+
+
+def with_parts(parts):
+    return lambda path: sealed({"fingerprint": "x", "parts": parts}, path)
 
 
 @pytest.mark.parametrize(
@@ -78,18 +89,40 @@ def truncated(path):
         lambda path: path.write_bytes(b"garbage"),
         lambda path: path.write_bytes(b""),
         lambda path: torch.save({"weights": torch.ones(3)}, path),
-        lambda path: torch.save([1, 2], path),
-        lambda path: torch.save({"format": "repq_fx reconstruction 1"}, path),
-        lambda path: torch.save(REPORT, path),
-        truncated,
+        lambda path: torch.save({"format": "repq_fx reconstruction 1", "parts": {}}, path),
+        lambda path: sealed([1, 2], path),
+        lambda path: sealed({"fingerprint": "x"}, path),
+        lambda path: sealed(REPORT, path),
+        with_parts([1]),
+        with_parts({0: 3}),
+        with_parts({0: {"weights": {"a": {"depth": 1}}, "biases": {}, "ranges": {}}}),
+        with_parts({0: {"weights": {}, "biases": 1, "ranges": {}, "report": None}}),
+        with_parts({0: {"weights": {}, "biases": {}, "ranges": {}, "report": {"a": 1}}}),
     ],
-    ids=["garbage", "empty", "other-dict", "list", "half", "code", "truncated"],
-)
+    ids=["garbage", "empty", "other-dict", "version-1", "list", "half", "code", "parts-list",
+         "part", "weights", "biases", "report"],
+)  # fmt: skip
 def test_files_that_are_no_checkpoints_are_refused(tmp_path, spoil):
     path = tmp_path / "run.ckpt"
     spoil(path)
     with pytest.raises(FileFormatError, match=r"run\.ckpt' is no checkpoint of reconstruct"):
         Checkpoint(path, "x")
+
+
+def test_any_flipped_bit_and_any_cut_is_noticed(tmp_path, refinement):
+    path, generator = tmp_path / "run.ckpt", random.Random(0)
+    Checkpoint(path, "x").add(0, refinement, REPORT)
+    content = path.read_bytes()
+    for place in [*range(100), *generator.sample(range(len(content)), 300)]:
+        changed = bytearray(content)
+        changed[place] ^= 1 << generator.randrange(8)
+        path.write_bytes(changed)
+        with pytest.raises(FileFormatError):
+            Checkpoint(path, "x")
+    for kept in (len(content) - 1, len(content) - 200, 60, 10):
+        path.write_bytes(content[:kept])
+        with pytest.raises(FileFormatError):
+            Checkpoint(path, "x")
 
 
 def test_a_failed_write_leaves_the_parts_before(tmp_path, monkeypatch, refinement):

@@ -1,0 +1,96 @@
+"""Layers of a file: only the attributes that their type has, of the type they ought to be."""
+
+import pytest
+import torch
+from torch import nn
+
+import repq_fx
+from repq_fx import FileFormatError
+from tests.export.model_files import edited
+
+IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def file(tmp_path):
+    model = repq_fx.trace(nn.Sequential(nn.Conv2d(3, 4, 3)).eval(), IMAGES)
+    repq_fx.save(model, tmp_path / "model.repq")
+    return tmp_path / "model.repq"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["forward", "eval", "_conv_forward", "_modules", "__class__", "extra_repr", "_call_impl"],
+)
+def test_no_attribute_replaces_code(name, file):
+    edited(file, lambda header: header["layers"]["0"]["attributes"].update({name: 1}))
+    with pytest.raises(FileFormatError, match=f"layer '0' sets the reserved attribute '{name}'"):
+        repq_fx.load(file)
+
+
+def test_attributes_that_the_type_does_not_have_are_left_out(file):
+    edited(file, lambda header: header["layers"]["0"]["attributes"].update(place=1))
+    layer = repq_fx.load(file).get_submodule("0")
+    assert not hasattr(layer, "place")
+    assert layer.kernel_size == (3, 3)
+
+
+def test_what_others_noted_on_a_layer_is_not_stored(tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3)).eval()
+    net[0].f = {1, 2}  # No plain data.
+    model = repq_fx.trace(net, IMAGES)
+    repq_fx.save(model, tmp_path / "model.repq")
+    assert torch.equal(repq_fx.load(tmp_path / "model.repq")(IMAGES), model(IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda layer: layer.update(type=["Conv2d"]), r"'type' is \['Conv2d'\], not a str"),
+        (lambda layer: layer.update(type="DataParallel"), "unknown type 'DataParallel'"),
+        (lambda layer: layer.update(attributes=[]), r"'attributes' is \[\], not a dict"),
+        (lambda layer: layer["attributes"].update(training=7), "'training' of layer '0' is 7"),
+        (lambda layer: layer["parameters"].update({"a.b": True}), "tensor 'a.b' is not a plain"),
+        (lambda layer: layer["buffers"].update(other=True), "tensor '0.other' is missing"),
+        (lambda layer: layer["layers"].update({"a b": {}}), "the layer 'a b' is not a plain name"),
+        (lambda layer: layer["layers"].update(a=3), "'type' is missing"),
+    ],
+    ids=["type", "parallel", "list", "training", "parameter", "buffer", "layer", "number"],
+)
+def test_malformed_layers_are_refused(change, message, file):
+    edited(file, lambda header: change(header["layers"]["0"]))
+    with pytest.raises(FileFormatError, match=f"is damaged: .*{message}"):
+        repq_fx.load(file)
+
+
+@pytest.mark.parametrize("name", ["_modules", "_parameters.x", "0.__dict__"])
+def test_no_layer_takes_the_place_of_what_modules_have(name, file):
+    def change(header):
+        header["layers"][name] = header["layers"]["0"]
+
+    edited(file, change)
+    with pytest.raises(FileFormatError, match=r"reserved name|not a plain name"):
+        repq_fx.load(file)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("zero_point", "3"), ("zero_point", 1.5), ("scale", None), ("highest", True)],
+)
+def test_settings_are_of_the_declared_types(field, value, tmp_path):
+    path = tmp_path / "model.repq"
+    model = nn.Sequential(nn.Conv2d(3, 4, 3)).eval()
+    repq_fx.save(repq_fx.quantize(model, [IMAGES], progress=False), path)
+
+    def change(header):
+        (program,) = (layer["program"] for layer in header["layers"].values())
+        for layer in program["layers"].values():
+            for attribute in layer["attributes"].values():
+                if isinstance(attribute, dict) and "record" in attribute:
+                    record = attribute["record"][1]["dict"]
+                    grid = record.get("input", {"record": [None, {"dict": record}]})
+                    grid["record"][1]["dict"][field] = value
+
+    edited(path, change)
+    with pytest.raises(FileFormatError, match=f"'{field}' of a LevelGrid cannot be {value!r}"):
+        repq_fx.load(path)
