@@ -13,10 +13,13 @@ import torch
 
 from .attacks import ATTACKS
 from .model_file import ModelFile
-from .mutations import mutated_bytes, mutated_model
+from .mutations import mutated_bytes, mutated_checkpoint, mutated_model
 from .sandbox import Outcome, Trial, try_file
 from .seeds import SeedFile, seed_files
 
+# The part of the mutations after which the file vouches for itself again.
+_SEALED = 0.9
+_SEALED_MUTATIONS = {"checkpoint": mutated_checkpoint}
 # Mutations that a thread does in one folder.
 _BATCH = 100
 
@@ -89,13 +92,13 @@ def _mutate(seeds: dict[str, SeedFile], seed: int, numbers: range) -> Results:
             generator = random.Random(f"{seed}/{number}")
             name = generator.choice(("lowered", "lowered", "lowered", "reference", "checkpoint"))
             whole = seeds[name]
-            if name == "checkpoint" or generator.random() < 0.1:
-                content = mutated_bytes(generator, whole.content)
-            else:
-                content = mutated_model(generator, whole.content)
+            sealed = generator.random() < _SEALED
+            mutate = _SEALED_MUTATIONS.get(name, mutated_model) if sealed else mutated_bytes
+            content = mutate(generator, whole.content)
             trial = try_file(whole, content, Path(folder))
             counts[trial.outcome] += 1
-            if trial.outcome.is_fault:
+            # What nobody sealed again must not be taken for a good file.
+            if trial.outcome.is_fault or not (sealed or trial.outcome is Outcome.REFUSED):
                 faults.append((f"{name}-{seed}-{number}", content, trial))
     return counts, faults
 

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from repq_fx.export import checksum
+
 _METADATA, _GRAPH = "__metadata__", "repq_fx"
 
 
@@ -31,7 +33,9 @@ class ModelFile:
 
     def sealed(self) -> bytes:
         """The file again, with everything in it that only vouches for the rest made to fit."""
-        metadata = {_GRAPH: json.dumps(self.graph)}
+        self.graph.pop(checksum.KEY, None)
+        graph = {checksum.KEY: checksum.BLANK, **self.graph}
+        metadata = {_GRAPH: json.dumps(graph)}
         header = json.dumps({_METADATA: metadata, **self.tensors}).encode()
         header += b" " * (-len(header) % 8)
-        return len(header).to_bytes(8, "little") + header + self.data
+        return bytes(checksum.sealed(len(header).to_bytes(8, "little") + header + self.data))

@@ -5,6 +5,8 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from repq_fx.reconstruct.checkpoint import _first_line
+
 from .model_file import ModelFile
 
 CANARY = "PWNED"
@@ -131,6 +133,12 @@ def mutated_model(random: random.Random, content: bytes) -> bytes:
         else:
             random.choice(_TREE_EDITS)(random, file.graph)
     return file.sealed()
+
+
+def mutated_checkpoint(random: random.Random, content: bytes) -> bytes:
+    """A checkpoint with damage behind its first line, which vouches for the rest."""
+    rest = mutated_bytes(random, content.partition(b"\n")[2])
+    return _first_line(rest) + rest
 
 
 def mutated_bytes(random: random.Random, content: bytes) -> bytes:
