@@ -24,7 +24,8 @@ class LevelGrid:
         levels = (self.zero_point, self.lowest, self.highest)
         if not all(isinstance(level, int) and 0 <= level <= 255 for level in levels):
             raise ValueError(f"LevelGrid: expected levels from 0 to 255, got {self}.")
-        if not (_SMALLEST_SCALE <= self.scale <= 1 / _SMALLEST_SCALE):
+        is_number = isinstance(self.scale, float | int)
+        if not (is_number and _SMALLEST_SCALE <= self.scale <= 1 / _SMALLEST_SCALE):
             raise ValueError(f"LevelGrid: expected a positive finite scale, got {self.scale!r}.")
         if self.lowest > self.highest:
             raise ValueError(f"LevelGrid: expected lowest <= highest, got {self}.")

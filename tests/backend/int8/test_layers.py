@@ -155,3 +155,16 @@ def test_any_geometry(  # noqa: PLR0917
     finally:
         torch.set_num_threads(before)
     assert_contract(result, layer(image))
+
+
+@pytest.mark.parametrize("number", [-1, 2**16 + 1, 2**31, 2**62, 2**63, 0.5, "1", None])
+@pytest.mark.parametrize("name", ["stride", "padding", "dilation"])
+def test_geometry_is_bounded(name, number):
+    with pytest.raises(ValueError, match=f"expected {name} from . to 65536, got"):
+        ConvolutionGeometry(**{name: (1, number)})
+
+
+@pytest.mark.parametrize("groups", [0, -1, 2**40])
+def test_groups_are_bounded(groups):
+    with pytest.raises(ValueError, match="expected groups from 1 to 65536"):
+        ConvolutionGeometry(groups=groups)

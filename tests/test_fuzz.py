@@ -12,11 +12,11 @@ import repq_fx
 from repq_fx import FileFormatError
 from repq_fx.ops import has_extension
 
-from .mutations import CANARY
-from .sandbox import Outcome, try_file
-from .seeds import SeedFile
+from .fuzz.mutations import CANARY
+from .fuzz.sandbox import Outcome, try_file
+from .fuzz.seeds import SeedFile
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.skipif(not has_extension(), reason="attacks are aimed at the compiled program")
