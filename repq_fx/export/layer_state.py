@@ -53,11 +53,11 @@ def layer_tensors(layer: nn.Module, name: str) -> dict[str, Tensor]:
 
 
 def layer_from_state(state: Any, name: str, tensors: dict[str, Tensor]) -> nn.Module:
-    """Rebuild a layer without running its constructor.
+    """Rebuild a layer without running its constructor, with the attributes that its type has.
 
     Raises:
-        ValueError: The type is unknown, an attribute would replace a part of the class or of what
-            every module has, or a tensor is missing.
+        ValueError: The type is unknown, an attribute would replace what every module keeps about
+            itself, or a tensor is missing.
     """
     type_name = field(state, "type", str)
     layer_type = _layer_types().get(type_name)
@@ -66,7 +66,7 @@ def layer_from_state(state: Any, name: str, tensors: dict[str, Tensor]) -> nn.Mo
     layer = layer_type.__new__(layer_type)
     nn.Module.__init__(layer)
     for key, value in field(state, "attributes", dict).items():
-        if key in MODULE_INTERNALS or key.startswith("__") or _is_code(layer_type, key):
+        if key in MODULE_INTERNALS or key.startswith("__"):
             raise ValueError(f"layer {name!r} sets the reserved attribute {shortened(key)}.")
         if key in _attribute_names()[layer_type]:
             layer.__dict__[key] = decode_attribute(value)
@@ -98,8 +98,14 @@ def tensor_of(name: str, tensors: dict[str, Tensor]) -> Tensor:
 
 @cache
 def _attribute_names() -> dict[type[nn.Module], frozenset[str]]:
-    """What the code of a layer's class, and of those above it, declares, reads or assigns."""
-    return {layer: frozenset(_names_in(layer)) for layer in _layer_types().values()}
+    """What the code of a layer's class, and of those above it, declares, reads or assigns.
+
+    Its methods and properties are not among them, for no value may stand in their place.
+    """
+    return {
+        layer: frozenset(name for name in _names_in(layer) if not _is_code(layer, name))
+        for layer in _layer_types().values()
+    }
 
 
 def _names_in(layer_type: type[nn.Module]) -> Iterator[str]:

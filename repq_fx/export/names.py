@@ -8,6 +8,7 @@ from keyword import iskeyword
 from typing import Any
 
 _WORD = re.compile(r"[A-Za-z0-9_]+")
+_DEEPEST = 100  # Layers inside layers; Python's compiler follows each dot by recursion.
 # What generated code refers to; a parameter of that name would stand in its place.
 _GLOBALS_OF_CODE = frozenset(
     ("self", "torch", "device", "inf", "nan", "NoneType", "fx_pytree", "pytree", "getattr", "slice",
@@ -56,7 +57,10 @@ def check_path(name: Any, what: str) -> str:
     """
     if not isinstance(name, str):
         raise ValueError(f"{what} {shortened(name)} is not a plain name.")
-    for word in name.split("."):
+    words = name.split(".")
+    if len(words) > _DEEPEST:
+        raise ValueError(f"{what} {shortened(name)} lies too deep.")
+    for word in words:
         if not _WORD.fullmatch(word) or word.startswith("__"):
             raise ValueError(f"{what} {shortened(name)} is not a plain name.")
     return name

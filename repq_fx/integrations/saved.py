@@ -6,7 +6,7 @@ from typing import Any
 from torch.fx import GraphModule
 
 from ..errors import FileFormatError
-from ..export import read_model, write_model
+from ..export import read_model, refusal_of_damage, write_model
 from . import ultralytics
 
 
@@ -51,5 +51,6 @@ def load(path: str | os.PathLike[str]) -> Any:
     if surroundings is None:
         return graph
     if surroundings.kind == ultralytics.KIND:
-        return ultralytics.restore(graph, surroundings)
+        with refusal_of_damage(path):
+            return ultralytics.restore(graph, surroundings)
     raise FileFormatError(f"load: {str(path)!r} is part of an unknown {surroundings.kind!r}.")

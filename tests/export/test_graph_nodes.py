@@ -98,10 +98,10 @@ CASES += [(place, False) for place in OUTSIDE]
         "a=__import__('os').mkdir('PWNED'),b",
         'a") or __import__("os").mkdir("PWNED") or ("',
         "x\n    import os; os.mkdir('PWNED')\n    y",
-        "a b", "", "é", "__class__", "a.__class__", "a..b",
+        "a b", "", "é", "__class__", "a.__class__", "a..b", ".".join("a" * 10**5),
     ],
     ids=["default", "keyword", "quotes", "lines", "space", "empty", "accent", "dunder", "path",
-         "dots"],
+         "dots", "deep"],
 )  # fmt: skip
 @pytest.mark.parametrize(("place", "inside"), CASES, ids=str)
 def test_only_plain_names_are_taken(place, inside, text, file, tmp_path, monkeypatch):

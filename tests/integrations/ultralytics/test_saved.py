@@ -1,16 +1,17 @@
 """A quantized detector in a file: the same outputs, nothing to execute, and clear refusals."""
 
-import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+import yaml
 
 import repq_fx
 from repq_fx import FileFormatError, RepqError, Scheme
 from repq_fx.integrations import ultralytics as adapter
+from repq_fx.integrations.ultralytics.saved_settings import checked_config
+from tests.export.model_files import edited
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 QUICK = Scheme(gptq=False, output_search=False, sequential_ranges=False, equalization=False)
@@ -49,10 +50,7 @@ def file(make_yolo, tmp_path):
 
 def rewritten(file, change):
     """The file with another header."""
-    with safe_open(file, "pt") as opened:
-        header = json.loads(opened.metadata()["repq_fx"])
-    change(header["surroundings"])
-    save_file(load_file(file), file, {"repq_fx": json.dumps(header)})
+    edited(file, lambda header: change(header["surroundings"]))
 
 
 def test_no_expression_of_the_file_is_evaluated(file):
@@ -86,3 +84,91 @@ def test_the_missing_package_is_named(file, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ultralytics", None)
     with pytest.raises(RepqError, match="pip install ultralytics"):
         repq_fx.load(file)
+
+
+def first_layer(name, args=(), repeats=1, source=-1):
+    def change(settings):
+        settings["config"]["backbone"][0] = [source, repeats, name, list(args)]
+
+    return change
+
+
+def of_config(**entries):
+    return lambda settings: settings["config"].update(entries)
+
+
+def of_overrides(**entries):
+    return lambda settings: settings["overrides"].update(entries)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        first_layer("torch_load", ["PWNED"]),
+        first_layer("check_requirements", ["malware"]),
+        first_layer("DetectionModel"),
+        first_layer("TorchVision", [8, "resnet18", "DEFAULT"]),
+        first_layer("nn.DataParallel"),
+        first_layer("nn.functional"),
+        first_layer("nn.init.constant_"),
+        first_layer("torchvision.ops.roi_align"),
+        first_layer("__builtins__"),
+        first_layer("nothing"),
+        first_layer(7),
+        first_layer("Conv", ["self"]),
+        first_layer("Conv", [1 << 40]),
+        first_layer("Conv", [{"a": 1}]),
+        first_layer("Conv", [[[1]]]),
+        first_layer("Conv", [8, 3, 2], repeats=10**9),
+        first_layer("Conv", [8, 3, 2], source="x"),
+        first_layer("Conv", [8, 3, 2], source=77),
+        of_config(backbone=3),
+        of_config(backbone=[], head=[]),
+        of_config(nc="x"),
+        of_config(scales={"n": [0.1, "x", 3]}),
+        of_config(scale=7),
+        of_config(channels=None),
+        of_overrides(task="classify"),
+        of_overrides(data="https://example.com/data.yaml"),
+        of_overrides(data="https:/example.com/data.yaml"),
+        of_overrides(imgsz="x"),
+        of_overrides(single_cls=3),
+        of_overrides(project="/etc"),
+        lambda settings: settings.update(overrides=3),
+        lambda settings: settings.update(names=[[0, "../../folder"]]),
+        lambda settings: settings.update(names=[["x", "y"]]),
+        lambda settings: settings.update(per_level=0),
+        lambda settings: settings.update(image_size=[1]),
+        lambda settings: settings.update(config=None),
+        lambda settings: settings.pop("names"),
+    ],
+    ids=str,
+)
+def test_settings_that_no_detector_has_are_refused(change, file):
+    rewritten(file, lambda surroundings: change(surroundings["settings"]))
+    with pytest.raises(FileFormatError, match=r"^load: [^\n]+$"):
+        repq_fx.load(file)
+
+
+def test_a_data_set_by_address_is_not_stored(make_yolo, tmp_path):
+    yolo = adapter.merge(make_yolo("tiny"))
+    yolo.overrides["data"] = "https://example.com/data.yaml"
+    repq_fx.save(yolo, tmp_path / "model.repq")
+    assert "data" not in repq_fx.load(tmp_path / "model.repq").overrides
+    yolo.overrides["data"] = "folder/data.yaml"
+    repq_fx.save(yolo, tmp_path / "model.repq")
+    assert repq_fx.load(tmp_path / "model.repq").overrides["data"] == "folder/data.yaml"
+
+
+def test_the_package_s_own_models_are_allowed(ultralytics):
+    folder = Path(ultralytics.__file__).parent / "cfg" / "models"
+    files = [*folder.glob("v*/yolo*.yaml"), *folder.glob("[1-9]*/yolo*.yaml")]
+    files += folder.glob("rt-detr/rtdetr-*.yaml")
+    allowed = 0
+    for each in files:
+        config = yaml.safe_load(each.read_text())
+        is_detector = not each.stem.endswith(("-cls", "-cls-resnet18")) and "-rt" not in each.stem
+        if is_detector and "activation" not in config and "backbone" in config:
+            checked_config(config)
+            allowed += 1
+    assert allowed > 40
