@@ -16,7 +16,7 @@ from .merge_regions import merge_regions
 from .mutation import read_results_of_mutations
 from .region import Region
 from .symbolic import Leaves
-from .trace import copy_of, require_traceable, trace_and_run
+from .trace import copy_of, require_no_hooks, require_traceable, trace_and_run
 from .unshare_modules import unshare_modules
 
 
@@ -93,6 +93,7 @@ def merge_with_report(
     """What `reparameterize` and `find_regions` return, for the price of one."""
     inputs = as_inputs(example_inputs)
     require_traceable(model, leaves)
+    require_no_hooks(model, leaves)  # a part of the model could be traced without them
     try:
         return _merged_graph(model, inputs, leaves)
     except TraceError:

@@ -13,9 +13,10 @@ from torch.nn.parameter import is_lazy
 from ..errors import TraceError
 from .affine_views import ShapeRecorder
 from .agreement import difference
+from .computed_weights import computed_tensors, foreign_hooks, store_computed_weights
 from .example import ExampleInputs, Inputs, as_inputs, random_like, run
 from .exported import export_trace
-from .symbolic import Leaves, symbolic_trace
+from .symbolic import Leaves, is_layer, symbolic_trace
 
 Tracing = Callable[[nn.Module, Inputs], GraphModule]
 
@@ -41,9 +42,9 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, *, leaves: Leaves = (
     Raises:
         TypeError: `model` is not a module, or the inputs are no tensors.
         ValueError: The inputs are empty, `model` fails on them, or it has no such leaf.
-        TraceError: The model is in training mode, quantized or without data, cannot be traced (the
-            message names, for each way of tracing, the submodule and the line), or its graph
-            computes something else.
+        TraceError: The model is in training mode, quantized or without data, one of its layers has
+            a forward hook, it cannot be traced (the message names, for each way of tracing, the
+            submodule and the line), or its graph computes something else.
 
     Example:
         >>> import torch
@@ -75,6 +76,7 @@ class Traced:
 def trace_and_run(model: nn.Module, inputs: Inputs, leaves: Leaves) -> Traced:
     """What `trace` does, with the outputs that it compares."""
     require_traceable(model, leaves)
+    require_no_hooks(model, leaves)
     samples = (inputs, random_like(inputs))
     outputs = _outputs(model, samples)
     failures: dict[str, TraceError] = {}
@@ -131,6 +133,32 @@ def require_traceable(model: nn.Module, leaves: Leaves = ()) -> None:
             raise TraceError(f"Cannot trace a model whose '{name}' {problem}.")
 
 
+def require_no_hooks(model: nn.Module, leaves: Leaves) -> None:
+    """Check that no hook would be lost: of what becomes one node, or of the model itself.
+
+    Those of a container are called while it is traced, and so are part of the graph; those in a
+    leaf that was asked for stay with it.
+
+    Raises:
+        TraceError: One would be.
+    """
+    kept = tuple(f"{leaf}." for leaf in _leaf_names(model, leaves))
+    for name, module in model.named_modules():
+        if f"{name}.".startswith(kept) or not (module is model or is_layer(module)):
+            continue
+        for hook in foreign_hooks(module):
+            place = f"'{name}'" if name else "the model"
+            raise TraceError(
+                f"Cannot trace a model with hooks: {place} ({type(module).__name__}) has the "
+                f"forward hook '{hook}', which would be lost; remove it, or make it part of a "
+                f"forward."
+            )
+
+
+def _leaf_names(model: nn.Module, leaves: Leaves) -> list[str]:
+    return [n for n, m in model.named_modules() if n and (n in leaves or type(m) in leaves)]
+
+
 def _problem(tensor: Tensor) -> str | None:
     if is_lazy(tensor):
         return "is not initialized; run the model once first"
@@ -144,11 +172,15 @@ def _problem(tensor: Tensor) -> str | None:
 def copy_of(model: nn.Module) -> nn.Module:
     """A copy that shares nothing: some models rewrite their own parameters in forward.
 
+    Weights that layers of `model` compute at every call are plain parameters of the copy.
+
     Raises:
         TraceError: It cannot be copied.
     """
     try:
-        return copy.deepcopy(model)
+        copied = copy.deepcopy(model, {id(t): t.detach().clone() for t in computed_tensors(model)})
+        store_computed_weights(copied)
+        return copied
     except Exception as error:
         raise TraceError(
             f"Cannot copy the model ({type(model).__name__}) to trace it: {error}"

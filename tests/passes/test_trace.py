@@ -1,5 +1,6 @@
 import copy
 import pickle
+import threading
 
 import pytest
 import torch
@@ -184,7 +185,7 @@ def test_a_function_is_no_model():
 
 def test_model_that_cannot_be_copied():
     model = nn.ReLU().eval()
-    model.cache = torch.ones(1, requires_grad=True) * 2
+    model.lock = threading.Lock()
     with pytest.raises(TraceError, match=r"Cannot copy the model \(ReLU\)"):
         trace(model, IMAGE)
 
