@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from ..errors import TraceError
 from .affine_views import ShapeRecorder
 from .agreement import difference
+from .canonical_calls import canonicalize_calls
 from .computed_weights import computed_tensors, foreign_hooks, store_computed_weights
 from .example import ExampleInputs, Inputs, as_inputs, random_like, run
 from .exported import export_trace
@@ -83,6 +84,7 @@ def trace_and_run(model: nn.Module, inputs: Inputs, leaves: Leaves) -> Traced:
     for name, tracing in _tracings(leaves).items():
         try:
             traced = tracing(copy_of(model), inputs)
+            canonicalize_calls(traced)
             shapes = _require_faithful(traced, samples, outputs)
         except TraceError as error:
             failures[name] = error
