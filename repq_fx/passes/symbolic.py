@@ -15,6 +15,7 @@ from ..errors import TraceError
 from .example import Inputs, map_tensors, run
 from .failure_place import failure_place
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
+from .plain_attributes import without_proxies
 
 Leaves = Collection[str | type[nn.Module]]
 
@@ -59,7 +60,7 @@ def _traced(
 ) -> GraphModule:
     tracer = _Tracer(model, input_count, examples, leaves)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), without_proxies(model):
             graph: Any = run(lambda: tracer.trace(model), ())
     except AsksForSizesError:
         raise
