@@ -1,7 +1,7 @@
 """Tracing: a `GraphModule` that is checked to compute what the model computes."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,7 +26,8 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, *, leaves: Leaves = (
     """Record `model` as a graph of layers and operators.
 
     Symbolic tracing by `torch.fx` is tried first, then `torch.export`, whose graph is lifted back
-    to layers under their original names. The model and the graph are compared on the example and on
+    to layers under their original names, and at last symbolic tracing of the model after a run, if
+    its forward writes weights. The model and the graph are compared on the example and on
     a random input, because some models trace without an error to a graph that computes something
     else.
 
@@ -81,9 +82,9 @@ def trace_and_run(model: nn.Module, inputs: Inputs, leaves: Leaves) -> Traced:
     samples = (inputs, random_like(inputs))
     outputs = _outputs(model, samples)
     failures: dict[str, TraceError] = {}
-    for name, tracing in _tracings(leaves).items():
+    for name, tracing, own_model in _attempts(model, inputs, leaves):
         try:
-            traced = tracing(copy_of(model), inputs)
+            traced = tracing(own_model, inputs)
             canonicalize_calls(traced)
             shapes = _require_faithful(traced, samples, outputs)
         except TraceError as error:
@@ -95,12 +96,20 @@ def trace_and_run(model: nn.Module, inputs: Inputs, leaves: Leaves) -> Traced:
     raise TraceError(f"Cannot trace {type(model).__name__}. {reasons}") from first
 
 
-def _tracings(leaves: Leaves) -> dict[str, Tracing]:
-    """Ways to trace, the first to be tried first; export knows no leaves."""
-    tracings: dict[str, Tracing] = {"Symbolic tracing": partial(symbolic_trace, leaves=leaves)}
-    if not leaves:
-        tracings["torch.export"] = export_trace
-    return tracings
+def _attempts(
+    model: nn.Module, inputs: Inputs, leaves: Leaves
+) -> Iterator[tuple[str, Tracing, nn.Module]]:
+    """Ways to trace and the copy to do it with, the first to be tried first."""
+    symbolic = partial(symbolic_trace, leaves=leaves)
+    yield "Symbolic tracing", symbolic, copy_of(model)
+    if not leaves:  # which export does not know
+        yield "torch.export", export_trace, copy_of(model)
+    # A forward that writes the weights of a layer, the same at every call, is known by a run.
+    before, after = copy_of(model), copy_of(model)
+    run(after, inputs)
+    changed = difference(before.state_dict(), after.state_dict(), tolerance=0.0)
+    if changed is not None:
+        yield "Symbolic tracing after a run", symbolic, after
 
 
 def require_traceable(model: nn.Module, leaves: Leaves = ()) -> None:
