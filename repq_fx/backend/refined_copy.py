@@ -7,6 +7,7 @@ from torch.fx import GraphModule, Node
 
 from .._torch_ao import is_prepared
 from ..errors import CalibrationError, ConversionError
+from ..passes.canonical_calls import canonicalize_calls
 from ..passes.mutation import mutated_operand, read_results_of_mutations
 from ..quant import ActivationObserver
 from .edge_layers import apply_first_last_bits
@@ -43,6 +44,7 @@ def _normalize(refined: GraphModule, step: str) -> None:
     Raises:
         ConversionError: An operation in place has an effect that the graph does not show.
     """
+    canonicalize_calls(refined)
     read_results_of_mutations(refined)
     reaches_output: set[Node] = set()
     for node in reversed(refined.graph.nodes):
@@ -53,8 +55,6 @@ def _normalize(refined: GraphModule, step: str) -> None:
                 f"{step}: {node.name!r} overwrites a view of a tensor that is read elsewhere, "
                 "which torch.fx would drop; write it without an operation in place."
             )
-        if node.op == "call_module" and not node.args and "input" in node.kwargs:
-            node.args, node.kwargs = (node.kwargs["input"],), {}
     refined.recompile()
 
 

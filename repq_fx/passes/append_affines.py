@@ -6,6 +6,8 @@ from typing import Any
 from torch import nn
 from torch.fx import GraphModule
 
+from .free_names import free_name
+
 _NORMS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv1d: nn.BatchNorm1d,
     nn.Conv2d: nn.BatchNorm2d,
@@ -27,6 +29,7 @@ def append_affines(model: nn.Module, convolutions: Collection[str]) -> None:
     for prefix, part in list(model.named_modules()):
         if not isinstance(part, GraphModule):
             continue
+        affines: dict[str, str] = {}
         for node in list(part.graph.nodes):
             name = f"{prefix}.{node.target}" if prefix else str(node.target)
             if node.op != "call_module" or name not in convolutions:
@@ -35,10 +38,12 @@ def append_affines(model: nn.Module, convolutions: Collection[str]) -> None:
             norm = _NORMS.get(type(layer))
             if norm is None:
                 continue
-            affine = norm(layer.out_channels, eps=0.0).to(layer.weight).eval()
-            part.add_submodule(f"{node.target}_affine", affine)
+            if name not in affines:
+                affines[name] = free_name(part, f"{node.target}_affine")
+                affine = norm(layer.out_channels, eps=0.0).to(layer.weight).eval()
+                part.add_submodule(affines[name], affine)
             with part.graph.inserting_after(node):
-                result = part.graph.call_module(f"{node.target}_affine", (node,))
+                result = part.graph.call_module(affines[name], (node,))
             node.replace_all_uses_with(result, lambda user, own=result: user is not own)
         part.graph.lint()
         part.recompile()

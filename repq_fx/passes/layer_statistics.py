@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import CalibrationError
 from .affine_views import ShapeRecorder
+from .canonical_calls import canonicalize_calls
 from .example import ExampleInputs, as_inputs, run
 from .layer_channels import WeightedLayer, channel_rows, is_weighted
 from .trace import copy_of, require_traceable
@@ -67,6 +68,7 @@ def measure_layers(graph: GraphModule, inputs: ExampleInputs) -> MeasuredGraph:
     if not all(bool(torch.isfinite(leaf).all()) for leaf in tree_leaves(samples)):
         raise CalibrationError("The calibration data holds NaN or infinite values.")
     graph_copy: Any = copy_of(graph)
+    canonicalize_calls(graph_copy)
     measured = MeasuredGraph(graph_copy, {}, {})
     run(_LayerRecorder(measured).run, samples)
     return measured

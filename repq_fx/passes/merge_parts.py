@@ -11,6 +11,7 @@ from ..errors import TraceError
 from .erase_assertions import erase_assertions
 from .example import Inputs, run
 from .merge_regions import merge_regions
+from .plain_attributes import copy_plain_attributes
 from .region import Region
 from .symbolic import Leaves
 from .trace import copy_of, trace
@@ -35,7 +36,7 @@ def merge_parts(
         The copy, and the regions of all parts; None if no part can be traced.
     """
     merged = copy_of(model)
-    calls = _recorded_calls(merged, inputs)
+    calls = _recorded_calls(copy_of(model), inputs)  # a forward may change its model's state
     regions: list[Region] = []
     parts = list(_parts(merged, "", calls, leaves))
     for path, graph_module, own_inputs in parts:
@@ -43,6 +44,7 @@ def merge_parts(
         found = merge_regions(graph_module, own_inputs)
         regions += [replace(region, name=f"{path}.{region.name}") for region in found]
         if any(region.merged for region in found):
+            copy_plain_attributes(merged.get_submodule(path), graph_module)
             merged.set_submodule(path, graph_module)
     return (merged, regions) if parts else None
 

@@ -1,5 +1,6 @@
 """The order of the passes."""
 
+import logging
 from collections.abc import Sequence
 
 from torch import nn
@@ -16,8 +17,15 @@ from .merge_regions import merge_regions
 from .mutation import read_results_of_mutations
 from .region import Region
 from .symbolic import Leaves
-from .trace import copy_of, require_traceable, trace_and_run
+from .trace import copy_of, require_no_hooks, require_traceable, trace_and_run
 from .unshare_modules import unshare_modules
+
+_LOGGER = logging.getLogger(__name__)
+
+_AMPLIFIED = (
+    "Its later layers amplify rounding, as selecting the largest scores does; merge a part without "
+    "them."
+)
 
 
 def reparameterize(
@@ -93,16 +101,19 @@ def merge_with_report(
     """What `reparameterize` and `find_regions` return, for the price of one."""
     inputs = as_inputs(example_inputs)
     require_traceable(model, leaves)
+    require_no_hooks(model, leaves)  # a part of the model could be traced without them
     try:
         return _merged_graph(model, inputs, leaves)
-    except TraceError:
+    except TraceError as error:
         merged_parts = merge_parts(model, inputs, leaves)
         if merged_parts is None:
             raise
+        _log_parts(merged_parts[1], error)
     samples = (inputs, random_like(inputs))
     reference = copy_of(model)
     outputs = [run(reference, sample) for sample in samples]
-    _require_agreement(model, merged_parts[0], samples, outputs)
+    # A copy, as the forward that is not a graph may change the model's state.
+    _require_agreement(model, copy_of(merged_parts[0]), samples, outputs)
     return merged_parts
 
 
@@ -132,6 +143,13 @@ def _merged_graph(
     return graph_module, regions
 
 
+def _log_parts(regions: Sequence[Region], error: TraceError) -> None:
+    if any(region.merged for region in regions):
+        _LOGGER.info("Merged parts of a model, for want of its whole graph: %s", error)
+    else:
+        _LOGGER.warning("Nothing was merged in the parts of a model. %s", error)
+
+
 def _require_agreement(
     model: nn.Module,
     merged: nn.Module,
@@ -143,9 +161,7 @@ def _require_agreement(
         if departure is not None:
             raise RepqError(
                 f"Cannot merge {type(model).__name__}: every merged region agrees with the "
-                f"original, but the model as a whole does not: {departure}. Its later layers "
-                f"amplify rounding, as selecting the largest scores does; merge a part without "
-                f"them."
+                f"original, but the model as a whole does not: {departure}"
             )
 
 
@@ -158,12 +174,16 @@ def _departure(model: nn.Module, merged: nn.Module, sample: Inputs, known: objec
     try:
         departure = difference(known, run(merged, sample))
     except Exception as error:
-        return f"the merged one fails with: {error}"
+        return (
+            f"the merged one fails with: {error}. What calls a merged part uses more of it than "
+            f"its forward and its attributes; keep that part by `leaves`."
+        )
     if departure is None:
         return None
     exact = map_tensors(lambda t: t.double() if t.is_floating_point() else t, sample)
     try:
         exactly, found = (run(copy_of(net).double(), exact) for net in (model, merged))
     except Exception:  # a model that insists on its dtype
-        return departure
-    return departure if difference(exactly, found, tolerance=1e-4) is not None else None
+        return f"{departure}. {_AMPLIFIED}"
+    differs = difference(exactly, found, tolerance=1e-4) is not None
+    return f"{departure}. {_AMPLIFIED}" if differs else None

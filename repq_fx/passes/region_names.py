@@ -1,13 +1,13 @@
 """Qualified names for the convolutions that replace regions."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import count, takewhile
-from operator import attrgetter
 
 import torch
 from torch import nn
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
+from .free_names import ReadNames, is_free
 from .region import Candidate
 
 
@@ -27,15 +27,11 @@ class RegionNames:
     def __init__(self, graph_module: GraphModule, merged: Iterable[Candidate]) -> None:
         self._graph_module = graph_module
         self._named: dict[tuple[str, ...], list[tuple[str, nn.Module]]] = {}
-        replaced = {node for candidate in merged for node in candidate.interior}
-        for node in reversed(graph_module.graph.nodes):
-            if node.users and replaced.issuperset(node.users):
-                replaced.add(node)  # a constant that only replaced nodes read
-        self._used = {
-            str(node.target)
-            for node in graph_module.graph.nodes
-            if node.op in ("call_module", "get_attr") and node not in replaced
-        }
+        self._given: list[str] = []
+        replaced = _replaced_nodes(graph_module, list(merged))
+        self._read = ReadNames(
+            graph_module, (n for n in graph_module.graph.nodes if n not in replaced)
+        )
 
     def name(self, candidate: Candidate, layer: nn.Module) -> tuple[str, bool]:
         """A name for `layer`, and whether it is new.
@@ -49,25 +45,29 @@ class RegionNames:
         name = _own_name(candidate)
         if not name or not self._is_unused(name):
             name = next(name for name in _sum_names(candidate) if self._is_free(name))
-        self._used.add(name)
+        self._given.append(name)
         twins.append((name, layer))
         return name, True
 
     def _is_free(self, name: str) -> bool:
-        return self._is_unused(name) and not self._exists(name)
+        return self._is_unused(name) and is_free(self._graph_module, name)
 
     def _is_unused(self, name: str) -> bool:
-        # A tensor inside a module keeps it in use, and a called module keeps its own submodules.
-        return not any(
-            f"{u}.".startswith(f"{name}.") or name.startswith(f"{u}.") for u in self._used
+        # A layer that has got its name holds no other, and is held by no other.
+        return not self._read.holds(name) and not any(
+            f"{given}.".startswith(f"{name}.") or name.startswith(f"{given}.")
+            for given in self._given
         )
 
-    def _exists(self, name: str) -> bool:
-        try:
-            attrgetter(name)(self._graph_module)
-        except AttributeError:
-            return False
-        return True
+
+def _replaced_nodes(graph_module: GraphModule, merged: Collection[Candidate]) -> set[Node]:
+    """The nodes of the regions, and those that only they read and their layers do not."""
+    replaced = {node for candidate in merged for node in candidate.interior}
+    sources = {candidate.source.node for candidate in merged}
+    for node in reversed(graph_module.graph.nodes):
+        if node.users and node not in sources and replaced.issuperset(node.users):
+            replaced.add(node)
+    return replaced
 
 
 def _own_name(candidate: Candidate) -> str:

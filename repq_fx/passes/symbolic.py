@@ -15,6 +15,7 @@ from ..errors import TraceError
 from .example import Inputs, map_tensors, run
 from .failure_place import failure_place
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
+from .plain_attributes import without_proxies
 
 Leaves = Collection[str | type[nn.Module]]
 
@@ -59,7 +60,7 @@ def _traced(
 ) -> GraphModule:
     tracer = _Tracer(model, input_count, examples, leaves)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), without_proxies(model):
             graph: Any = run(lambda: tracer.trace(model), ())
     except AsksForSizesError:
         raise
@@ -90,16 +91,10 @@ class _Tracer(fx.Tracer):
         self._failure: tuple[Exception, nn.Module] | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether calling `m` runs the forward of a layer in `torch.nn`.
-
-        A subclass, or an instance, that brings its own forward is traced through.
-        """
+        """Whether `m` becomes one node."""
         if module_qualified_name in self._leaves or type(m) in self._leaves:
             return True
-        if isinstance(m, nn.Sequential) or "forward" in vars(m):
-            return False
-        # Generated classes, such as that of a GraphModule, have a forward without a home.
-        return (type(m).forward.__module__ or "").startswith("torch.nn.")
+        return is_layer(m)
 
     def call_module(
         self,
@@ -209,6 +204,17 @@ class _Tracer(fx.Tracer):
         if self._failure is not None and self._failure[0] is error:
             module = self._failure[1]
         return failure_place(self.root, module, error)
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether calling `module` runs the forward of a layer in `torch.nn`.
+
+    A subclass, or an instance, that brings its own forward is traced through.
+    """
+    if isinstance(module, nn.Sequential) or "forward" in vars(module):
+        return False
+    # Generated classes, such as that of a GraphModule, have a forward without a home.
+    return (type(module).forward.__module__ or "").startswith("torch.nn.")
 
 
 def _argument_names(model: nn.Module, count: int) -> list[str]:

@@ -1,7 +1,7 @@
 """Tracing: a `GraphModule` that is checked to compute what the model computes."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,9 +13,11 @@ from torch.nn.parameter import is_lazy
 from ..errors import TraceError
 from .affine_views import ShapeRecorder
 from .agreement import difference
+from .canonical_calls import canonicalize_calls
+from .computed_weights import computed_tensors, foreign_hooks, store_computed_weights
 from .example import ExampleInputs, Inputs, as_inputs, random_like, run
 from .exported import export_trace
-from .symbolic import Leaves, symbolic_trace
+from .symbolic import Leaves, is_layer, symbolic_trace
 
 Tracing = Callable[[nn.Module, Inputs], GraphModule]
 
@@ -24,7 +26,8 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, *, leaves: Leaves = (
     """Record `model` as a graph of layers and operators.
 
     Symbolic tracing by `torch.fx` is tried first, then `torch.export`, whose graph is lifted back
-    to layers under their original names. The model and the graph are compared on the example and on
+    to layers under their original names, and at last symbolic tracing of the model after a run, if
+    its forward writes weights. The model and the graph are compared on the example and on
     a random input, because some models trace without an error to a graph that computes something
     else.
 
@@ -41,9 +44,9 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, *, leaves: Leaves = (
     Raises:
         TypeError: `model` is not a module, or the inputs are no tensors.
         ValueError: The inputs are empty, `model` fails on them, or it has no such leaf.
-        TraceError: The model is in training mode, quantized or without data, cannot be traced (the
-            message names, for each way of tracing, the submodule and the line), or its graph
-            computes something else.
+        TraceError: The model is in training mode, quantized or without data, one of its layers has
+            a forward hook, it cannot be traced (the message names, for each way of tracing, the
+            submodule and the line), or its graph computes something else.
 
     Example:
         >>> import torch
@@ -75,12 +78,14 @@ class Traced:
 def trace_and_run(model: nn.Module, inputs: Inputs, leaves: Leaves) -> Traced:
     """What `trace` does, with the outputs that it compares."""
     require_traceable(model, leaves)
+    require_no_hooks(model, leaves)
     samples = (inputs, random_like(inputs))
     outputs = _outputs(model, samples)
     failures: dict[str, TraceError] = {}
-    for name, tracing in _tracings(leaves).items():
+    for name, tracing, own_model in _attempts(model, inputs, leaves):
         try:
-            traced = tracing(copy_of(model), inputs)
+            traced = tracing(own_model, inputs)
+            canonicalize_calls(traced)
             shapes = _require_faithful(traced, samples, outputs)
         except TraceError as error:
             failures[name] = error
@@ -91,12 +96,20 @@ def trace_and_run(model: nn.Module, inputs: Inputs, leaves: Leaves) -> Traced:
     raise TraceError(f"Cannot trace {type(model).__name__}. {reasons}") from first
 
 
-def _tracings(leaves: Leaves) -> dict[str, Tracing]:
-    """Ways to trace, the first to be tried first; export knows no leaves."""
-    tracings: dict[str, Tracing] = {"Symbolic tracing": partial(symbolic_trace, leaves=leaves)}
-    if not leaves:
-        tracings["torch.export"] = export_trace
-    return tracings
+def _attempts(
+    model: nn.Module, inputs: Inputs, leaves: Leaves
+) -> Iterator[tuple[str, Tracing, nn.Module]]:
+    """Ways to trace and the copy to do it with, the first to be tried first."""
+    symbolic = partial(symbolic_trace, leaves=leaves)
+    yield "Symbolic tracing", symbolic, copy_of(model)
+    if not leaves:  # which export does not know
+        yield "torch.export", export_trace, copy_of(model)
+    # A forward that writes the weights of a layer, the same at every call, is known by a run.
+    before, after = copy_of(model), copy_of(model)
+    run(after, inputs)
+    changed = difference(before.state_dict(), after.state_dict(), tolerance=0.0)
+    if changed is not None:
+        yield "Symbolic tracing after a run", symbolic, after
 
 
 def require_traceable(model: nn.Module, leaves: Leaves = ()) -> None:
@@ -131,6 +144,32 @@ def require_traceable(model: nn.Module, leaves: Leaves = ()) -> None:
             raise TraceError(f"Cannot trace a model whose '{name}' {problem}.")
 
 
+def require_no_hooks(model: nn.Module, leaves: Leaves) -> None:
+    """Check that no hook would be lost: of what becomes one node, or of the model itself.
+
+    Those of a container are called while it is traced, and so are part of the graph; those in a
+    leaf that was asked for stay with it.
+
+    Raises:
+        TraceError: One would be.
+    """
+    kept = tuple(f"{leaf}." for leaf in _leaf_names(model, leaves))
+    for name, module in model.named_modules():
+        if f"{name}.".startswith(kept) or not (module is model or is_layer(module)):
+            continue
+        for hook in foreign_hooks(module):
+            place = f"'{name}'" if name else "the model"
+            raise TraceError(
+                f"Cannot trace a model with hooks: {place} ({type(module).__name__}) has the "
+                f"forward hook '{hook}', which would be lost; remove it, or make it part of a "
+                f"forward."
+            )
+
+
+def _leaf_names(model: nn.Module, leaves: Leaves) -> list[str]:
+    return [n for n, m in model.named_modules() if n and (n in leaves or type(m) in leaves)]
+
+
 def _problem(tensor: Tensor) -> str | None:
     if is_lazy(tensor):
         return "is not initialized; run the model once first"
@@ -144,11 +183,15 @@ def _problem(tensor: Tensor) -> str | None:
 def copy_of(model: nn.Module) -> nn.Module:
     """A copy that shares nothing: some models rewrite their own parameters in forward.
 
+    Weights that layers of `model` compute at every call are plain parameters of the copy.
+
     Raises:
         TraceError: It cannot be copied.
     """
     try:
-        return copy.deepcopy(model)
+        copied = copy.deepcopy(model, {id(t): t.detach().clone() for t in computed_tensors(model)})
+        store_computed_weights(copied)
+        return copied
     except Exception as error:
         raise TraceError(
             f"Cannot copy the model ({type(model).__name__}) to trace it: {error}"

@@ -4,6 +4,8 @@ import copy
 
 from torch.fx import GraphModule, Node
 
+from .free_names import free_name
+
 
 def unshare_modules(graph_module: GraphModule) -> None:
     """Let no two calls share a module that has no tensors, in place.
@@ -21,28 +23,16 @@ def unshare_modules(graph_module: GraphModule) -> None:
         if any(True for _ in (*module.parameters(), *module.buffers())):
             continue
         if target in first:
-            name = _free_name(graph_module, _neighbour(node))
+            name = free_name(graph_module, *_wishes(node))
             graph_module.add_submodule(name, copy.deepcopy(module))
             node.target = name
         first.add(target)
     graph_module.recompile()
 
 
-def _neighbour(node: Node) -> str:
-    """The name of the module that `node` calls, but beside the layer that `node` reads."""
+def _wishes(node: Node) -> list[str]:
+    """The name of the module that `node` calls beside the layer that `node` reads, and itself."""
     own = str(node.target)
-    source = node.all_input_nodes[0]
-    if source.op != "call_module":
-        return own
-    folder, _, _ = str(source.target).rpartition(".")
-    return ".".join(filter(None, (folder, own.rpartition(".")[2])))
-
-
-def _free_name(graph_module: GraphModule, name: str) -> str:
-    taken = {existing for existing, _ in graph_module.named_modules()}
-    count = 0
-    candidate = name
-    while candidate in taken:
-        count += 1
-        candidate = f"{name}_{count}"
-    return candidate
+    sources = [source for source in node.all_input_nodes[:1] if source.op == "call_module"]
+    folders = [str(source.target).rpartition(".")[0] for source in sources]
+    return [*(".".join(filter(None, (f, own.rpartition(".")[2]))) for f in folders), own]

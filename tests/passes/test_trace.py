@@ -1,5 +1,6 @@
 import copy
 import pickle
+import threading
 
 import pytest
 import torch
@@ -184,7 +185,7 @@ def test_a_function_is_no_model():
 
 def test_model_that_cannot_be_copied():
     model = nn.ReLU().eval()
-    model.cache = torch.ones(1, requires_grad=True) * 2
+    model.lock = threading.Lock()
     with pytest.raises(TraceError, match=r"Cannot copy the model \(ReLU\)"):
         trace(model, IMAGE)
 
@@ -193,3 +194,42 @@ def test_traced_models_can_be_pickled():
     images = torch.randn(1, 3, 8, 8)
     traced = trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval(), images)
     assert torch.equal(pickle.loads(pickle.dumps(traced))(images), traced(images))
+
+
+class WritesWeights(nn.Module):
+    """A convolution whose weight every forward in evaluation computes from two others, as SPAN."""
+
+    def __init__(self):
+        super().__init__()
+        self.skip = nn.Conv2d(3, 3, 1)
+        self.full = nn.Conv2d(3, 3, 3, padding=1)
+        self.merged = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        weight = self.full.weight.data + F.pad(self.skip.weight.data, [1, 1, 1, 1])
+        self.merged.weight.data = weight
+        self.merged.bias.data = self.full.bias.data + self.skip.bias.data
+        return self.merged(x)
+
+
+def test_weights_that_a_forward_writes_are_those_after_a_run():
+    model = WritesWeights().eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    traced = trace(model, IMAGE)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    other = torch.randn(1, 3, 5, 9)
+    torch.testing.assert_close(traced(other), model(other))
+
+
+def test_weights_that_change_from_call_to_call_are_refused():
+    class Drifts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            self.conv.weight.data = self.conv.weight.data * 1.5
+            return self.conv(x)
+
+    with pytest.raises(TraceError, match=r"Symbolic tracing after a run: .* not faithful"):
+        trace(Drifts().eval(), IMAGE)

@@ -6,6 +6,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from ...ops import has_extension
+from ...passes.canonical_calls import canonicalize_calls
 from ..int8 import Dequantize, Epilogue, Quantize
 from .image_rules import match_image_operation
 from .instruction_names import InstructionNames
@@ -34,6 +35,7 @@ def lower_to_x86(reference: GraphModule) -> GraphModule:
     """
     if not has_extension():
         _LOGGER.warning("the compiled kernels were not built: instructions run in PyTorch, slowly")
+    canonicalize_calls(reference)
     view, names = ReferenceView(reference), InstructionNames(reference)
     for node in list(reference.graph.nodes):
         if is_quantize(node):
