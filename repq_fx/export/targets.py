@@ -12,7 +12,7 @@ from torch.overrides import get_testing_overrides, resolve_name
 from ..errors import FileFormatError
 
 _OPERATORS = ("add", "iadd", "sub", "isub", "mul", "imul", "truediv", "floordiv", "neg", "getitem",
-              "matmul", "pow")  # fmt: skip
+              "matmul", "pow", "mod", "eq", "ne", "lt", "le", "gt", "ge")  # fmt: skip
 ATTRIBUTES = ("shape", "device", "dtype")
 """What a saved graph may read of a tensor."""
 _OP_NAMESPACES = ("quantized_decomposed", "repq_fx")

@@ -15,6 +15,7 @@ from ..errors import TraceError
 from .example import Inputs, map_tensors, run
 from .failure_place import failure_place
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
+from .size_guards import EXAMPLE_SHAPE
 
 Leaves = Collection[str | type[nn.Module]]
 
@@ -162,6 +163,7 @@ class _Tracer(fx.Tracer):
                 self._result(kind, target, values_of((args, kwargs), index))
                 for index in range(len(self._examples))
             )
+            _note_shape(proxy)
         return proxy
 
     def _result(self, kind: str, target: Any, arguments: Any) -> Any:
@@ -201,6 +203,7 @@ class _Tracer(fx.Tracer):
         proxies: list[Any] = [self.create_proxy("placeholder", name, (), {}) for name in names]
         for index, proxy in enumerate(proxies):
             proxy.values = map_tensors(torch.clone, tuple(e[index] for e in self._examples))
+            _note_shape(proxy)
         return call, [self.root, *proxies]
 
     def culprit(self, error: Exception) -> str:
@@ -209,6 +212,11 @@ class _Tracer(fx.Tracer):
         if self._failure is not None and self._failure[0] is error:
             module = self._failure[1]
         return failure_place(self.root, module, error)
+
+
+def _note_shape(proxy: KnownProxy) -> None:
+    if proxy.values and isinstance(proxy.values[0], Tensor):
+        proxy.node.meta[EXAMPLE_SHAPE] = proxy.values[0].shape
 
 
 def _argument_names(model: nn.Module, count: int) -> list[str]:
