@@ -62,7 +62,8 @@ def cut_axis(node: Node, count: int) -> tuple[Node, int] | None:
         return None
     arguments = dict(zip(_CUT_ARGUMENTS[name], node.args[1:], strict=False)) | node.kwargs
     parts, axis = arguments.get("parts", arguments.get("chunks")), arguments.get("dim", 0)
-    is_given = isinstance(parts, list | tuple) or (name == "chunk" and parts == count)
+    # Nothing but an axis of size 1 has fewer than two halves; of more chunks some may be missing.
+    is_given = isinstance(parts, list | tuple) or (name == "chunk" and parts == count <= 2)
     return None if is_given or not isinstance(axis, int) else (node.all_input_nodes[0], axis)
 
 
