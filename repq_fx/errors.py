@@ -13,6 +13,10 @@ class TraceError(RepqError):
     """A model that `torch.fx` cannot trace faithfully."""
 
 
+class SizeError(RepqError):
+    """An input of a size for which a traced graph does not hold."""
+
+
 class CalibrationError(RepqError):
     """Calibration data that is missing, malformed or too short, or a step that needs it first."""
 

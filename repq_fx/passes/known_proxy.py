@@ -1,16 +1,23 @@
 """Proxies that know what they stand for on the example, so that Python code can ask about sizes."""
 
+import inspect
 import operator
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from dis import get_instructions
+from types import FrameType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
+from .size_guards import EXAMPLE_SHAPE, cut_axis, guard_size
+
 UNKNOWN = object()
 """A value that could not be computed."""
+
+_Answer = TypeVar("_Answer")
 
 _PLAIN = (bool, int, float, str, torch.dtype, torch.device, torch.layout)
 _QUESTIONS = frozenset(
@@ -27,9 +34,10 @@ class AsksForSizesError(Exception):
 class KnownProxy(fx.Proxy):
     """A proxy with its values on the example and on one with another batch size.
 
-    Questions about parameters, the number of axes and sizes are answered from the example, and the
-    answer is fixed in the graph. A question about what a tensor holds, or whose answer changes with
-    the size of the batch, stops tracing.
+    Questions about parameters and the number of axes are answered from the example, once and for
+    all. Where Python code needs a size as a number, or the truth of a comparison of sizes, the
+    answer is fixed too, and the graph checks it at run time. A question about what a tensor holds,
+    or whose answer changes with the size of the batch, stops tracing.
     """
 
     def __init__(self, node: Node, tracer: fx.Tracer) -> None:
@@ -38,34 +46,50 @@ class KnownProxy(fx.Proxy):
 
     def __getattr__(self, name: str) -> Any:
         """An attribute or a bound method of the value."""
-        return KnownAttribute(self, name)
+        attribute = KnownAttribute(self, name)
+        return attribute._same(attribute.values) if attribute.is_rank("ndim") else attribute
 
     def __bool__(self) -> bool:
         """The answer to an ``if``."""
-        return bool(self._answer()) if self._is_number() else super().__bool__()
+        return self._fixed(bool) if self._is_number() else super().__bool__()
 
     def __int__(self) -> int:
         """A size as a number."""
-        return int(self._answer())
+        return self._fixed(int)
 
     def __index__(self) -> int:
         """A size as a number."""
-        return operator.index(self._answer())
+        return self._fixed(operator.index)
 
     def __float__(self) -> float:
         """A size as a number."""
-        return float(self._answer())
+        return self._fixed(float)
+
+    def __hash__(self) -> int:
+        """A number as the key of a dictionary; anything else is a key by its identity."""
+        if not self.values:
+            if any(map(_is_question, _ancestors(self.node, through_questions=False))):
+                raise AsksForSizesError
+            return object.__hash__(self)
+        if isinstance(self.values[0], Tensor) or not self._is_number():
+            return object.__hash__(self)
+        return self._fixed(hash)
 
     def __len__(self) -> int:
         """Of a list or of a tensor's shape; the length of a tensor itself is the batch."""
-        length: int = self._count() if self._is_list() else super().__len__()
-        return length
+        if not self._is_list():
+            length: int = super().__len__()
+            return length
+        self._guard_count()
+        return self._count()
 
     def __iter__(self) -> Iterator[Any]:
         """The entries of a list or of a tensor's shape."""
         if not self._is_list():
             entries: Iterator[Any] = super().__iter__()
             return entries
+        if not _is_unpacked(inspect.currentframe()):
+            self._guard_count()
         proxy: Any = self
         return (proxy[index] for index in range(self._count()))
 
@@ -84,15 +108,38 @@ class KnownProxy(fx.Proxy):
             return value.numel() == 1 and not _reads_inputs(self.node)
         return isinstance(value, _PLAIN)
 
-    def _answer(self) -> Any:
+    def _fixed(self, read: Callable[[Any], _Answer]) -> _Answer:
+        """What `read` makes of the number, from now on a fact that the graph checks."""
         if not self._is_number() or _depends_on_contents(self.node):
             raise TypeError("a number that depends on the values of an input cannot be traced")
-        return self._same(self.values)
+        values: tuple[Any, ...] = self.values
+        if all(value is not UNKNOWN for value in values):
+            values = tuple(map(read, values))
+        answer: _Answer = self._same(values)
+        if isinstance(self.values[0], int | float):
+            self._guard(self.node, answer if read is bool else self.values[0])
+        return answer
+
+    def _guard(self, number: Node, expected: Any) -> None:
+        """Let the graph check a number, if it is one that the inputs decide."""
+        ancestors = tuple(_ancestors(number, through_questions=True))
+        if any(node.op == "placeholder" for node in ancestors):
+            # A tensor within a list has no placeholder of its own.
+            tensors = [node for node in reversed(ancestors) if EXAMPLE_SHAPE in node.meta]
+            placeholders = [node for node in tensors if node.op == "placeholder"]
+            guard_size(number, expected, (*placeholders, *tensors)[0])
 
     def _count(self) -> int:
         lengths = tuple(UNKNOWN if value is UNKNOWN else len(value) for value in self.values)
         count: int = self._same(lengths)
         return count
+
+    def _guard_count(self) -> None:
+        """Let the graph check a length that depends on the size of what was cut into parts."""
+        cut = None if isinstance(self._known(), torch.Size) else cut_axis(self.node, self._count())
+        if cut is not None:
+            size = self.tracer.create_node("call_method", "size", cut, {})
+            self._guard(size, cut[0].meta[EXAMPLE_SHAPE][cut[1]])
 
     def _same(self, answers: tuple[Any, ...]) -> Any:
         if any(answer is UNKNOWN or answer != answers[0] for answer in answers):
@@ -120,8 +167,17 @@ class KnownAttribute(KnownProxy):
             self._node = made.node
         return self._node
 
+    def is_rank(self, *names: str) -> bool:
+        """Whether it is one of `names`, which are about the number of axes, of a known tensor.
+
+        That is a fact of the program, which Python code may well look up in a dictionary.
+        """
+        return self.attr in names and bool(self.values) and UNKNOWN not in self.values
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Record the call of a method."""
+        if self.is_rank("dim", "ndimension"):
+            return self._same(tuple(method() for method in self.values))
         return self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
 
 
@@ -165,3 +221,13 @@ def _is_question(node: Node) -> bool:
     name = node.args[1] if node.target is getattr else node.target
     name = getattr(name, "__name__", name)
     return node.op != "call_module" and name in _QUESTIONS
+
+
+def _is_unpacked(frame: FrameType | None) -> bool:
+    """Whether ``a, b = ...`` asked for the iterator: Python itself then insists on the length."""
+    caller = None if frame is None else frame.f_back
+    if caller is None:
+        return False
+    instructions = get_instructions(caller.f_code)
+    at = next((each for each in instructions if each.offset == caller.f_lasti), None)
+    return at is not None and at.opname == "UNPACK_SEQUENCE"

@@ -16,6 +16,7 @@ from .example import Inputs, map_tensors, run
 from .failure_place import failure_place
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
 from .plain_attributes import without_proxies
+from .size_guards import EXAMPLE_SHAPE
 
 Leaves = Collection[str | type[nn.Module]]
 
@@ -157,6 +158,7 @@ class _Tracer(fx.Tracer):
                 self._result(kind, target, values_of((args, kwargs), index))
                 for index in range(len(self._examples))
             )
+            _note_shape(proxy)
         return proxy
 
     def _result(self, kind: str, target: Any, arguments: Any) -> Any:
@@ -196,6 +198,7 @@ class _Tracer(fx.Tracer):
         proxies: list[Any] = [self.create_proxy("placeholder", name, (), {}) for name in names]
         for index, proxy in enumerate(proxies):
             proxy.values = map_tensors(torch.clone, tuple(e[index] for e in self._examples))
+            _note_shape(proxy)
         return call, [self.root, *proxies]
 
     def culprit(self, error: Exception) -> str:
@@ -215,6 +218,11 @@ def is_layer(module: nn.Module) -> bool:
         return False
     # Generated classes, such as that of a GraphModule, have a forward without a home.
     return (type(module).forward.__module__ or "").startswith("torch.nn.")
+
+
+def _note_shape(proxy: KnownProxy) -> None:
+    if proxy.values and isinstance(proxy.values[0], Tensor):
+        proxy.node.meta[EXAMPLE_SHAPE] = proxy.values[0].shape
 
 
 def _argument_names(model: nn.Module, count: int) -> list[str]:

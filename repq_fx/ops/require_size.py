@@ -1,0 +1,48 @@
+"""A check that a size which a graph took for fixed is the one it was traced with."""
+
+import torch
+from torch import Tensor
+
+from ..errors import SizeError
+
+NAME = "repq_fx::require_size"
+
+torch.library.define(
+    NAME,
+    "(Tensor source, Scalar found, Scalar expected, str question, SymInt[] example) -> ()",
+)
+
+
+def require_size(
+    source: Tensor, found: float, expected: float, question: str, example: list[int]
+) -> None:
+    """Refuse a tensor of another size than the one that decided a step of the graph.
+
+    Args:
+        source: The input that `found` was computed from the size of; only its shape is read.
+        found: The number, or what is to be true or false.
+        expected: What it was on the example. Of True or False only the truth of `found` counts.
+        question: What was asked, for the message.
+        example: The shape of `source` in the example, for the message.
+
+    Raises:
+        SizeError: They differ.
+    """
+    torch.ops.repq_fx.require_size(source, found, expected, question, example)
+
+
+def require_size_reference(
+    source: Tensor, found: float, expected: float, question: str, example: list[int]
+) -> None:
+    """What `require_size` does; it has no kernel of its own."""
+    answer = bool(found) if isinstance(expected, bool) else found
+    if answer != expected:
+        raise SizeError(
+            f"The graph holds for an input of {list(example)}, on which {question} is {expected}; "
+            f"an input of {list(source.shape)} makes it {answer}. Trace the model on an input of "
+            f"that size."
+        )
+
+
+torch.library.impl(NAME, "CompositeExplicitAutograd", require_size_reference)
+torch.library.register_fake(NAME, require_size_reference)

@@ -1,0 +1,89 @@
+"""Nodes that check at run time what Python code once decided by a size of the example."""
+
+import operator
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch.fx import Node
+from torch.fx.node import has_side_effect
+
+from .mutation import operator_name
+
+_REQUIRE = torch.ops.repq_fx.require_size.default
+# Or torch.fx would take a node that returns nothing for dead code.
+has_side_effect(_REQUIRE)
+
+EXAMPLE_SHAPE = "repq_fx_example_shape"
+"""Where the meta of a node holds the shape of its tensor on the example."""
+
+_SYMBOLS: Mapping[Callable[..., Any], str] = MappingProxyType(
+    {
+        operator.add: "+",
+        operator.sub: "-",
+        operator.mul: "*",
+        operator.truediv: "/",
+        operator.floordiv: "//",
+        operator.mod: "%",
+        operator.eq: "==",
+        operator.ne: "!=",
+        operator.lt: "<",
+        operator.le: "<=",
+        operator.gt: ">",
+        operator.ge: ">=",
+    }
+)
+
+
+def guard_size(number: Node, expected: float, source: Node) -> None:
+    """Append a check that `number` is still `expected`, unless the graph has it already.
+
+    Args:
+        number: Computed from the size of an input.
+        expected: What it is on the example; True and False stand for its truth.
+        source: The tensor that the message names the size of.
+    """
+    question = _text(number)
+    call = (source, number, expected, question, list(source.meta[EXAMPLE_SHAPE]))
+    for node in number.graph.nodes:
+        # The text tells two reads of one size, which are two nodes, to be the same question.
+        if node.target == _REQUIRE and node.args[3] == question:
+            known = node.args[2]
+            if known == expected and isinstance(known, bool) == isinstance(expected, bool):
+                return
+    number.graph.call_function(_REQUIRE, call)
+
+
+def cut_axis(node: Node, count: int) -> tuple[Node, int] | None:
+    """The tensor and the axis whose size decides that `node` returns `count` parts, if one does."""
+    name = operator_name(node)
+    if name not in _CUT_ARGUMENTS or node.op not in ("call_function", "call_method"):
+        return None
+    arguments = dict(zip(_CUT_ARGUMENTS[name], node.args[1:], strict=False)) | node.kwargs
+    parts, axis = arguments.get("parts", arguments.get("chunks")), arguments.get("dim", 0)
+    # Nothing but an axis of size 1 has fewer than two halves; of more chunks some may be missing.
+    is_given = isinstance(parts, list | tuple) or (name == "chunk" and parts == count <= 2)
+    return None if is_given or not isinstance(axis, int) else (node.all_input_nodes[0], axis)
+
+
+_CUT_ARGUMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"split": ("parts", "dim"), "chunk": ("parts", "dim"), "unbind": ("dim",)}
+)
+"""Functions that cut a tensor into parts, with their parameters after the tensor."""
+
+
+def _text(value: Any) -> str:
+    """An expression of sizes as a person would write it."""
+    if not isinstance(value, Node):
+        return repr(value)
+    symbol = None if isinstance(value.target, str) else _SYMBOLS.get(value.target)
+    if symbol is not None and len(value.args) == 2:
+        return f"({_text(value.args[0])} {symbol} {_text(value.args[1])})"
+    if value.target is operator.getitem:
+        return f"{_text(value.args[0])}[{value.args[1]}]"
+    if value.target is getattr:
+        return f"{_text(value.args[0])}.{value.args[1]}"
+    if value.op == "call_method" and value.target in ("size", "numel"):
+        return f"{_text(value.args[0])}.{value.target}({', '.join(map(_text, value.args[1:]))})"
+    return value.name
