@@ -181,7 +181,7 @@ class _Planner:
     def _objection(self, candidate: Candidate, view: ConvMap, after: Cost) -> str | None:
         for node in candidate.interior[:-1]:
             for user in node.users:
-                if user not in candidate.interior:
+                if self._is_outside(user, candidate.interior):
                     return f"'{node.name}' is also used by '{user.name}', outside"
         apart = self._cost_apart(candidate)
         if after.weights > apart.weights:
@@ -194,6 +194,12 @@ class _Planner:
         if split_padding(view)[0] is not None and self._only_pads(candidate):
             return "the padding that one convolution lacks would stay beside it"
         return None
+
+    def _is_outside(self, user: Node, interior: tuple[Node, ...]) -> bool:
+        """Whether what reads a value does so for something else than a region."""
+        if user in self._features.constants:  # It only asks for the type of the value.
+            return any(self._is_outside(reader, interior) for reader in user.users)
+        return user not in interior
 
     def _cost_apart(self, candidate: Candidate) -> Cost:
         """The cost of the region's layers after the best merges within it, without the whole."""
