@@ -18,6 +18,7 @@ from .region import Candidate, Region
 from .region_names import RegionNames, preferred_name
 from .remove_unused import remove_unused
 from .replacement import Replacement
+from .split_sums import split_sums
 from .verify_regions import verify_regions
 
 _LOGGER = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def merge_regions(
     remove_unused(graph_module)  # A dead reader of a value would keep it from being merged.
     features = features or features_of(graph_module, inputs)
     values = affine_values(features)
-    while gather_sums(features, values):
+    while split_sums(features, values) or gather_sums(features, values):
         values = affine_values(features)
     planned, replacements = _verified_plan(features, values, inputs)
     regions = {candidate: _describe(graph_module, candidate) for candidate in planned}
