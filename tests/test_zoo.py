@@ -59,6 +59,7 @@ from .zoo_repvgg import (
     SqueezeExcite,
     VGGBlock,
 )
+from .zoo_strided import CopiedWeights, EndPadded, ParameterGate, PooledPoint
 from .zoo_super_resolution import Conv3XC, EdgeConv, NestedResidual, PointwiseChain
 
 SIZES = {"even": (12, 12, 4), "odd": (11, 13, 5)}
@@ -190,6 +191,8 @@ ZOO = {
     "ecb_deployed": one(lambda _: EdgeConv(4, 4, deployed=True), 4, 3),
     "conv3xc": one(lambda _: Conv3XC(4, 6), 4, 3),
     "conv3xc_deployed": one(lambda _: Conv3XC(4, 6, deployed=True), 4, 3),
+    "span": one(lambda _: CopiedWeights(4, 6), 4, 3),
+    "plainusr": one(lambda _: ParameterGate(4), 4, 3),
     "rt4ksr": one(lambda _: NestedResidual(4), 4, 3),
     "ifadnet": one(lambda _: PointwiseChain(4, last=False), 4, 3),
     "mfdnet": one(lambda _: PointwiseChain(4, last=True), 4, 3),
@@ -247,3 +250,15 @@ def test_merged_block(entry, stride, size, randomize_batch_norm):
         assert (entry.kernel, entry.groups) in found
         if entry.layers == 1:
             assert_one_convolution(merged, getattr(block, "act", nn.Identity()))
+
+
+@pytest.mark.parametrize("build", [EndPadded, PooledPoint])
+def test_branches_whose_windows_end_differently(build, randomize_batch_norm):
+    block = randomized(build(4, 6), randomize_batch_norm)
+    merged = merged_exactly(block, torch.randn(2, 4, 12, 8, dtype=torch.float64))
+    (conv,) = calls_of(merged, CONVOLUTIONS)
+    assert conv.kernel_size == (3, 3)
+    assert count_parameters(merged) == count_parameters(conv)
+    for height, width in ((2, 2), (6, 14), (4, 2)):
+        image = torch.randn(3, 4, height, width, dtype=torch.float64)
+        assert_same(block(image), merged(image))

@@ -139,7 +139,7 @@ class OnlineReparam(nn.Module):
         return total + F.pad(scaled(self.pointwise, 5), [self.kernel_size // 2] * 4)
 
     def forward(self, inputs):
-        weight = self.generate_weight()
+        weight = self.generate_weight().type_as(inputs)
         out = F.conv2d(inputs, weight, None, self.stride, self.kernel_size // 2, groups=self.groups)
         return self.act(self.bn(out))
 

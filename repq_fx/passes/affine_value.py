@@ -11,6 +11,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ..reparam import ConvMap, MapError, add
 from .constants import Constants
+from .plain_layers import torch_layer
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,15 @@ class Call:
 
     def arguments(self, *names: str) -> dict[str, Any]:
         """The arguments by name, where `names` are the first parameters of the operator."""
-        return {**dict(zip(names, self.node.args, strict=False)), **self.node.kwargs}
+        bound = {**dict(zip(names, self.node.args, strict=False)), **self.node.kwargs}
+        return {name: self._resolved(operand) for name, operand in bound.items()}
+
+    def _resolved(self, operand: Any) -> Any:
+        """An argument, or what is known of it where that is no tensor, such as a weight's size."""
+        if not isinstance(operand, Node) or operand not in self.constants:
+            return operand
+        known = self.constants.known(operand)
+        return operand if isinstance(known, Tensor) else known
 
     def value(self, operand: Any) -> AffineValue:
         """What is known about an argument; nothing if it is not a node."""
@@ -160,8 +169,10 @@ def called_module(graph_module: GraphModule, node: Node) -> nn.Module | None:
 
 
 def layer_type(module: nn.Module) -> type[nn.Module]:
-    """The class of a layer; a subclass may compute anything, so it is none of its base.
+    """The layer of torch that a module is; a subclass may compute anything, so it is none.
 
-    Only `torch.nn.utils.parametrize` makes a subclass that is: it computes the tensors.
+    `torch.nn.utils.parametrize` makes a subclass that is: it computes the tensors. So is one that
+    only sets the arguments of the layer, and whose forward is torch's.
     """
-    return type(module).__mro__[1] if is_parametrized(module) else type(module)
+    kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
+    return torch_layer(kind) or kind

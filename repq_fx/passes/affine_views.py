@@ -31,19 +31,19 @@ class Features:
 
 
 def features_of(graph_module: GraphModule, inputs: Inputs) -> Features:
-    """Run the graph on `inputs` and note the shapes."""
-    shapes: dict[Node, torch.Size] = {}
-    run(ShapeRecorder(graph_module, shapes).run, inputs)
-    return features_with(graph_module, shapes)
+    """Run the graph on `inputs` and note what its values are like."""
+    likes: dict[Node, Tensor] = {}
+    run(LikeRecorder(graph_module, likes).run, inputs)
+    return features_with(graph_module, likes)
 
 
-def features_with(graph_module: GraphModule, shapes: Mapping[Node, torch.Size]) -> Features:
-    """The features of a graph whose shapes a `ShapeRecorder` has noted."""
-    constants = Constants(graph_module)
+def features_with(graph_module: GraphModule, likes: Mapping[Node, Tensor]) -> Features:
+    """The features of a graph, of whose values a `LikeRecorder` has noted what they are like."""
+    constants = Constants(graph_module, likes)
     computed = {
-        node: shapes[node]
+        node: likes[node].shape
         for node in graph_module.graph.nodes
-        if node in shapes and node not in constants
+        if node in likes and _is_feature_map(likes[node]) and node not in constants
     }
     return Features(graph_module, computed, constants)
 
@@ -124,6 +124,25 @@ class ShapeRecorder(fx.Interpreter):
     def run_node(self, n: Node) -> Any:
         """Run one node."""
         result = super().run_node(n)
-        if isinstance(result, Tensor) and 2 <= result.ndim <= 5 and result.is_floating_point():
+        if isinstance(result, Tensor) and _is_feature_map(result):
             self._shapes[n] = result.shape
         return result
+
+
+class LikeRecorder(fx.Interpreter):
+    """Runs a graph and notes a tensor like each, of its type, device and shape but one element."""
+
+    def __init__(self, graph_module: GraphModule, likes: dict[Node, Tensor]) -> None:
+        super().__init__(graph_module)
+        self._likes = likes
+
+    def run_node(self, n: Node) -> Any:
+        """Run one node."""
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            self._likes[n] = result.new_empty(()).expand(result.shape)
+        return result
+
+
+def _is_feature_map(value: Tensor) -> bool:
+    return 2 <= value.ndim <= 5 and value.is_floating_point()

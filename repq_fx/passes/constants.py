@@ -1,30 +1,40 @@
 """Values in a graph that do not depend on its inputs."""
 
+from collections.abc import Mapping
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node, map_arg
 
-from .mutation import mutated_operand, operator_name
+from .mutation import is_own, mutated_operand, operator_name
 
 _MAKES = ("zeros", "ones", "full", "eye", "arange", "linspace", "scalar_tensor")
 _DRAWS = ("bernoulli", "multinomial", "normal", "poisson", "rrelu", "gumbel_softmax")
+_CONVERTS = ("type_as", "to")
+_QUESTIONS = ("dtype", "device", "layout", "ndim", "dim", "ndimension", "is_floating_point")
+_NO_LIKES: Mapping[Node, Tensor] = MappingProxyType({})
 
 
 class Constants:
     """Evaluates subgraphs of parameters and buffers, each node once.
 
     A weight that a forward computes from parameters alone (a sum of branches, a mask, a
-    standardisation) is the same on every call in evaluation mode.
+    standardisation, a gate behind layers) is the same on every call in evaluation mode. What an
+    input only is asked for its type, its device or its number of axes is no part of it, so a weight
+    that is brought to the type of an input is a constant too.
 
     Args:
         graph_module: The graph; not changed.
+        likes: Tensors of the type, device and shape of computed values, the contents of which do
+            not matter. Without, questions about computed values have no answer.
     """
 
-    def __init__(self, graph_module: GraphModule) -> None:
+    def __init__(self, graph_module: GraphModule, likes: Mapping[Node, Tensor] = _NO_LIKES) -> None:
         self._graph_module = graph_module
+        self._likes = likes
         self._values: dict[Node, Any] = {}
         self._nodes = self._constant_nodes()
 
@@ -36,63 +46,102 @@ class Constants:
         """The tensor that an argument of a node stands for, or None if it is no constant tensor."""
         if not isinstance(operand, Node) or operand not in self._nodes:
             return None
-        with torch.no_grad():
-            value = self._evaluate(operand)
+        value = self.known(operand)
         return value if isinstance(value, Tensor) else None
 
+    def known(self, node: Node) -> Any:
+        """What a constant is: a tensor, a size, a type."""
+        with torch.no_grad():
+            return self._evaluate(node)
+
     def reads(self, node: Node) -> list[Node]:
-        """The ``get_attr`` nodes that a constant is computed from."""
-        return [each for each in _with_ancestors(node) if each.op == "get_attr"]
+        """The nodes of tensors and layers that a constant is computed from."""
+        return [n for n in self._with_ancestors(node) if n.op in ("get_attr", "call_module")]
 
     def _constant_nodes(self) -> frozenset[Node]:
         found: set[Node] = set()
         mutated = self._mutated_nodes()
         for node in self._graph_module.graph.nodes:
-            is_call = node.op in ("call_function", "call_method")
-            is_pure = is_call and found.issuperset(node.all_input_nodes) and not _draws(node)
-            # Any other function without operands could be a counter or a clock.
-            is_function = is_pure and (node.all_input_nodes or operator_name(node) in _MAKES)
-            if (node.op == "get_attr" or is_function) and node not in mutated:
+            is_known = node.op == "get_attr" or self._is_pure(node)
+            if is_known and node not in mutated and found.issuperset(self._operands(node)):
                 found.add(node)
         return frozenset(found)
+
+    def _is_pure(self, node: Node) -> bool:
+        """Whether a node always computes the same from the same operands."""
+        if node.op == "call_module":
+            return bool(node.all_input_nodes) and _is_pure_layer(
+                self._graph_module.get_submodule(str(node.target))
+            )
+        if node.op not in ("call_function", "call_method") or _draws(node):
+            return False
+        # Any other function without operands could be a counter or a clock.
+        return bool(node.all_input_nodes) or operator_name(node) in _MAKES
+
+    def _operands(self, node: Node) -> list[Node]:
+        """The nodes whose contents decide what a node computes."""
+        if _question(node) in _QUESTIONS and node.args[0] in self._likes:
+            return []
+        if node.op == "call_method" and node.target in _CONVERTS:
+            operands = node.all_input_nodes
+            return [n for n in operands if n is node.args[0] or n not in self._likes]
+        return node.all_input_nodes
 
     def _mutated_nodes(self) -> set[Node]:
         """Nodes that overwrite a constant, and all that the constant may be a view of."""
         mutated: set[Node] = set()
         for node in self._graph_module.graph.nodes:
             operand = mutated_operand(self._graph_module, node)
-            written = [] if operand is None else _with_ancestors(operand)
+            if operand is None or is_own(self._graph_module, operand):
+                continue
+            written = self._with_ancestors(operand)
             if not any(each.op == "placeholder" for each in written):
-                mutated.update((node, *written) if written else ())
+                mutated.update((node, *written))
         return mutated
 
+    def _with_ancestors(self, node: Node) -> list[Node]:
+        found = {node: None}
+        pending = [node]
+        while pending:
+            new = [operand for operand in self._operands(pending.pop()) if operand not in found]
+            found |= dict.fromkeys(new)
+            pending += new
+        return list(found)
+
     def _evaluate(self, node: Node) -> Any:
+        if node not in self._nodes:
+            return self._likes[node]
         if node not in self._values:
             if node.op == "get_attr":
                 self._values[node] = attrgetter(str(node.target))(self._graph_module)
             else:
                 args, kwargs = map_arg((node.args, node.kwargs), self._evaluate)
-                self._values[node] = _call(node, args, kwargs)
+                self._values[node] = self._call(node, args, kwargs)
         return self._values[node]
 
+    def _call(self, node: Node, args: Any, kwargs: Any) -> Any:
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        function: Any = node.target
+        if node.op == "call_module":
+            function = self._graph_module.get_submodule(str(node.target))
+        return function(*args, **kwargs)
 
-def _call(node: Node, args: Any, kwargs: Any) -> Any:
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-    function: Any = node.target
-    return function(*args, **kwargs)
+
+def _question(node: Node) -> Any:
+    """The attribute or the method that a node asks its first operand for, or another name."""
+    if not node.args or node.op not in ("call_function", "call_method"):
+        return None
+    return node.args[1] if node.target is getattr else operator_name(node)
+
+
+def _is_pure_layer(module: nn.Module) -> bool:
+    """Whether a module is a layer of torch in evaluation mode that no hook changes."""
+    is_of_torch = (type(module).forward.__module__ or "").startswith("torch.nn.")
+    has_hooks = module._forward_hooks or module._forward_pre_hooks
+    return is_of_torch and not has_hooks and not any(m.training for m in module.modules())
 
 
 def _draws(node: Node) -> bool:
     name = operator_name(node)
     return name in _DRAWS or name.startswith("rand") or "dropout" in name
-
-
-def _with_ancestors(node: Node) -> list[Node]:
-    found = {node: None}
-    pending = [node]
-    while pending:
-        new = [operand for operand in pending.pop().all_input_nodes if operand not in found]
-        found |= dict.fromkeys(new)
-        pending += new
-    return list(found)

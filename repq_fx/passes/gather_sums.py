@@ -30,7 +30,7 @@ def gather_sums(features: Features, values: Mapping[Node, AffineValue]) -> bool:
     Returns:
         Whether the graph changed.
     """
-    sums = (node for node in features.graph_module.graph.nodes if _is_sum(features, node))
+    sums = (node for node in features.graph_module.graph.nodes if is_sum(features, node))
     roots = [node for node in sums if not _is_summand(features, node)]
     changed = [root for root in roots if _gather(features, values, root)]
     if changed:
@@ -39,7 +39,7 @@ def gather_sums(features: Features, values: Mapping[Node, AffineValue]) -> bool:
     return bool(changed)
 
 
-def _is_sum(features: Features, node: Node) -> bool:
+def is_sum(features: Features, node: Node) -> bool:
     """Whether a node adds two values of its own shape and nothing else."""
     if node not in features.shapes or node.target not in _SUMS or node.kwargs:
         return False
@@ -50,7 +50,7 @@ def _is_sum(features: Features, node: Node) -> bool:
 def _is_summand(features: Features, node: Node) -> bool:
     """Whether a sum is read by another sum alone, whose part it then is."""
     users = list(node.users)
-    return len(users) == 1 and _is_sum(features, users[0]) and _count(users[0], node) == 1
+    return len(users) == 1 and is_sum(features, users[0]) and _count(users[0], node) == 1
 
 
 def _count(user: Node, operand: Node) -> int:
@@ -82,7 +82,7 @@ def _gather(features: Features, values: Mapping[Node, AffineValue], root: Node) 
 def _summands(features: Features, node: Node) -> Iterable[Node]:
     for operand in node.args:
         assert isinstance(operand, Node)
-        if _is_sum(features, operand) and _is_summand(features, operand):
+        if is_sum(features, operand) and _is_summand(features, operand):
             yield from _summands(features, operand)
         else:
             yield operand
@@ -113,7 +113,7 @@ def _is_one_map(values: Mapping[Node, AffineValue], part: list[Node], source: So
 
 def _is_node(features: Features, root: Node, part: list[Node]) -> bool:
     """Whether a node of the sum already adds exactly these summands."""
-    inner = [node for node in root.args if isinstance(node, Node) and _is_sum(features, node)]
+    inner = [node for node in root.args if isinstance(node, Node) and is_sum(features, node)]
     inner = [node for node in inner if _is_summand(features, node)]
     sums = (Counter(_summands(features, node)) for node in inner)
     return any(own == Counter(part) for own in sums) or any(

@@ -11,11 +11,14 @@ from torch.fx import GraphModule, Node
 from .affine_value import AffineValue, Source
 from .affine_views import Features, affine_values, features_of
 from .example import Inputs
+from .fold_constants import fold_constants
 from .gather_sums import gather_sums
 from .plan_regions import plan_regions
 from .region import Candidate, Region
 from .region_names import RegionNames, preferred_name
+from .remove_unused import remove_unused
 from .replacement import Replacement
+from .split_sums import split_sums
 from .verify_regions import verify_regions
 
 _LOGGER = logging.getLogger(__name__)
@@ -38,13 +41,16 @@ def merge_regions(
     Returns:
         The merged and the refused regions, in graph order.
     """
+    remove_unused(graph_module)  # A dead reader of a value would keep it from being merged.
     features = features or features_of(graph_module, inputs)
     values = affine_values(features)
-    while gather_sums(features, values):
+    while split_sums(features, values) or gather_sums(features, values):
         values = affine_values(features)
     planned, replacements = _verified_plan(features, values, inputs)
     regions = {candidate: _describe(graph_module, candidate) for candidate in planned}
     regions |= _rewrite(graph_module, replacements, regions)
+    fold_constants(graph_module)
+    remove_unused(graph_module)
     _LOGGER.info(
         "Merged %d regions, refused %d.", len(replacements), len(regions) - len(replacements)
     )
@@ -116,10 +122,6 @@ def _rewrite(
         _erase(candidate, result)
         after = sum(parameter.numel() for parameter in replacement.layer.parameters())
         renamed[candidate] = replace(regions[candidate], name=name, parameters_after=after)
-    _delete_unread_tensors(graph_module)
-    graph_module.delete_all_unused_submodules()
-    graph_module.graph.lint()
-    graph_module.recompile()
     return renamed
 
 
@@ -135,12 +137,3 @@ def _erase(candidate: Candidate, result: Node) -> None:
             pending += node.all_input_nodes
             graph.erase_node(node)
             erased.add(node)
-
-
-def _delete_unread_tensors(graph_module: GraphModule) -> None:
-    """Delete parameters and buffers outside of called modules that no node reads."""
-    used = {str(n.target) for n in graph_module.graph.nodes if n.op in ("call_module", "get_attr")}
-    for name, _ in (*graph_module.named_parameters(), *graph_module.named_buffers()):
-        parts = name.split(".")
-        if used.isdisjoint(".".join(parts[:depth]) for depth in range(1, len(parts) + 1)):
-            delattr(graph_module.get_submodule(".".join(parts[:-1])), parts[-1])

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
 from torch.fx import GraphModule, Node
 
 _IN_PLACE: frozenset[Callable[..., Any]] = frozenset(
@@ -23,6 +24,14 @@ def mutated_operand(graph_module: GraphModule, node: Node) -> Node | None:
     elif not (node.target in _IN_PLACE or node.kwargs.get("inplace") or _ends_in_underscore(node)):
         return None
     return operand if isinstance(operand, Node) else None
+
+
+def is_own(graph_module: GraphModule, node: Node) -> bool:
+    """Whether a value is no view and has one reader, which then may overwrite it unseen."""
+    if node.op != "call_module" or len(node.users) != 1:
+        return False
+    layer = graph_module.get_submodule(str(node.target))
+    return isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
 
 
 def read_results_of_mutations(graph_module: GraphModule) -> None:

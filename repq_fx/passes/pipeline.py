@@ -136,7 +136,7 @@ def _merged_graph(
     graph_module = traced.graph_module
     erase_assertions(graph_module)
     read_results_of_mutations(graph_module)
-    features = features_with(graph_module, traced.shapes)
+    features = features_with(graph_module, traced.likes)
     regions = merge_regions(graph_module, inputs, features)
     unshare_modules(graph_module)
     _require_agreement(model, graph_module, traced.samples, traced.outputs)

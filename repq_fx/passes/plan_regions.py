@@ -6,12 +6,13 @@ from operator import attrgetter
 from typing import Any
 
 from torch import Tensor, nn
-from torch.fx import Node
+from torch.fx import Node, map_arg
 
 from ..reparam import ConvMap, split_padding
 from .affine_value import AffineValue, Source, called_module, layer_type
 from .affine_views import Features
 from .border_rules import BORDERS
+from .concat_rules import CONCATENATIONS
 from .layer_rules import (
     CONV_FUNCTIONS,
     CONV_MODULES,
@@ -97,7 +98,9 @@ class _Planner:
         """The region between two nodes, judged; None if there is nothing to merge in it."""
         if (root, source) not in self._options:
             candidate = self._candidate(root, source)
-            has_structure = candidate.weights or candidate.branches > 1
+            # A concatenation alone joins layers that have nothing in common but their input.
+            has_sum = root.target not in CONCATENATIONS
+            has_structure = has_sum and (candidate.weights or candidate.branches > 1)
             is_trivial = self._is_one_layer(candidate) or not has_structure
             self._options[root, source] = None if is_trivial else self._judged(candidate)
         return self._options[root, source]
@@ -181,7 +184,7 @@ class _Planner:
     def _objection(self, candidate: Candidate, view: ConvMap, after: Cost) -> str | None:
         for node in candidate.interior[:-1]:
             for user in node.users:
-                if user not in candidate.interior:
+                if self._is_outside(user, candidate.interior):
                     return f"'{node.name}' is also used by '{user.name}', outside"
         apart = self._cost_apart(candidate)
         if after.weights > apart.weights:
@@ -194,6 +197,12 @@ class _Planner:
         if split_padding(view)[0] is not None and self._only_pads(candidate):
             return "the padding that one convolution lacks would stay beside it"
         return None
+
+    def _is_outside(self, user: Node, interior: tuple[Node, ...]) -> bool:
+        """Whether what reads a value does so for something else than a region."""
+        if user in self._features.constants:  # It only asks for the type of the value.
+            return any(self._is_outside(reader, interior) for reader in user.users)
+        return user not in interior
 
     def _cost_apart(self, candidate: Candidate) -> Cost:
         """The cost of the region's layers after the best merges within it, without the whole."""
@@ -232,6 +241,7 @@ def _holds_tensors(target: Tensor | nn.Module) -> bool:
 def _count_paths(source: Node, interior: tuple[Node, ...]) -> int:
     paths = {source: 1}
     for node in interior:
-        operands = [*node.args, *node.kwargs.values()]
-        paths[node] = sum(paths.get(o, 0) for o in operands if isinstance(o, Node))
+        operands: list[Node] = []
+        map_arg((node.args, node.kwargs), operands.append)
+        paths[node] = sum(paths.get(operand, 0) for operand in operands)
     return paths[interior[-1]]

@@ -5,18 +5,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.nn.parameter import is_lazy
 
 from ..errors import TraceError
-from .affine_views import ShapeRecorder
+from .affine_views import LikeRecorder
 from .agreement import difference
 from .canonical_calls import canonicalize_calls
 from .computed_weights import computed_tensors, foreign_hooks, store_computed_weights
 from .example import ExampleInputs, Inputs, as_inputs, random_like, run
 from .exported import export_trace
+from .plain_layers import use_plain_layers
 from .symbolic import Leaves, is_layer, symbolic_trace
 
 Tracing = Callable[[nn.Module, Inputs], GraphModule]
@@ -64,13 +64,13 @@ class Traced:
 
     Attributes:
         graph_module: The graph.
-        shapes: What a `ShapeRecorder` noted on the example.
+        likes: What a `LikeRecorder` noted on the example.
         samples: The example, and random inputs of the same shapes.
         outputs: What the model returned for each.
     """
 
     graph_module: GraphModule
-    shapes: dict[Node, torch.Size]
+    likes: dict[Node, Tensor]
     samples: tuple[Inputs, ...]
     outputs: tuple[object, ...]
 
@@ -86,11 +86,12 @@ def trace_and_run(model: nn.Module, inputs: Inputs, leaves: Leaves) -> Traced:
         try:
             traced = tracing(own_model, inputs)
             canonicalize_calls(traced)
-            shapes = _require_faithful(traced, samples, outputs)
+            likes = _require_faithful(traced, samples, outputs)
         except TraceError as error:
             failures[name] = error
         else:
-            return Traced(traced, shapes, samples, outputs)
+            use_plain_layers(traced, leaves)
+            return Traced(traced, likes, samples, outputs)
     reasons = " ".join(f"{name}: {str(error).rstrip('.')}." for name, error in failures.items())
     first = next(iter(failures.values()))
     raise TraceError(f"Cannot trace {type(model).__name__}. {reasons}") from first
@@ -208,10 +209,10 @@ def _outputs(model: nn.Module, samples: tuple[Inputs, ...]) -> tuple[object, ...
 
 def _require_faithful(
     traced: GraphModule, samples: tuple[Inputs, ...], expected: tuple[object, ...]
-) -> dict[Node, torch.Size]:
-    """Compare the graph with the model, and note the shapes on the way."""
-    shapes: dict[Node, torch.Size] = {}
-    runs: tuple[Callable[..., object], ...] = (ShapeRecorder(traced, shapes).run, traced)
+) -> dict[Node, Tensor]:
+    """Compare the graph with the model, and note what its values are like on the way."""
+    likes: dict[Node, Tensor] = {}
+    runs: tuple[Callable[..., object], ...] = (LikeRecorder(traced, likes).run, traced)
     sources = ("the example", "a random input")
     for forward, sample, known, source in zip(runs, samples, expected, sources, strict=True):
         try:
@@ -226,4 +227,4 @@ def _require_faithful(
                 f"The trace is not faithful to the model: on {source}, {departure}. A forward that "
                 f"is random, or that changes the model's own state, has this effect."
             )
-    return shapes
+    return likes

@@ -17,8 +17,13 @@ def add(first: ConvMap, second: ConvMap) -> ConvMap:
     starts ``padding_big - padding_small`` positions later. The result has the largest number of
     groups that both maps can be written with, and the largest dilation whose grid holds all taps.
 
+    With a stride, the maps may drop different numbers of positions at the end of the input, as a
+    3x3 kernel padded by one and pooling of 2x2 do. The result is the sum for all sizes of the
+    input at which the two outputs have one size. At the others torch refuses the sum, or repeats an
+    output of a single position, which no convolution does.
+
     Raises:
-        MapError: Strides, channels, padding modes or output sizes differ.
+        MapError: Strides, channels or padding modes differ, or output sizes do for every input.
     """
     _require_same_outputs(first, second)
     groups = gcd(first.groups, second.groups)
@@ -74,9 +79,8 @@ def _common_axis(first: ConvMap, second: ConvMap, axis: int) -> _Axis:
     step = gcd(*steps, before[0] - before[1]) or 1
     last = max(_last_tap(m, axis) for m in maps)
     taps = (max(before) + last) // step + 1
-    # How far the last tap may reach past the last output's anchor; equal slack is what makes the
-    # output sizes equal for every input size, not only for the one at hand.
-    return _Axis(taps, step if taps > 1 else 1, (max(before), last - _slack(first, axis)))
+    padding = (max(before), last - _common_slack(first, second, axis, max(before), last))
+    return _Axis(taps, step if taps > 1 else 1, padding)
 
 
 def _added(first: ConvMap, second: ConvMap, axes: Sequence[_Axis]) -> Tensor:
@@ -114,6 +118,13 @@ def _slack(conv_map: ConvMap, axis: int) -> int:
     return _last_tap(conv_map, axis) - conv_map.padding[axis][1]
 
 
+def _common_slack(first: ConvMap, second: ConvMap, axis: int, before: int, last: int) -> int:
+    """One of two slacks, with which the sum is padded alike on both sides if that is possible."""
+    slacks = _slack(first, axis), _slack(second, axis)
+    alike = last - before  # A module of torch then needs no padding beside it.
+    return alike if alike in slacks else max(slacks)
+
+
 def _require_same_outputs(first: ConvMap, second: ConvMap) -> None:
     if first.transposed or second.transposed:
         _require_same_geometry(first, second)
@@ -124,7 +135,9 @@ def _require_same_outputs(first: ConvMap, second: ConvMap) -> None:
         if counts[0] != counts[1]:
             raise MapError(f"its branches have {counts[0]} and {counts[1]} {name}")
     for axis in range(first.spatial_dims):
-        if _slack(first, axis) != _slack(second, axis):
+        # How far the last tap reaches past the last output's anchor decides the size of the output:
+        # with differences below the stride, it is the same for some sizes of the input.
+        if abs(_slack(first, axis) - _slack(second, axis)) >= first.stride[axis]:
             raise MapError(f"its branches have outputs of different sizes along axis {2 + axis}")
 
 

@@ -42,6 +42,7 @@ def in_place(function, mutated, operand):
 AFFINE = {
     "add": lambda v: v.y + v.x,
     "iadd": lambda v: in_place(operator.iadd, v.y, v.x),
+    "number_of_axes": lambda v: torch.add(v.y, v.x, alpha=v.x.ndim),
     "torch_add": lambda v: torch.add(v.y, v.x, alpha=3),
     "method_add": lambda v: v.y.add(v.x),
     "method_add_": lambda v: v.y.add_(v.x, alpha=0.5),
@@ -109,7 +110,7 @@ OPAQUE = {
     "computed_statistics": lambda v: F.batch_norm(
         v.y, v.norm.running_mean, v.norm.running_var, v.norm.weight * v.x.mean()
     ),
-    "computed_factor": lambda v: torch.add(v.y, v.x, alpha=v.x.ndim),
+    "computed_factor": lambda v: torch.add(v.y, v.x, alpha=v.x.shape[0]),
     "active_dropout": lambda v: F.dropout(v.y, 0.0),
     "differs_within_a_channel": lambda v: v.y * torch.arange(5.0)[:, None],
     "computed_weight": lambda v: F.conv2d(v.x, v.x.mean((0, 2), keepdim=True).expand(4, 4, 1, 6)),

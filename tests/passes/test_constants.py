@@ -7,6 +7,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from repq_fx.passes.affine_views import LikeRecorder
 from repq_fx.passes.constants import Constants
 
 
@@ -169,3 +170,83 @@ def test_convolution_by_a_masked_weight_is_merged(merge_exactly):
     assert [node.op for node in merged.graph.nodes] == ["placeholder", "call_module", "output"]
     assert sum(parameter.numel() for parameter in merged.parameters()) == 4 * 4 * 9 + 4
     assert list(merged.buffers()) == []
+
+
+LIKES = {
+    "device": lambda v: v.weight.to(v.x.device),
+    "dtype": lambda v: v.weight.to(v.x.dtype),
+    "dtype_and_device": lambda v: v.weight.to(device=v.x.device, dtype=v.x.dtype),
+    "to": lambda v: v.weight.to(v.x),
+    "type_as": lambda v: v.weight.type_as(v.x) * 2,
+    "float": lambda v: v.weight.float(),
+    "stored": lambda v: v.weight.contiguous().clone().detach(),
+    "type_of_a_computed_value": lambda v: v.weight.type_as(v.x.mean()),
+    "axes": lambda v: v.other.mean(v.x.ndim - 4) * v.x.dim(),
+}
+NOT_LIKES = {
+    "size": lambda v: v.other * v.x.shape[0],
+    "contents": lambda v: v.weight.sum() * v.x.type_as(v.weight),
+    "device_and_contents": lambda v: v.weight.to(v.x.device) + v.x.mean(),
+    "overwritten_as_a_type": lambda v: v.weight.type_as(v.x).add_(1),
+}
+
+
+def constants_with_likes(function, dtype):
+    _, node, module = constants_of(function)
+    image = torch.randn(2, 4, 5, 5, dtype=dtype)
+    likes = {}
+    with torch.no_grad():
+        LikeRecorder(module, likes).run(image)
+    return Constants(module, likes), node, module, image
+
+
+@pytest.mark.parametrize("function", LIKES.values(), ids=LIKES.keys())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+def test_asking_an_input_for_its_type_leaves_a_constant(function, dtype):
+    constants, node, module, image = constants_with_likes(function, dtype)
+    assert node in constants
+    expected = function(Values(image, module.weight, module.other, module.mask)).detach()
+    torch.testing.assert_close(constants.value(node), expected, rtol=0, atol=0)
+    assert {each.op for each in constants.reads(node)} == {"get_attr"}
+
+
+@pytest.mark.parametrize("function", NOT_LIKES.values(), ids=NOT_LIKES.keys())
+def test_reading_an_input_is_no_question(function):
+    constants, node, *_ = constants_with_likes(function, torch.float32)
+    assert node not in constants
+
+
+class Gate(nn.Module):
+    """Layers on a parameter."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.start = nn.Parameter(torch.randn(2, 3))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return x * self.layers(self.start)
+
+
+def gate_of(*layers, training=False):
+    gate = Gate(*layers)
+    traced = fx.symbolic_trace(gate).train(training)
+    (product,) = traced.graph.find_nodes(op="call_function", target=operator.mul)
+    return Constants(traced), product.args[1], gate
+
+
+@pytest.mark.parametrize("inplace", [False, True], ids=["new", "in_place"])
+def test_layers_on_a_parameter_are_constant(inplace):
+    layers = nn.Linear(3, 3), nn.ReLU(inplace), nn.Linear(3, 3), nn.Sigmoid()
+    constants, node, gate = gate_of(*layers)
+    expected = gate.layers(gate.start).detach()
+    torch.testing.assert_close(constants.value(node), expected, rtol=0, atol=0)
+
+
+def test_layers_that_draw_or_overwrite_are_no_constants():
+    hooked = nn.Linear(3, 3)
+    hooked.register_forward_hook(lambda *call: call[-1] * 2)
+    for layers in ([nn.Dropout()], [hooked], [nn.ReLU(inplace=True)]):
+        is_dropout = isinstance(layers[0], nn.Dropout)
+        constants, node, _ = gate_of(*layers, training=is_dropout)
+        assert node not in constants

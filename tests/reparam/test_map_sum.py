@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import assume, given
 from torch import nn
 
-from repq_fx.reparam import MapError, add, from_conv, identity, regroup, to_conv
+from repq_fx.reparam import MapError, add, average, from_conv, identity, regroup, to_conv
 from tests.reparam.random_maps import apply, conv_maps
 
 STRIDES = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -114,12 +116,30 @@ def test_geometry_that_differs_is_refused(first, second, reason):
         add(from_conv(first), from_conv(second))
 
 
-def test_sizes_that_agree_only_by_chance_are_refused():
-    # At even sizes both halve the image; at odd sizes the 2x2 kernel drops the last position.
-    even = from_conv(nn.Conv2d(1, 1, 2, stride=2))
+@given(st.data(), STRIDES)
+def test_maps_that_drop_different_ends_are_added_where_their_outputs_agree(data, stride):
+    first, second = (data.draw(conv_maps(4, stride)) for _ in range(2))
+    more = [data.draw(st.integers(0, step - 1)) for step in stride]
+    sides = tuple((b, a + extra) for (b, a), extra in zip(second.padding, more, strict=True))
+    second = replace(second, padding=sides)
+    height, width = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 12))
+    image = torch.randn(2, 4, height, width, dtype=torch.float64)
+    outputs = apply(first, image), apply(second, image)
+    assume(outputs[0].shape == outputs[1].shape)
+    torch.testing.assert_close(apply(add(first, second), image), sum(outputs), rtol=1e-9, atol=1e-9)
+
+
+def test_pooled_branch_beside_a_strided_one_needs_no_padding_of_its_own():
+    large = from_conv(nn.Conv2d(2, 2, 3, 2, 1))
+    pooled = average(2, (2, 2), (2, 2), (0, 0))
+    assert add(pooled, large).padding == add(large, pooled).padding == ((1, 1), (1, 1))
+
+
+def test_outputs_that_never_agree_are_refused():
+    large = from_conv(nn.Conv2d(1, 1, 3, stride=2))
     single = from_conv(nn.Conv2d(1, 1, 1, stride=2))
     with pytest.raises(MapError, match="outputs of different sizes along axis 2"):
-        add(even, single)
+        add(large, single)
 
 
 def test_sum_along_one_axis():
