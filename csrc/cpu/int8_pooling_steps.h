@@ -1,6 +1,7 @@
 // Steps that reduce windows of pixels to one.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -17,7 +18,7 @@ inline ValueType pooled(const char* step, const PoolShape& shape, const ValueTyp
   std::array<int64_t, 2> sizes;
   for (int axis = 0; axis < 2; ++axis) {
     const int64_t extent = shape.dilation[axis] * (shape.kernel[axis] - 1) + 1;
-    const int64_t room = type.sizes[2 + axis] + 2 * shape.padding[axis] - extent;
+    const int64_t room = type.sizes[type.rank() - 2 + axis] + 2 * shape.padding[axis] - extent;
     TORCH_CHECK_VALUE(room >= 0, step, ": expected an image as large as the window, got ",
                       shape_of(type));
     sizes[axis] = room / shape.stride[axis] + 1;
@@ -30,11 +31,11 @@ inline int64_t pooling_work(const ValueType& result, const PoolShape& shape) {
   return result.elements() * shape.kernel[0] * shape.kernel[1] / 4;
 }
 
-class MaxPoolStep : public Step {
+class MaxPoolStep : public ImageStep {
  public:
   MaxPoolStep(int64_t input, const std::vector<int64_t>& kernel, const std::vector<int64_t>& stride,
               const std::vector<int64_t>& padding, const std::vector<int64_t>& dilation)
-      : Step({input}),
+      : ImageStep({input}),
         shape_{pair_of(kernel), pair_of(stride), pair_of(padding, 0), pair_of(dilation)} {}
 
   ValueType infer(const std::vector<ValueType>& types) const override {
@@ -54,16 +55,16 @@ class MaxPoolStep : public Step {
   PoolShape shape_;
 };
 
-class AveragePoolStep : public Step {
+class AveragePoolStep : public ImageStep {
  public:
   AveragePoolStep(int64_t input, const std::optional<std::vector<int64_t>>& kernel,
                   const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
                   bool count_padding, const GridArgument& input_grid,
                   const GridArgument& output_grid)
-      : Step({input}),
+      : ImageStep({input}),
         is_global_(!kernel),
-        shape_{kernel ? pair_of(*kernel) : std::array<int64_t, 2>{1, 1},
-               pair_of(stride),
+        shape_{kernel ? sizes_of(*kernel) : std::array<int64_t, 2>{1, 1},
+               sizes_of(stride),
                pair_of(padding, 0),
                {1, 1}},
         settings_{.scale = static_cast<float>(std::get<0>(checked(input_grid))),
@@ -88,8 +89,24 @@ class AveragePoolStep : public Step {
  private:
   PoolShape shape_for(const ValueType& type) const {
     PoolShape shape = shape_;
-    if (is_global_ && type.is_image()) shape.kernel = {type.height(), type.width()};
+    if (!type.is_image()) return shape;
+    if (is_global_) shape.kernel = {type.height(), type.width()};
+    for (std::array<int64_t, 2>* sizes : {&shape.kernel, &shape.stride}) {
+      for (int64_t& size : *sizes) {
+        if (size < 0) size = std::max<int64_t>(1, type.sizes[type.rank() + size]);
+      }
+    }
     return shape;
+  }
+
+  // A negative number stands for the size of that axis of the input, counted from the end.
+  static std::array<int64_t, 2> sizes_of(std::vector<int64_t> sizes) {
+    std::vector<int64_t> positive = sizes;
+    for (int64_t& size : positive) {
+      if (size == -1 || size == -2) size = 1;
+    }
+    pair_of(positive);
+    return {sizes[0], sizes[1]};
   }
 
   bool is_global_;

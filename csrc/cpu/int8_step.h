@@ -20,6 +20,13 @@ namespace repq_fx {
 // Scale, zero point, lowest and highest level.
 using GridArgument = std::tuple<double, int64_t, int64_t, int64_t>;
 
+inline std::string shape_of(const ValueType& type) {
+  std::string words = "[";
+  for (const int64_t size : type.sizes)
+    words += (words.size() > 1 ? ", " : "") + std::to_string(size);
+  return words + "]";
+}
+
 class Step {
  public:
   explicit Step(std::vector<int64_t> inputs) : inputs(std::move(inputs)) {}
@@ -27,7 +34,20 @@ class Step {
 
   // Whether the inputs are real numbers.
   virtual bool takes_reals() const { return false; }
-  // The type of the result; refuses inputs of other shapes.
+  // The axis on which the step has to find the channels of an input of so many axes; nothing for a
+  // step that takes any.
+  virtual std::optional<int64_t> channel_axis(int64_t) const { return std::nullopt; }
+  // The forms in which the step reads inputs of these types.
+  virtual std::vector<ValueType> forms(std::vector<ValueType> types) const {
+    for (ValueType& type : types) {
+      const int64_t axis = channel_axis(type.rank()).value_or(type.channel_axis);
+      TORCH_CHECK_VALUE(axis < type.rank(), "program: expected an input with channels on axis ",
+                        axis, ", got shape ", shape_of(type));
+      type.channel_axis = axis;
+    }
+    return types;
+  }
+  // The type of the result for inputs in those forms; refuses inputs of other shapes.
   virtual ValueType infer(const std::vector<ValueType>& types) const = 0;
   virtual void run(const std::vector<Operand>& operands, const Operand& result) const = 0;
 
@@ -52,16 +72,44 @@ void run_tasks(int64_t tasks, int64_t work, const Run& run) {
   at::parallel_for(0, tasks, std::max<int64_t>(1, grain), run);
 }
 
-inline std::string shape_of(const ValueType& type) {
-  std::string words = "[";
-  for (const int64_t size : type.sizes)
-    words += (words.size() > 1 ? ", " : "") + std::to_string(size);
-  return words + "]";
-}
-
 inline void require_image(const char* step, const ValueType& type) {
   TORCH_CHECK_NOT_IMPLEMENTED(type.is_image(), step,
-                              ": expected an image of shape [N, C, H, W], got ", shape_of(type));
+                              ": expected an image of shape [N, C, H, W] or [C, H, W], got ",
+                              shape_of(type));
 }
+
+// A step on images: see `ValueType::is_image`.
+class ImageStep : public Step {
+ public:
+  using Step::Step;
+
+  std::optional<int64_t> channel_axis(int64_t rank) const override {
+    if (rank != 3 && rank != 4) return std::nullopt;
+    return rank - 3;
+  }
+};
+
+// A step on the axis behind the first.
+class SecondAxisStep : public Step {
+ public:
+  using Step::Step;
+
+  std::optional<int64_t> channel_axis(int64_t) const override { return 1; }
+};
+
+// Repeats a value, and moves its channels to another axis, up to the form in which a step reads it.
+class ArrangeStep : public Step {
+ public:
+  ArrangeStep(int64_t input, ValueType form) : Step({input}), form_(std::move(form)) {}
+
+  ValueType infer(const std::vector<ValueType>&) const override { return form_; }
+
+  void run(const std::vector<Operand>& operands, const Operand& result) const override {
+    result.view().copy_(operands[0].view());  // Repeats what is of size one.
+  }
+
+ private:
+  ValueType form_;
+};
 
 }  // namespace repq_fx

@@ -9,7 +9,7 @@ from .instruction import Instruction
 
 
 class Concatenate(Instruction):
-    """Channels of several images, one after the other."""
+    """Tensors one after the other along the axis of channels, the second."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Map uint8 ``[N, C_i, ...]`` to ``[N, sum of C_i, ...]``."""
@@ -21,7 +21,7 @@ class Concatenate(Instruction):
 
 
 class ChannelSlice(Instruction):
-    """Channels ``start .. stop - 1``."""
+    """Channels ``start .. stop - 1``, on the second axis."""
 
     def __init__(self, start: int, stop: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class ChannelSlice(Instruction):
 
 
 class ChannelChunk(Instruction):
-    """One of `chunks` runs of channels, by the rule of `torch.chunk`."""
+    """One of `chunks` runs of channels, on the second axis, by the rule of `torch.chunk`."""
 
     def __init__(self, chunks: int, index: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class PixelShuffle(Instruction):
 
 
 class Flatten(Instruction):
-    """All values of an image as one row, channel after channel."""
+    """All values behind the first axis as one row, in the order of torch."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Map uint8 ``[N, ...]`` to ``[N, values]``."""

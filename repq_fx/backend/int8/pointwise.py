@@ -84,8 +84,8 @@ class Combine(Instruction):
 
     Args:
         combination: The operation.
-        first_grid: Of the first input, ``[N, C, H, W]`` or of another shape.
-        second_grid: Of the second, of the same shape or ``[N, C, 1, 1]``.
+        first_grid: Of the first input, of any shape.
+        second_grid: Of the second, of the same shape or one that torch repeats up to it.
         epilogue: What follows.
     """
 

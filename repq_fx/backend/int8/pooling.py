@@ -60,7 +60,7 @@ class AveragePool(Instruction):
         """Map uint8 ``[N, C, H, W]`` to ``[N, C, H', W']``."""
         values = self.input_grid.dequantize(input)
         if self.kernel is None:
-            means = values.mean((2, 3), keepdim=True)
+            means = values.mean((-2, -1), keepdim=True)
         else:
             means = F.avg_pool2d(
                 values, self.kernel, self.stride, self.padding,
