@@ -10,6 +10,7 @@ from torch.fx import Graph, GraphModule
 from repq_fx.backend.int8 import (
     AveragePool,
     ChannelChunk,
+    ChannelLookup,
     ChannelSlice,
     Combination,
     Combine,
@@ -26,8 +27,11 @@ from repq_fx.backend.int8 import (
     LevelGrid,
     Lookup,
     MaxPool,
+    Pad,
     PixelShuffle,
     Quantize,
+    Select,
+    Slice,
     UpsampleNearest,
 )
 from repq_fx.ops import has_extension
@@ -71,6 +75,7 @@ def image_steps(value: Tensor) -> list[Instruction]:
         convolution(channels), convolution(channels, channels),
         MaxPool((2, 2), (1, 1), (0, 0), (1, 1)),
         AveragePool(None, input_grid=GRID, output_grid=GRID),
+        AveragePool((-2, 1), (-2, 1), input_grid=GRID, output_grid=GRID), Pad((1, 0, 2, 1), 9),
         *([UpsampleNearest((2, 1), None)] if value.dim() == 4 else []), *shuffles,
     ]  # fmt: skip
 
@@ -80,10 +85,13 @@ def steps_on(value: Tensor) -> list[Instruction]:
     steps: list[Instruction] = [
         linear(value.shape[-1]),
         Lookup(torch.arange(255, -1, -1, dtype=torch.uint8)),
+        Slice(-1, 0, 2**62, 2), Slice(0, 0, -1, 1) if len(value) > 1 else Slice(0, -1, 5, 3),
         *image_steps(value),
-    ]
+    ]  # fmt: skip
     if value.dim() > 1:
         second = value.shape[1]
+        tables = torch.randint(0, 256, (second, 256), dtype=torch.uint8)
+        steps += [ChannelLookup(tables), Select(1, -1), Select(-1, 0)]
         steps += [Flatten(), ChannelSlice(0, max(1, second // 2)), ChannelChunk(2, 0)]
     return steps
 

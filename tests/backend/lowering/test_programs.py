@@ -9,6 +9,7 @@ from torch import nn
 
 import repq_fx
 from repq_fx import api
+from repq_fx.backend.int8 import Int8Program
 
 
 class Of(nn.Module):
@@ -121,3 +122,96 @@ PARTS = {
 def test_random_models(drawn):
     model, (example, other) = drawn
     assert_as_good(model, example, other)
+
+
+def norm():
+    layer = nn.BatchNorm2d(8)
+    layer.running_mean.normal_(), layer.running_var.uniform_(0.5, 2)
+    nn.init.uniform_(layer.weight, -1, 2)
+    return layer
+
+
+def channel_prelu():
+    layer = nn.PReLU(8)
+    nn.init.uniform_(layer.weight, -0.5, 0.5)
+    return layer
+
+
+def pool_to_rows(x):
+    x = F.avg_pool2d(x, kernel_size=x.shape[3])
+    return x.reshape(x.shape[0], -1)
+
+
+def pool_to_view(x):
+    y = F.avg_pool2d(x, x.size()[2:])
+    return y.view(x.size(0), -1)
+
+
+WHOLE = {
+    "prelu of channels": channel_prelu(),
+    "prelu": nn.PReLU(),
+    "norm": nn.Sequential(nn.ReLU(), norm()),
+    "norm and prelu": nn.Sequential(nn.ReLU(), norm(), channel_prelu()),
+    "pool of columns": lambda x: F.avg_pool2d(x, x.size(3)),
+    "pool of rows": lambda x: F.avg_pool2d(x, (x.size(2), 2)),
+    "pad": lambda x: F.pad(F.relu(x), (1, 0, 2, 1)),
+    "pad of columns": lambda x: F.pad(F.relu(x), (1, 2)),
+    "pad by a value": lambda x: F.pad(x, (1, 0, 2, 1), value=0.5),
+    "zero pad": nn.Sequential(nn.ReLU(), nn.ZeroPad2d((0, 1, 0, 1))),
+    "every other": lambda x: F.relu(x)[:, :, ::2, 1:],
+    "from the end": lambda x: F.relu(x)[..., 1:-1],
+    "single row": lambda x: F.relu(x)[:, :, 0:1],
+}
+
+
+class Call(nn.Module):
+    """A module that calls a function or a layer."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def program_count(model, example):
+    prepared = api.prepare(model.eval(), example, repq_fx.Scheme())
+    repq_fx.calibrate(prepared, example, progress=False)
+    lowered = repq_fx.convert(prepared, "x86")
+    return sum(isinstance(module, Int8Program) for module in lowered.modules())
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_net_stays_one_program(name):
+    model = nn.Sequential(conv(3), Call(WHOLE[name]), conv())
+    images = torch.randn(4, 3, 16, 16)
+    assert program_count(model, images) == 1
+    assert_as_good(model, images, torch.randn(2, 3, 26, 12))
+
+
+@pytest.mark.parametrize("pool", [pool_to_rows, pool_to_view])
+def test_a_pool_by_size_and_rows_stay_one_program(pool):
+    model = nn.Sequential(conv(3), nn.ReLU(), Call(pool), nn.Linear(8, 5))
+    images = torch.randn(4, 3, 16, 16)
+    assert program_count(model, images) == 1
+    assert_as_good(model, images, torch.randn(2, 3, 9, 9))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [(slice(None), 0), (Ellipsis, 0), (0,), (slice(None), slice(None, None, 2), -1)],
+    ids=str,
+)
+def test_selected_parts(index):
+    model = Of(
+        lambda x, a, b: b(F.relu(a(x))[index].mean(-1, keepdim=True)),
+        nn.Linear(8, 8), nn.Linear(1, 4),
+    )  # fmt: skip
+    assert_as_good(model, torch.randn(3, 5, 6, 8), torch.randn(2, 7, 4, 8))
+
+
+def test_a_norm_of_the_batch_is_no_table():
+    model = Of(lambda x, a, n, b: b(n(F.relu(a(x)))), conv(3),
+               nn.BatchNorm2d(8, track_running_stats=False), conv())  # fmt: skip
+    assert_as_good(model, torch.randn(4, 3, 8, 8), torch.randn(2, 3, 9, 7))
