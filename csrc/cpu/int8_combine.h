@@ -160,7 +160,7 @@ inline void combine(const PixelPair& pair, const CombineSettings& settings) {
 inline void combine(const InputImage& a, const InputImage& b, const OutputImage& output,
                     const CombineSettings& settings, int64_t first, int64_t last) {
   const int64_t area = a.height * a.width;
-  const bool broadcast = b.height * b.width == 1;
+  const bool broadcast = b.pixels() != a.pixels();
   while (first < last) {
     const int64_t end = broadcast ? std::min(last, (first / area + 1) * area) : last;
     PixelPair pair{.a = a.data + first * a.stride,

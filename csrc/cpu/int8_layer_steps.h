@@ -86,6 +86,23 @@ class LayerStep : public Step {
         gives_levels_(layer.gives_levels),
         kernel_(make_kernel(shape, layer)) {}
 
+  // A linear layer has its channels on the last axis, whatever the rank.
+  std::optional<int64_t> channel_axis(int64_t rank) const override {
+    if (!is_image_) return rank - 1;
+    if (rank != 3 && rank != 4) return std::nullopt;
+    return rank - 3;
+  }
+
+  std::vector<ValueType> forms(std::vector<ValueType> types) const override {
+    const std::vector<ValueType> input = Step::forms({types[0]});
+    if (types.size() == 1) return input;
+    const ValueType result = infer(input);
+    TORCH_CHECK_NOT_IMPLEMENTED(at::infer_size(types[1].sizes, result.sizes) == result.sizes,
+                                "convolution: expected an addend of shape ", shape_of(result),
+                                ", got ", shape_of(types[1]));
+    return {input[0], {result.sizes, false, result.channel_axis}};
+  }
+
   ValueType infer(const std::vector<ValueType>& types) const override {
     const ValueType& type = types[0];
     if (is_image_) require_image("convolution", type);
@@ -96,16 +113,12 @@ class LayerStep : public Step {
     if (is_image_) {
       for (int axis = 0; axis < 2; ++axis) {
         const int64_t extent = geometry_.dilation[axis] * (geometry_.kernel[axis] - 1) + 1;
-        const int64_t room = type.sizes[2 + axis] + 2 * geometry_.padding[axis] - extent;
+        const int64_t room =
+            type.sizes[type.rank() - 2 + axis] + 2 * geometry_.padding[axis] - extent;
         TORCH_CHECK_VALUE(room >= 0, "convolution: expected an image as large as the kernel, got ",
                           shape_of(type));
-        result.sizes[2 + axis] = room / geometry_.stride[axis] + 1;
+        result.sizes[type.rank() - 2 + axis] = room / geometry_.stride[axis] + 1;
       }
-    }
-    if (types.size() > 1) {
-      TORCH_CHECK_NOT_IMPLEMENTED(types[1].sizes == result.sizes,
-                                  "convolution: expected an addend of shape ", shape_of(result),
-                                  ", got ", shape_of(types[1]));
     }
     return result;
   }

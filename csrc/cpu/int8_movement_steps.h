@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -21,17 +23,15 @@ inline void copy_part(const InputImage& from, const OutputImage& to) {
             [&](int64_t first, int64_t last) { copy_channels(from, to, first, last); });
 }
 
-class ConcatenateStep : public Step {
+class ConcatenateStep : public SecondAxisStep {
  public:
-  using Step::Step;
+  using SecondAxisStep::SecondAxisStep;
 
   ValueType infer(const std::vector<ValueType>& types) const override {
     int64_t channels = 0;
     for (const ValueType& type : types) {
-      TORCH_CHECK_NOT_IMPLEMENTED(type.is_image() || type.sizes.size() == 2,
-                                  "concatenate: expected images or rows, got ", shape_of(type));
       TORCH_CHECK_VALUE(type.with_channels(1).sizes == types[0].with_channels(1).sizes,
-                        "concatenate: expected images of one size, got ", shape_of(types[0]),
+                        "concatenate: expected tensors of one size, got ", shape_of(types[0]),
                         " and ", shape_of(type));
       channels += type.channels();
     }
@@ -51,14 +51,12 @@ class ConcatenateStep : public Step {
 };
 
 // What the steps that select channels share.
-class ChannelRangeStep : public Step {
+class ChannelRangeStep : public SecondAxisStep {
  public:
-  explicit ChannelRangeStep(int64_t input) : Step({input}) {}
+  explicit ChannelRangeStep(int64_t input) : SecondAxisStep({input}) {}
 
   ValueType infer(const std::vector<ValueType>& types) const override {
     const ValueType& type = types[0];
-    TORCH_CHECK_NOT_IMPLEMENTED(type.is_image() || type.sizes.size() == 2,
-                                "channels: expected an image or rows, got ", shape_of(type));
     const auto [first, last] = range(type.channels());
     TORCH_CHECK_VALUE(0 <= first && first < last, "channels: expected some of the channels of ",
                       shape_of(type), ", got ", first, " to ", last);
@@ -111,11 +109,11 @@ class ChannelChunkStep : public ChannelRangeStep {
   int64_t chunks_, index_;
 };
 
-class UpsampleStep : public Step {
+class UpsampleStep : public ImageStep {
  public:
   UpsampleStep(int64_t input, const std::optional<std::vector<int64_t>>& factor,
                const std::optional<std::vector<int64_t>>& size)
-      : Step({input}),
+      : ImageStep({input}),
         by_factor_(factor.has_value()),
         pixels_(pair_of("upsample", factor ? "factor" : "size",
                         factor ? *factor : size.value_or(std::vector<int64_t>()))) {}
@@ -147,10 +145,10 @@ class UpsampleStep : public Step {
   std::array<int64_t, 2> pixels_;  // Factors or sizes.
 };
 
-class PixelShuffleStep : public Step {
+class PixelShuffleStep : public ImageStep {
  public:
   PixelShuffleStep(int64_t input, int64_t factor)
-      : Step({input}), factor_(setting_of("pixel_shuffle", "factor", factor)) {}
+      : ImageStep({input}), factor_(setting_of("pixel_shuffle", "factor", factor)) {}
 
   ValueType infer(const std::vector<ValueType>& types) const override {
     const ValueType& type = types[0];
@@ -181,14 +179,22 @@ class FlattenStep : public Step {
 
   ValueType infer(const std::vector<ValueType>& types) const override {
     const ValueType& type = types[0];
-    TORCH_CHECK_NOT_IMPLEMENTED(type.is_image() || type.sizes.size() == 2,
-                                "flatten: expected an image or rows, got ", shape_of(type));
-    const int64_t rows = type.sizes[0];
-    return {{rows,
-             rows == 0 ? type.channels() * type.height() * type.width() : type.elements() / rows}};
+    TORCH_CHECK_VALUE(type.rank() > 1, "flatten: expected two axes or more, got ", shape_of(type));
+    const int64_t row =
+        std::accumulate(type.sizes.begin() + 1, type.sizes.end(), int64_t{1}, std::multiplies<>());
+    return {{type.sizes[0], row}, false, 1};
   }
 
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
+    const ValueType& type = operands[0].type;
+    if (!type.is_image() || type.rank() != 4) {
+      std::vector<int64_t> strides =
+          type.with_channel_axis(type.rank() - 1).strides(type.sizes.back());
+      strides[0] = result.stride;
+      at::from_blob(result.data, type.sizes, strides, at::TensorOptions(at::kByte))
+          .copy_(operands[0].view());
+      return;
+    }
     const InputImage in = operands[0].input();
     const int64_t pixels = in.height * in.width;
     for (int64_t image = 0; image < in.batch; ++image) {
@@ -199,6 +205,126 @@ class FlattenStep : public Step {
       }
     }
   }
+};
+
+// Where an axis of so many is, counted from the end if negative.
+inline int64_t axis_of(int64_t axis, const ValueType& type) {
+  TORCH_CHECK_VALUE(-type.rank() <= axis && axis < type.rank(), "slice: expected axis ", axis,
+                    ", got shape ", shape_of(type));
+  return axis < 0 ? axis + type.rank() : axis;
+}
+
+// `tensor[start:stop:step]` along any axis, by the rule of Python.
+class SliceStep : public Step {
+ public:
+  SliceStep(int64_t input, int64_t axis, int64_t start, int64_t stop, int64_t step)
+      : Step({input}), axis_(axis), start_(start), stop_(stop), step_(step) {
+    TORCH_CHECK_VALUE(step > 0, "slice: expected a positive step, got ", step);
+  }
+
+  ValueType infer(const std::vector<ValueType>& types) const override {
+    const int64_t axis = axis_of(axis_, types[0]);
+    const auto [start, stop] = range(types[0].sizes[axis]);
+    ValueType result = types[0];
+    result.sizes[axis] = stop == start ? 0 : (stop - start - 1) / step_ + 1;
+    return result;
+  }
+
+  void run(const std::vector<Operand>& operands, const Operand& result) const override {
+    const int64_t axis = axis_of(axis_, operands[0].type);
+    const auto [start, stop] = range(operands[0].type.sizes[axis]);
+    const at::Tensor input = operands[0].view();
+    result.view().copy_(input.slice(axis, start, stop, step_));
+  }
+
+ private:
+  std::pair<int64_t, int64_t> range(int64_t size) const {
+    const auto bound = [&](int64_t at) {
+      return std::clamp<int64_t>(at < 0 ? std::max(at, -size) + size : at, 0, size);
+    };
+    const int64_t start = bound(start_);
+    return {start, std::max(start, bound(stop_))};
+  }
+
+  int64_t axis_, start_, stop_, step_;
+};
+
+// `tensor[index]` along any axis, which is gone in the result.
+class SelectStep : public Step {
+ public:
+  SelectStep(int64_t input, int64_t axis, int64_t index)
+      : Step({input}), axis_(axis), index_(index) {}
+
+  ValueType infer(const std::vector<ValueType>& types) const override {
+    const ValueType& type = types[0];
+    const int64_t axis = axis_of(axis_, type), size = type.sizes[axis];
+    TORCH_CHECK_NOT_IMPLEMENTED(type.rank() > 1, "select: expected two axes or more, got ",
+                                shape_of(type));
+    TORCH_CHECK_VALUE(-size <= index_ && index_ < size, "select: expected an axis with index ",
+                      index_, ", got shape ", shape_of(type));
+    ValueType result = type;
+    result.sizes.erase(result.sizes.begin() + axis);
+    if (axis == type.channel_axis) {
+      result.channel_axis = result.rank() - 1;
+    } else if (axis < type.channel_axis) {
+      --result.channel_axis;
+    }
+    return result;
+  }
+
+  void run(const std::vector<Operand>& operands, const Operand& result) const override {
+    result.view().copy_(operands[0].view().select(axis_of(axis_, operands[0].type), index_));
+  }
+
+ private:
+  int64_t axis_, index_;
+};
+
+// Surrounds images by pixels of one level.
+class PadStep : public ImageStep {
+ public:
+  // Of `padding`, in the order of torch: left, right, top, bottom.
+  PadStep(int64_t input, const std::vector<int64_t>& padding, int64_t level) : ImageStep({input}) {
+    constexpr int64_t most = 1 << 16;
+    const auto is_bad = [](int64_t pixels) { return pixels < 0 || pixels > most; };
+    TORCH_CHECK_VALUE(padding.size() == 4 && std::none_of(padding.begin(), padding.end(), is_bad) &&
+                          0 <= level && level <= 255,
+                      "pad: expected up to ", most, " pixels on four sides and a level, got ",
+                      padding, " and ", level);
+    std::copy_n(padding.begin(), 4, padding_.begin());
+    level_ = static_cast<uint8_t>(level);
+  }
+
+  ValueType infer(const std::vector<ValueType>& types) const override {
+    require_image("pad", types[0]);
+    return types[0].with_pixels(types[0].height() + padding_[2] + padding_[3],
+                                types[0].width() + padding_[0] + padding_[1]);
+  }
+
+  void run(const std::vector<Operand>& operands, const Operand& result) const override {
+    const InputImage in = operands[0].input();
+    const OutputImage out = result.output();
+    const auto run_rows = [&](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; ++row) {
+        const int64_t y = row % out.height - padding_[2], image = row / out.height;
+        for (int64_t column = 0; column < out.width; ++column) {
+          uint8_t* to = out.data + (row * out.width + column) * out.stride;
+          const int64_t x = column - padding_[0];
+          if (y < 0 || y >= in.height || x < 0 || x >= in.width) {
+            std::memset(to, level_, out.channels);
+          } else {
+            const int64_t pixel = (image * in.height + y) * in.width + x;
+            std::memcpy(to, in.data + pixel * in.stride, out.channels);
+          }
+        }
+      }
+    };
+    run_tasks(out.batch * out.height, result.type.elements() / 16, run_rows);
+  }
+
+ private:
+  std::array<int64_t, 4> padding_;
+  uint8_t level_;
 };
 
 }  // namespace repq_fx

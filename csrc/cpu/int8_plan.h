@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "cpu/int8_image.h"
@@ -20,10 +22,19 @@ struct Placement {
   int64_t stride;  // Elements from pixel to pixel.
 };
 
+// A step on the values of a plan.
+struct Call {
+  const Step* step;
+  std::vector<int64_t> inputs;
+};
+
 struct Plan {
-  std::vector<Placement> values;  // The inputs of the program first, then the result of each step.
+  std::vector<Placement> values;  // The inputs of the program first, then the result of each call.
+  std::vector<Call> calls;        // Of the program's steps and of `arrangements`.
+  std::vector<int64_t> outputs;   // The numbers of the program's outputs among `values`.
   std::vector<int64_t> offsets;   // In the buffer, in bytes, of each value that owns memory there.
   int64_t bytes;                  // Of the buffer.
+  Steps arrangements;             // Where a step reads a value in another form than it has.
 };
 
 // Memory that is needed from one step to another, both included.
@@ -62,12 +73,19 @@ class Planner {
   // `inputs` are the types of the program's inputs, `outputs` the numbers of its outputs.
   Planner(const Steps& steps, const std::vector<ValueType>& inputs,
           const std::vector<int64_t>& outputs)
-      : steps_(steps), inputs_(static_cast<int64_t>(inputs.size())) {
-    const int64_t count = inputs_ + static_cast<int64_t>(steps.size());
-    is_output_.resize(count);
-    for (const int64_t output : outputs) is_output_[output] = true;
-    for (const ValueType& type : inputs) add_value(type);
-    for (const auto& step : steps) add_value(step->infer(types_of(*step)));
+      : inputs_(static_cast<int64_t>(inputs.size())) {
+    const std::vector<const Step*> readers = first_readers(steps);
+    for (int64_t i = 0; i < inputs_; ++i) {
+      numbers_.push_back(i);
+      add_value(inputs[i].with_channel_axis(axis_for(readers[i], inputs[i].rank())));
+    }
+    for (const auto& step : steps) numbers_.push_back(add_call(*step));
+    is_output_.resize(values_.size());
+    for (const int64_t output : outputs) {
+      outputs_.push_back(numbers_[output]);
+      is_output_[numbers_[output]] = true;
+    }
+    const int64_t count = static_cast<int64_t>(values_.size());
     for (int64_t value = inputs_; value < count; ++value) find_parts(value);
   }
 
@@ -82,7 +100,7 @@ class Planner {
     }
     std::vector<int64_t> offsets(values_.size());
     const int64_t bytes = place(lifetimes(), offsets);
-    return {values_, offsets, bytes};
+    return {values_, calls_, outputs_, offsets, bytes, std::move(arrangements_)};
   }
 
  private:
@@ -92,10 +110,52 @@ class Planner {
     return (number + unit - 1) / unit * unit;
   }
 
+  // For each value the first step that reads it, or what is made of it element by element, and asks
+  // for a certain channel axis; or null.
+  std::vector<const Step*> first_readers(const Steps& steps) const {
+    std::vector<const Step*> readers(inputs_ + steps.size());
+    for (int64_t i = static_cast<int64_t>(steps.size()) - 1; i >= 0; --i) {
+      const Step* const step = steps[i].get();
+      const Step* const reader = step->channel_axis(4) ? step : readers[inputs_ + i];
+      if (reader == nullptr) continue;
+      for (const int64_t input : step->inputs) readers[input] = reader;
+    }
+    return readers;
+  }
+
+  // Where a program's input has its channels. Any axis is right; a good one saves rearranging.
+  static int64_t axis_for(const Step* reader, int64_t rank) {
+    const int64_t likely = rank == 4 ? 1 : rank - 1;
+    const int64_t axis = reader ? reader->channel_axis(rank).value_or(likely) : likely;
+    return std::min(axis, rank - 1);
+  }
+
+  // The number of the result.
+  int64_t add_call(const Step& step) {
+    const std::vector<ValueType> forms = step.forms(types_of(step));
+    Call call{&step, {}};
+    for (size_t i = 0; i < forms.size(); ++i) {
+      call.inputs.push_back(arranged(numbers_[step.inputs[i]], forms[i]));
+    }
+    calls_.push_back(std::move(call));
+    return add_value(step.infer(forms));
+  }
+
+  // The number of a value with the numbers of `value` in this form.
+  int64_t arranged(int64_t value, const ValueType& form) {
+    const ValueType& type = values_[value].type;
+    if (type == form) return value;
+    TORCH_CHECK_NOT_IMPLEMENTED(!type.is_real, "program: expected real numbers of shape ",
+                                shape_of(form), ", got ", shape_of(type));
+    arrangements_.push_back(std::make_unique<ArrangeStep>(value, form));
+    calls_.push_back({arrangements_.back().get(), {value}});
+    return add_value(form);
+  }
+
   std::vector<ValueType> types_of(const Step& step) const {
     std::vector<ValueType> types;
     for (const int64_t input : step.inputs) {
-      types.push_back(values_[input].type);
+      types.push_back(values_[numbers_[input]].type);
       const auto name = [](bool is_real) { return is_real ? "float32" : "uint8"; };
       TORCH_CHECK_TYPE(types.back().is_real == step.takes_reals(), "program: expected ",
                        name(step.takes_reals()), " input, got ", name(types.back().is_real));
@@ -103,25 +163,27 @@ class Planner {
     return types;
   }
 
-  void add_value(const ValueType& type) {
+  int64_t add_value(const ValueType& type) {
     require_possible_size(type);
-    values_.push_back({type, static_cast<int64_t>(values_.size()), 0, 0});
+    const int64_t value = static_cast<int64_t>(values_.size());
+    values_.push_back({type, value, 0, 0});
+    return value;
   }
 
   bool owns_memory(int64_t value) const { return values_[value].owner == value; }
 
   // Outputs have memory of their own, which leaves the program, as have real numbers.
   void find_parts(int64_t value) {
-    const Step& step = *steps_[value - inputs_];
-    if (step.inputs.empty() || values_[value].type.is_real) return;
-    const auto selected = step.first_channel(values_[step.inputs[0]].type);
+    const auto& [step, inputs] = calls_[value - inputs_];
+    if (values_[value].type.is_real) return;
+    const auto selected = step->first_channel(values_[inputs[0]].type);
     if (selected && !is_output_[value]) {
-      values_[value].owner = step.inputs[0];
+      values_[value].owner = inputs[0];
       values_[value].offset = *selected;
     }
-    if (!step.joins()) return;
+    if (!step->joins()) return;
     int64_t first = 0;
-    for (const int64_t input : step.inputs) {
+    for (const int64_t input : inputs) {
       if (can_be_part(input)) {
         values_[input].owner = value;
         values_[input].offset = first;
@@ -133,7 +195,7 @@ class Planner {
   // Inputs of the program are written before the first step, which a part must not be.
   bool can_be_part(int64_t value) const {
     return value >= inputs_ && owns_memory(value) && !is_output_[value] &&
-           !steps_[value - inputs_]->writes_between_pixels();
+           !calls_[value - inputs_].step->writes_between_pixels();
   }
 
   // Whole quads of channels can be read from images within a program.
@@ -155,9 +217,9 @@ class Planner {
       owner.first = std::min(owner.first, step);
       owner.last = std::max(owner.last, step);
     };
-    for (int64_t step = 0; step < static_cast<int64_t>(steps_.size()); ++step) {
+    for (int64_t step = 0; step < static_cast<int64_t>(calls_.size()); ++step) {
       extend(inputs_ + step, step);
-      for (const int64_t input : steps_[step]->inputs) extend(input, step);
+      for (const int64_t input : calls_[step].inputs) extend(input, step);
     }
     // Real inputs are read where they are.
     std::erase_if(lifetimes, [&](const Lifetime& lifetime) {
@@ -167,8 +229,11 @@ class Planner {
     return lifetimes;
   }
 
-  const Steps& steps_;
   int64_t inputs_;
+  std::vector<int64_t> numbers_;  // Of the program's values in the plan.
+  std::vector<Call> calls_;
+  std::vector<int64_t> outputs_;
+  Steps arrangements_;
   std::vector<Placement> values_;
   std::vector<bool> is_output_;
 };

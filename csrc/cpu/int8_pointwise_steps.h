@@ -32,7 +32,9 @@ class QuantizeStep : public Step {
   QuantizeStep(int64_t input, const GridArgument& grid)
       : Step({input}), epilogue_(epilogue_of("none", 0, grid)) {}
 
-  ValueType infer(const std::vector<ValueType>& types) const override { return {types[0].sizes}; }
+  ValueType infer(const std::vector<ValueType>& types) const override {
+    return {types[0].sizes, false, types[0].channel_axis};
+  }
 
   bool takes_reals() const override { return true; }
   bool writes_between_pixels() const override { return true; }
@@ -46,9 +48,11 @@ class QuantizeStep : public Step {
       values = float_image<const float>(input.reals(), type, channels_last(type, input.stride));
     } else if (type.is_image()) {
       const auto s = input.tensor->strides();
-      values = float_image(input.tensor->const_data_ptr<float>(), type, {s[0], s[1], s[2], s[3]});
+      const int64_t batch_stride = type.rank() == 4 ? s[0] : 0;
+      values = float_image(input.tensor->const_data_ptr<float>(), type,
+                           {batch_stride, s[s.size() - 3], s[s.size() - 2], s[s.size() - 1]});
     } else {
-      rows = input.tensor->contiguous();
+      rows = input.tensor->movedim(type.channel_axis, -1).contiguous();
       values =
           float_image(rows.const_data_ptr<float>(), type, channels_last(type, type.channels()));
     }
@@ -73,7 +77,7 @@ class DequantizeStep : public Step {
               static_cast<int32_t>(std::get<1>(grid))} {}
 
   ValueType infer(const std::vector<ValueType>& types) const override {
-    return {types[0].sizes, true};
+    return {types[0].sizes, true, types[0].channel_axis};
   }
 
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
@@ -113,7 +117,46 @@ class LookupStep : public Step {
   std::unique_ptr<Int8Lookup> kernel_;  // Aligned more strictly than steps.
 };
 
-// Arithmetic of two images of one shape, or of an image and one pixel for each image.
+// A table of levels for each channel.
+class ChannelLookupStep : public SecondAxisStep {
+ public:
+  ChannelLookupStep(int64_t input, const at::Tensor& tables) : SecondAxisStep({input}) {
+    TORCH_CHECK_VALUE(tables.dim() == 2 && tables.size(1) == levels &&
+                          tables.scalar_type() == at::kByte && tables.device().is_cpu(),
+                      "channel_lookup: expected tables of 256 levels, got shape ", tables.sizes());
+    channels_ = tables.size(0);
+    const at::Tensor entries = tables.contiguous();
+    const uint8_t* first = entries.const_data_ptr<uint8_t>();
+    tables_.assign(first, first + entries.numel());
+  }
+
+  ValueType infer(const std::vector<ValueType>& types) const override {
+    TORCH_CHECK_VALUE(types[0].channels() == channels_, "channel_lookup: expected ", channels_,
+                      " channels, got shape ", shape_of(types[0]));
+    return types[0];
+  }
+
+  void run(const std::vector<Operand>& operands, const Operand& result) const override {
+    const InputImage in = operands[0].input();
+    const OutputImage out = result.output();
+    run_tasks(in.pixels(), result.type.elements() * 2, [&](int64_t first, int64_t last) {
+      for (int64_t pixel = first; pixel < last; ++pixel) {
+        const uint8_t* from = in.data + pixel * in.stride;
+        uint8_t* to = out.data + pixel * out.stride;
+        for (int64_t c = 0; c < channels_; ++c) to[c] = tables_[c * levels + from[c]];
+      }
+    });
+  }
+
+ private:
+  static constexpr int64_t levels = 256;
+
+  int64_t channels_;
+  std::vector<uint8_t> tables_;
+};
+
+// Arithmetic of two tensors of one shape, or of an image and one pixel for each image; others are
+// repeated up to one shape before.
 class CombineStep : public Step {
  public:
   CombineStep(std::vector<int64_t> inputs, const std::string& operation,
@@ -130,13 +173,20 @@ class CombineStep : public Step {
                       this->inputs.size());
   }
 
-  ValueType infer(const std::vector<ValueType>& types) const override {
-    if (broadcasts(types[0], types[1])) return types[0];
+  std::vector<ValueType> forms(std::vector<ValueType> types) const override {
     const bool turned = settings_.combination != Combination::difference;
-    TORCH_CHECK_NOT_IMPLEMENTED(turned && broadcasts(types[1], types[0]),
-                                "combine: expected one shape, or one pixel for each image, got ",
-                                shape_of(types[0]), " and ", shape_of(types[1]));
-    return types[1];
+    if (broadcasts(types[0], types[1]) || (turned && broadcasts(types[1], types[0]))) return types;
+    const std::vector<int64_t> sizes = at::infer_size(types[0].sizes, types[1].sizes);
+    const int64_t rank = static_cast<int64_t>(sizes.size());
+    int64_t axis = rank - 1;
+    for (const ValueType& type : types) {
+      if (type.sizes == sizes) axis = type.channel_axis;
+    }
+    return {{sizes, false, axis}, {sizes, false, axis}};
+  }
+
+  ValueType infer(const std::vector<ValueType>& types) const override {
+    return broadcasts(types[0], types[1]) ? types[0] : types[1];
   }
 
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
@@ -165,8 +215,7 @@ class CombineStep : public Step {
 
   // Whether b has the shape of a, or one pixel for each image of a.
   static bool broadcasts(const ValueType& a, const ValueType& b) {
-    return b.sizes == a.sizes ||
-           (a.is_image() && b.is_image() && b.sizes == a.with_pixels(1, 1).sizes);
+    return b == a || (a.is_image() && b == a.with_pixels(1, 1));
   }
 
   CombineSettings settings_;

@@ -32,7 +32,8 @@ inline ValueType pooled(const char* step, const PoolShape& shape, const ValueTyp
   require_pixels(step, type);
   std::array<int64_t, 2> sizes;
   for (int axis = 0; axis < 2; ++axis) {
-    const int64_t room = type.sizes[2 + axis] + 2 * shape.padding[axis] - extent_of(shape, axis);
+    const int64_t room =
+        type.sizes[type.rank() - 2 + axis] + 2 * shape.padding[axis] - extent_of(shape, axis);
     TORCH_CHECK_VALUE(room >= 0, step, ": expected an image as large as the window, got ",
                       shape_of(type));
     sizes[axis] = room / shape.stride[axis] + 1;
@@ -47,11 +48,11 @@ inline int64_t pooling_work(const ValueType& result, const PoolShape& shape) {
   return result.elements() * std::min(shape.kernel[0] * shape.kernel[1], enough) / 4;
 }
 
-class MaxPoolStep : public Step {
+class MaxPoolStep : public ImageStep {
  public:
   MaxPoolStep(int64_t input, const std::vector<int64_t>& kernel, const std::vector<int64_t>& stride,
               const std::vector<int64_t>& padding, const std::vector<int64_t>& dilation)
-      : Step({input}),
+      : ImageStep({input}),
         shape_(checked("max_pool", {pair_of("max_pool", "kernel", kernel),
                                     pair_of("max_pool", "stride", stride),
                                     pair_of("max_pool", "padding", padding, 0),
@@ -74,19 +75,18 @@ class MaxPoolStep : public Step {
   PoolShape shape_;
 };
 
-class AveragePoolStep : public Step {
+class AveragePoolStep : public ImageStep {
  public:
   AveragePoolStep(int64_t input, const std::optional<std::vector<int64_t>>& kernel,
                   const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
                   bool count_padding, const GridArgument& input_grid,
                   const GridArgument& output_grid)
-      : Step({input}),
+      : ImageStep({input}),
         is_global_(!kernel),
-        shape_(checked("average_pool", {kernel ? pair_of("average_pool", "kernel", *kernel)
-                                               : std::array<int64_t, 2>{1, 1},
-                                        pair_of("average_pool", "stride", stride),
-                                        pair_of("average_pool", "padding", padding, 0),
-                                        {1, 1}})),
+        shape_{kernel ? sizes_of(*kernel) : std::array<int64_t, 2>{1, 1},
+               sizes_of(stride),
+               pair_of(padding, 0),
+               {1, 1}},
         settings_{.scale = static_cast<float>(std::get<0>(checked(input_grid))),
                   .input_zero_point = static_cast<int32_t>(std::get<1>(input_grid)),
                   .count_padding = count_padding,
@@ -116,8 +116,24 @@ class AveragePoolStep : public Step {
  private:
   PoolShape shape_for(const ValueType& type) const {
     PoolShape shape = shape_;
-    if (is_global_ && type.is_image()) shape.kernel = {type.height(), type.width()};
+    if (!type.is_image()) return shape;
+    if (is_global_) shape.kernel = {type.height(), type.width()};
+    for (std::array<int64_t, 2>* sizes : {&shape.kernel, &shape.stride}) {
+      for (int64_t& size : *sizes) {
+        if (size < 0) size = std::max<int64_t>(1, type.sizes[type.rank() + size]);
+      }
+    }
     return shape;
+  }
+
+  // A negative number stands for the size of that axis of the input, counted from the end.
+  static std::array<int64_t, 2> sizes_of(std::vector<int64_t> sizes) {
+    std::vector<int64_t> positive = sizes;
+    for (int64_t& size : positive) {
+      if (size == -1 || size == -2) size = 1;
+    }
+    pair_of(positive);
+    return {sizes[0], sizes[1]};
   }
 
   bool is_global_;

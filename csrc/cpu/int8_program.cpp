@@ -129,6 +129,22 @@ class Int8Program : public torch::CustomClassHolder {
 
   int64_t flatten(int64_t input) { return add(std::make_unique<FlattenStep>(input)); }
 
+  int64_t slice(int64_t input, int64_t axis, int64_t start, int64_t stop, int64_t step) {
+    return add(std::make_unique<SliceStep>(input, axis, start, stop, step));
+  }
+
+  int64_t select(int64_t input, int64_t axis, int64_t index) {
+    return add(std::make_unique<SelectStep>(input, axis, index));
+  }
+
+  int64_t pad(int64_t input, const Numbers& padding, int64_t level) {
+    return add(std::make_unique<PadStep>(input, padding, level));
+  }
+
+  int64_t channel_lookup(int64_t input, const at::Tensor& tables) {
+    return add(std::make_unique<ChannelLookupStep>(input, tables));
+  }
+
   void output(int64_t value) {
     TORCH_CHECK_VALUE(input_count_ <= value && value < next_value(),
                       "program: expected the result of a step as output, got value ", value);
@@ -145,10 +161,10 @@ class Int8Program : public torch::CustomClassHolder {
     std::vector<at::Tensor> outputs;
     const std::vector<Operand> values = locate(*plan, inputs, buffer.data(), outputs);
     std::vector<Operand> operands;
-    for (size_t i = 0; i < steps_.size(); ++i) {
+    for (size_t i = 0; i < plan->calls.size(); ++i) {
       operands.clear();
-      for (const int64_t input : steps_[i]->inputs) operands.push_back(values[input]);
-      steps_[i]->run(operands, values[input_count_ + i]);
+      for (const int64_t input : plan->calls[i].inputs) operands.push_back(values[input]);
+      plan->calls[i].step->run(operands, values[input_count_ + i]);
     }
     return outputs;
   }
@@ -187,7 +203,8 @@ class Int8Program : public torch::CustomClassHolder {
     Numbers key;
     std::vector<ValueType> types;
     for (const at::Tensor& input : inputs) {
-      types.push_back({input.sizes().vec(), input.scalar_type() == at::kFloat});
+      // The plan finds where the channels should be.
+      types.push_back({input.sizes().vec(), input.scalar_type() == at::kFloat, 0});
       key.push_back(types.back().is_real ? -1 : -2);  // Separates the sizes.
       key.insert(key.end(), input.sizes().begin(), input.sizes().end());
     }
@@ -206,7 +223,7 @@ class Int8Program : public torch::CustomClassHolder {
                               uint8_t* buffer, std::vector<at::Tensor>& outputs) const {
     std::vector<void*> memory(plan.values.size());
     for (size_t i = 0; i < memory.size(); ++i) memory[i] = buffer + plan.offsets[i];
-    for (const int64_t value : outputs_) {
+    for (const int64_t value : plan.outputs) {
       outputs.push_back(new_output(plan.values[value].type));
       memory[value] = outputs.back().mutable_data_ptr();
     }
@@ -220,29 +237,10 @@ class Int8Program : public torch::CustomClassHolder {
       if (plan.values[i].type.is_real) {
         operands[i].tensor = &inputs[i];
       } else {
-        view_of(plan.values[i], memory[i]).copy_(inputs[i]);
+        operands[i].view().copy_(inputs[i]);
       }
     }
     return operands;
-  }
-
-  // Strides of channels-last order with `stride` elements for each pixel.
-  static Numbers strides_of(const ValueType& type, int64_t stride) {
-    if (type.is_image()) {
-      const int64_t row = type.width() * stride;
-      return {type.height() * row, 1, row, stride};
-    }
-    Numbers strides(type.sizes.size(), 1);
-    for (int64_t i = static_cast<int64_t>(strides.size()) - 2; i >= 0; --i) {
-      strides[i] = stride;
-      stride *= type.sizes[i];
-    }
-    return strides;
-  }
-
-  static at::Tensor view_of(const Placement& value, void* memory) {
-    return at::from_blob(memory, value.type.sizes, strides_of(value.type, value.stride),
-                         at::TensorOptions(at::kByte));
   }
 
   // With room behind the levels that later steps may read.
@@ -250,7 +248,7 @@ class Int8Program : public torch::CustomClassHolder {
     const int64_t slack = type.is_real ? 0 : read_slack;
     const at::Tensor memory = at::empty({type.elements() + slack},
                                         at::TensorOptions(type.is_real ? at::kFloat : at::kByte));
-    return memory.as_strided(type.sizes, strides_of(type, type.channels()));
+    return memory.as_strided(type.sizes, type.strides(type.channels()));
   }
 
   int64_t input_count_;
@@ -280,6 +278,10 @@ TORCH_LIBRARY_FRAGMENT(repq_fx, m) {
       .def("upsample_nearest", &Int8Program::upsample_nearest)
       .def("pixel_shuffle", &Int8Program::pixel_shuffle)
       .def("flatten", &Int8Program::flatten)
+      .def("slice", &Int8Program::slice)
+      .def("select", &Int8Program::select)
+      .def("pad", &Int8Program::pad)
+      .def("channel_lookup", &Int8Program::channel_lookup)
       .def_static("has_vnni", &has_vnni)
       .def("output", &Int8Program::output)
       .def("run", &Int8Program::run);

@@ -20,45 +20,6 @@ namespace repq_fx {
 // Scale, zero point, lowest and highest level.
 using GridArgument = std::tuple<double, int64_t, int64_t, int64_t>;
 
-class Step {
- public:
-  explicit Step(std::vector<int64_t> inputs) : inputs(std::move(inputs)) {}
-  virtual ~Step() = default;
-
-  // Whether the inputs are real numbers.
-  virtual bool takes_reals() const { return false; }
-  // The type of the result; refuses inputs of other shapes.
-  virtual ValueType infer(const std::vector<ValueType>& types) const = 0;
-  virtual void run(const std::vector<Operand>& operands, const Operand& result) const = 0;
-
-  // The first channel of the result in the input, for a step that only selects channels: its result
-  // may then lie in the memory of its input.
-  virtual std::optional<int64_t> first_channel(const ValueType&) const { return std::nullopt; }
-  // Whether more is written than the channels, up to the next pixel.
-  virtual bool writes_between_pixels() const { return false; }
-  // Whether the inputs, channel after channel, are the result, and may lie in its memory.
-  virtual bool joins() const { return false; }
-
-  const std::vector<int64_t> inputs;  // The numbers of values.
-};
-
-using Steps = std::vector<std::unique_ptr<Step>>;
-
-// Runs `tasks` pieces, of `work` operations in all, on as many threads as that pays for.
-template <typename Run>
-void run_tasks(int64_t tasks, int64_t work, const Run& run) {
-  constexpr int64_t least_work = 1 << 16;  // Operations that pay for waking a thread.
-  const int64_t grain = tasks * least_work / std::max<int64_t>(1, work);
-  at::parallel_for(0, tasks, std::max<int64_t>(1, grain), run);
-}
-
-inline std::string shape_of(const ValueType& type) {
-  std::string words = "[";
-  for (const int64_t size : type.sizes)
-    words += (words.size() > 1 ? ", " : "") + std::to_string(size);
-  return words + "]";
-}
-
 // Before any product of the sizes is used. Sizes of 0 count as 1: an empty batch must not hide what
 // the other sizes make of a full one.
 inline void require_possible_size(const ValueType& type) {
@@ -71,9 +32,12 @@ inline void require_possible_size(const ValueType& type) {
   }
 }
 
+=======
+>>>>>>> w-lowering
 inline void require_image(const char* step, const ValueType& type) {
   TORCH_CHECK_NOT_IMPLEMENTED(type.is_image(), step,
-                              ": expected an image of shape [N, C, H, W], got ", shape_of(type));
+                              ": expected an image of shape [N, C, H, W] or [C, H, W], got ",
+                              shape_of(type));
 }
 
 // An empty image has no nearest pixel and no mean; an empty batch has.

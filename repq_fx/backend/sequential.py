@@ -210,7 +210,7 @@ def _moment_size(layer: nn.Conv2d | nn.Linear) -> int:
 
 
 def _channel_mean(output: Tensor, layer: nn.Module) -> Tensor:
-    channel = 1 if isinstance(layer, nn.Conv2d) else output.dim() - 1
+    channel = output.dim() - (3 if isinstance(layer, nn.Conv2d) else 1)  # An image may be alone.
     return output.mean([d for d in range(output.dim()) if d != channel])
 
 

@@ -18,14 +18,16 @@ class CompiledProgram(Protocol):
 
     A program is built once, step by step: a method for each kind of step (`convolution`, `linear`,
     `quantize`, `dequantize`, `lookup`, `combine`, `max_pool`, `average_pool`, `concatenate`,
-    `channel_slice`, `channel_chunk`, `upsample_nearest`, `pixel_shuffle`, `flatten`) takes the
-    numbers of the values that it reads, and returns the number of its result; the inputs of the
-    program have the first numbers. Weights are packed for this machine. Then `run` may be called
-    from several threads at once, for tensors of any size: buffers are planned once for each
-    combination of shapes.
+    `channel_slice`, `channel_chunk`, `upsample_nearest`, `pixel_shuffle`, `flatten`, `slice`,
+    `select`, `pad`, `channel_lookup`) takes the numbers of the values that it reads, and returns
+    the number of its result; the inputs of the program have the first numbers. Weights are packed
+    for this machine. Then `run` may be called from several threads at once, for tensors of any
+    size: buffers are planned once for each combination of shapes.
 
-    Levels are uint8. Tensors of four dimensions are images ``[N, C, H, W]``, channels last in
-    memory; the last dimension of all others is their channels. The classes in
+    Levels are uint8. Each kind of step says on which axis it finds the channels of its inputs, for
+    any rank: the third from the end for steps on images ``[N, C, H, W]`` or ``[C, H, W]``, the last
+    for linear layers, the second for concatenations and ranges of channels. In memory that axis
+    comes last; tensors are rearranged between steps that differ in it. The classes in
     `repq_fx.backend.int8` define what each step computes.
     """
 
@@ -33,7 +35,7 @@ class CompiledProgram(Protocol):
         """Make `value` the next result of `run`."""
 
     def run(self, inputs: list[Tensor]) -> list[Tensor]:
-        """The outputs for these inputs: uint8 or float32, images channels last.
+        """The outputs for these inputs: uint8 or float32, in the order of torch and any strides.
 
         Raises:
             NotImplementedError: A step does not know tensors of such shapes.

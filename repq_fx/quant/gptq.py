@@ -153,7 +153,7 @@ def _columns(layer: nn.Conv2d | nn.Linear, input: Tensor) -> Iterator[Tensor]:
         return
     padding = layer._reversed_padding_repeated_twice
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    for image in input.split(1):
+    for image in (input if input.dim() == 4 else input[None]).split(1):
         padded = F.pad(image, padding, mode=mode)
         unfolded = F.unfold(padded, layer.kernel_size, layer.dilation, 0, layer.stride)
         yield unfolded.reshape(layer.groups, -1, unfolded.shape[2])

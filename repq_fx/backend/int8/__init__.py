@@ -13,9 +13,13 @@ from .movement import ChannelChunk as ChannelChunk
 from .movement import ChannelSlice as ChannelSlice
 from .movement import Concatenate as Concatenate
 from .movement import Flatten as Flatten
+from .movement import Pad as Pad
 from .movement import PixelShuffle as PixelShuffle
+from .movement import Select as Select
+from .movement import Slice as Slice
 from .movement import UpsampleNearest as UpsampleNearest
 from .pointwise import LEVELS as LEVELS
+from .pointwise import ChannelLookup as ChannelLookup
 from .pointwise import Combination as Combination
 from .pointwise import Combine as Combine
 from .pointwise import Dequantize as Dequantize

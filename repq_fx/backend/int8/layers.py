@@ -87,6 +87,9 @@ class Int8Layer(Instruction):
     coarse: Tensor | None
     coarse_scale: Tensor | None
 
+    # Of one number for each output channel, beside an output of any rank.
+    channel_shape: tuple[int, ...]
+
     def __init__(self, weight: QuantizedWeight, bias: Tensor | None, grids: LayerGrids) -> None:
         super().__init__()
         channels = weight.values.shape[0]
@@ -107,8 +110,8 @@ class Int8Layer(Instruction):
         return self.coarse is not None
 
     def _finish(self, sums: Tensor, coarse_sums: Tensor | None, addend: Tensor | None) -> Tensor:
-        """From exact sums in float64, channels in dimension 1, to the output."""
-        shape = [-1 if dimension == 1 else 1 for dimension in range(sums.dim())]
+        """From exact sums in float64 to the output."""
+        shape = self.channel_shape
         output = sums * self.weight_scale.double().reshape(shape)
         if coarse_sums is not None and self.coarse_scale is not None:
             output = output + coarse_sums * self.coarse_scale.double().reshape(shape)
@@ -121,7 +124,12 @@ class Int8Layer(Instruction):
 
 
 class Int8Convolution(Int8Layer):
-    """Convolution over ``[N, C, H, W]``, with the arguments of `Int8Layer` and a geometry."""
+    """Convolution over ``[N, C, H, W]``, with the arguments of `Int8Layer` and a geometry.
+
+    As in torch, a single image may come without the axis N.
+    """
+
+    channel_shape = (-1, 1, 1)
 
     def __init__(
         self,
@@ -157,11 +165,12 @@ class Int8Convolution(Int8Layer):
 class Int8Linear(Int8Layer):
     """Linear layer over the last dimension, with the arguments of `Int8Layer`."""
 
+    channel_shape = (-1,)
+
     def forward(self, input: Tensor, addend: Tensor | None = None) -> Tensor:
         """Map uint8 ``[..., in]`` to uint8 or float32 ``[..., out]``."""
         sums = F.linear(input.double() - self.grids.input.zero_point, self.weight.double())
-        moved = None if addend is None else addend.movedim(-1, 1)
-        return self._finish(sums.movedim(-1, 1), None, moved).movedim(1, -1)
+        return self._finish(sums, None, addend)
 
     def emit(self, program: CompiledProgram, *inputs: int) -> int:
         """See `Instruction`."""

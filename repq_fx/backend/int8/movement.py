@@ -9,7 +9,7 @@ from .instruction import Instruction
 
 
 class Concatenate(Instruction):
-    """Channels of several images, one after the other."""
+    """Tensors one after the other along the axis of channels, the second."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Map uint8 ``[N, C_i, ...]`` to ``[N, sum of C_i, ...]``."""
@@ -21,7 +21,7 @@ class Concatenate(Instruction):
 
 
 class ChannelSlice(Instruction):
-    """Channels ``start .. stop - 1``."""
+    """Channels ``start .. stop - 1``, on the second axis."""
 
     def __init__(self, start: int, stop: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class ChannelSlice(Instruction):
 
 
 class ChannelChunk(Instruction):
-    """One of `chunks` runs of channels, by the rule of `torch.chunk`."""
+    """One of `chunks` runs of channels, on the second axis, by the rule of `torch.chunk`."""
 
     def __init__(self, chunks: int, index: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class PixelShuffle(Instruction):
 
 
 class Flatten(Instruction):
-    """All values of an image as one row, channel after channel."""
+    """All values behind the first axis as one row, in the order of torch."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Map uint8 ``[N, ...]`` to ``[N, values]``."""
@@ -97,3 +97,54 @@ class Flatten(Instruction):
     def emit(self, program: CompiledProgram, *inputs: int) -> int:
         """See `Instruction`."""
         return program.flatten(*inputs)
+
+
+class Slice(Instruction):
+    """``tensor[start:stop:step]`` along one axis, counted from the end if negative."""
+
+    def __init__(self, axis: int, start: int, stop: int, step: int) -> None:
+        super().__init__()
+        self.axis, self.start, self.stop, self.step = axis, start, stop, step
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map uint8 to uint8, shorter along the axis."""
+        part: Tensor = torch.ops.aten.slice.Tensor(
+            input, self.axis, self.start, self.stop, self.step
+        )
+        return part
+
+    def emit(self, program: CompiledProgram, *inputs: int) -> int:
+        """See `Instruction`."""
+        return program.slice(*inputs, self.axis, self.start, self.stop, self.step)
+
+
+class Select(Instruction):
+    """``tensor[index]`` along one axis, counted from the end if negative."""
+
+    def __init__(self, axis: int, index: int) -> None:
+        super().__init__()
+        self.axis, self.index = axis, index
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map uint8 to uint8 without the axis."""
+        return input.select(self.axis, self.index)
+
+    def emit(self, program: CompiledProgram, *inputs: int) -> int:
+        """See `Instruction`."""
+        return program.select(*inputs, self.axis, self.index)
+
+
+class Pad(Instruction):
+    """Pixels of one level on the left, on the right, above and below."""
+
+    def __init__(self, padding: tuple[int, int, int, int], level: int) -> None:
+        super().__init__()
+        self.padding, self.level = padding, level
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map uint8 ``[N, C, H, W]`` to ``[N, C, H', W']``."""
+        return F.pad(input, self.padding, value=self.level)
+
+    def emit(self, program: CompiledProgram, *inputs: int) -> int:
+        """See `Instruction`."""
+        return program.pad(*inputs, list(self.padding), self.level)

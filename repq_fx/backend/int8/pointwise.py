@@ -64,6 +64,25 @@ class Lookup(Instruction):
         return program.lookup(*inputs, self.table)
 
 
+class ChannelLookup(Instruction):
+    """A function of one level for each channel, on the second axis: uint8 ``tables[C, level]``."""
+
+    tables: Tensor
+
+    def __init__(self, tables: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("tables", tables)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map uint8 ``[N, C, ...]`` to uint8."""
+        channels = torch.arange(input.shape[1], device=input.device)
+        return self.tables[channels.reshape(-1, *[1] * (input.dim() - 2)), input.long()]
+
+    def emit(self, program: CompiledProgram, *inputs: int) -> int:
+        """See `Instruction`."""
+        return program.channel_lookup(*inputs, self.tables)
+
+
 class Combination(str, Enum):
     """Arithmetic of two tensors, by its name in compiled programs."""
 
@@ -84,8 +103,8 @@ class Combine(Instruction):
 
     Args:
         combination: The operation.
-        first_grid: Of the first input, ``[N, C, H, W]`` or of another shape.
-        second_grid: Of the second, of the same shape or ``[N, C, 1, 1]``.
+        first_grid: Of the first input, of any shape.
+        second_grid: Of the second, of the same shape or one that torch repeats up to it.
         epilogue: What follows.
     """
 

@@ -33,7 +33,8 @@ class AveragePool(Instruction):
     """The mean of each window, rounded to `output_grid`.
 
     Args:
-        kernel: Rows and columns of a window; None for the whole image.
+        kernel: Rows and columns of a window; None for the whole image. Here and in the stride -2
+            and -1 stand for the height and the width of the image.
         stride: From one window to the next.
         padding: Real zeros on each side.
         count_padding: Whether they count in the mean.
@@ -60,10 +61,14 @@ class AveragePool(Instruction):
         """Map uint8 ``[N, C, H, W]`` to ``[N, C, H', W']``."""
         values = self.input_grid.dequantize(input)
         if self.kernel is None:
-            means = values.mean((2, 3), keepdim=True)
+            means = values.mean((-2, -1), keepdim=True)
         else:
+            kernel, stride = (
+                [size if size > 0 else input.shape[size] for size in sizes]
+                for sizes in (self.kernel, self.stride)
+            )
             means = F.avg_pool2d(
-                values, self.kernel, self.stride, self.padding,
+                values, kernel, stride, self.padding,
                 count_include_pad=self.count_padding,
             )  # fmt: skip
         return self.output_grid.quantize(means)

@@ -1,6 +1,7 @@
 """A sequence of instructions that runs in one call."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,10 +12,31 @@ from ...ops import CompiledProgram, new_program
 _LOGGER = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Compiled:
+    """A compiled program, and the tensors that it was compiled from."""
+
+    program: CompiledProgram
+    tensors: tuple[Tensor, ...]
+    versions: list[int]
+
+    @classmethod
+    def of(cls, program: CompiledProgram, body: nn.Module) -> "_Compiled":
+        # Tensors of inference mode cannot be changed later and count no versions.
+        tensors = tuple(tensor for tensor in body.buffers() if not tensor.is_inference())
+        return cls(program, tensors, [tensor._version for tensor in tensors])
+
+    @property
+    def is_current(self) -> bool:
+        """Whether no tensor was written to since."""
+        return [tensor._version for tensor in self.tensors] == self.versions
+
+
 class Int8Program(nn.Module):
     """Instructions, and the compiled program that runs them all at once.
 
-    The program is compiled at the first call, for this machine; it is neither saved nor copied.
+    The program is compiled at the first call, for this machine, and again after its weights have
+    changed; it is neither saved nor copied.
     Without the compiled extension, or for inputs that it does not know, the instructions run one by
     one in PyTorch, which takes long and gives the same levels but for rare ties of rounding.
 
@@ -23,7 +45,7 @@ class Int8Program(nn.Module):
     """
 
     # Two threads may both compile, and either result serves.
-    _compiled: CompiledProgram | None = None
+    _compiled: _Compiled | None = None
 
     def __init__(self, body: GraphModule) -> None:
         super().__init__()
@@ -31,12 +53,13 @@ class Int8Program(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Map float32 or uint8 tensors to one tensor, or to a tuple of several."""
-        if self._compiled is None:
-            self._compiled = self._compile()
-        if self._compiled is None:
+        compiled = self._compiled
+        if compiled is None or not compiled.is_current:
+            self._compiled = compiled = self._compile()
+        if compiled is None:
             return self._interpret(*inputs)
         try:
-            outputs = self._compiled.run(list(inputs))
+            outputs = compiled.program.run(list(inputs))
         except NotImplementedError as error:
             _LOGGER.warning("instructions run in PyTorch, slowly: %s", str(error).split("\n")[0])
             return self._interpret(*inputs)
@@ -46,7 +69,7 @@ class Int8Program(nn.Module):
         outputs: Tensor | tuple[Tensor, ...] = self.body(*inputs)
         return outputs
 
-    def _compile(self) -> CompiledProgram | None:
+    def _compile(self) -> _Compiled | None:
         nodes = list(self.body.graph.nodes)
         placeholders = [node for node in nodes if node.op == "placeholder"]
         program = new_program(len(placeholders))
@@ -60,7 +83,11 @@ class Int8Program(nn.Module):
             elif node.op == "output":
                 for result in node.all_input_nodes:
                     program.output(values[result])
-        return program
+        return _Compiled.of(program, self.body)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        self._compiled = None  # Loading may put other tensors in the place of the buffers.
+        super()._load_from_state_dict(*arguments)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_compiled"}

@@ -19,10 +19,13 @@ from ..int8 import (
     PixelShuffle,
     UpsampleNearest,
 )
+from .pad_rules import PADS, match_pad
 from .pointwise_rules import between_grids
-from .pool_rules import AVERAGES, match_average, max_pool_of
+from .pool_rules import AVERAGES, WINDOW_AVERAGES, match_average, max_pool_of
 from .reference_view import ReferenceView, is_dequantize, levels_of, name_of, pair
 from .rule import Match
+from .size_rules import is_batch, size_of
+from .slice_rules import slices_of
 
 Mover = Callable[[ReferenceView, Node], Instruction | None]
 
@@ -47,11 +50,19 @@ def _match_source(
         return match_average(view, node, levels, given, wanted)
     if operation in _UNMOVED:
         return between_grids(levels, given, wanted)
+    if operation in PADS:
+        return match_pad(view, node, between_grids(levels, given, wanted), wanted)
     mover = _MOVERS.get(operation)
     instruction = None if mover is None else mover(view, node)
-    if instruction is None:
+    if instruction is not None:
+        return between_grids(Match(instruction, (levels,), name_of(node)), given, wanted)
+    slices = slices_of(node) if operation is operator.getitem else None
+    if slices is None:
         return None
-    return between_grids(Match(instruction, (levels,), name_of(node)), given, wanted)
+    moved: Match | Node = levels
+    for instruction in slices:
+        moved = Match(instruction, (moved,), name_of(node))
+    return between_grids(moved, given, wanted)
 
 
 def _source(view: ReferenceView, node: Node) -> Node | None:
@@ -59,6 +70,8 @@ def _source(view: ReferenceView, node: Node) -> Node | None:
     if node.target is operator.getitem and view.operation(node.all_input_nodes[0]) in _CUTS:
         node = node.all_input_nodes[0]
     inputs = node.all_input_nodes
+    if view.operation(node) in _SIZED:
+        inputs = [each for each in inputs if size_of(each) is None]
     return inputs[0] if len(inputs) == 1 and is_dequantize(inputs[0]) else None
 
 
@@ -94,6 +107,16 @@ def _pixel_shuffle(view: ReferenceView, node: Node) -> Instruction | None:
 def _flatten(view: ReferenceView, node: Node) -> Instruction | None:
     dimensions = view.setting(node, 0, "start_dim", 0), view.setting(node, 1, "end_dim", -1)
     return Flatten() if dimensions == (1, -1) else None
+
+
+def _rows(view: ReferenceView, node: Node) -> Instruction | None:
+    """``tensor.view(tensor.size(0), -1)``."""
+    image, *sizes = node.args
+    if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
+        sizes = list(sizes[0])
+    if node.kwargs or len(sizes) != 2 or sizes[1] != -1 or not isinstance(image, Node):
+        return None
+    return Flatten() if is_batch(view, sizes[0], image) else None
 
 
 def _item(view: ReferenceView, node: Node) -> Instruction | None:
@@ -135,10 +158,12 @@ _CHUNKS = (torch.chunk, "chunk")
 _CUTS = (*_CHUNKS, torch.split, "split")
 _CONCATENATIONS = (torch.cat, torch.concat)
 _UNMOVED = (nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, "contiguous")
+_RESHAPES = ("view", "reshape", torch.reshape)
+_SIZED = (*WINDOW_AVERAGES, *_RESHAPES)
 _MOVERS: dict[Any, Mover] = {
     nn.MaxPool2d: max_pool_of, F.max_pool2d: max_pool_of,
     nn.Upsample: _upsample, F.interpolate: _upsample,
     nn.PixelShuffle: _pixel_shuffle, F.pixel_shuffle: _pixel_shuffle,
     nn.Flatten: _flatten, torch.flatten: _flatten, "flatten": _flatten,
-    operator.getitem: _item,
+    operator.getitem: _item, **dict.fromkeys(_RESHAPES, _rows),
 }  # fmt: skip

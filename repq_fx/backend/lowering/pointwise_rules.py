@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Node
 
-from ..int8 import LEVELS, Combination, Combine, LevelGrid, Lookup
+from ..int8 import LEVELS, ChannelLookup, Combination, Combine, LevelGrid, Lookup
 from ..patterns import ACTIVATION_FUNCTIONS
 from .activation_rules import peel
 from .reference_view import (
@@ -34,6 +34,7 @@ _FUNCTIONS = frozenset({
     nn.Hardsigmoid, F.hardsigmoid,
     nn.Tanh, torch.tanh, F.tanh, "tanh",
     torch.clamp, "clamp", operator.truediv, torch.div, "div", operator.neg, torch.neg,
+    nn.PReLU, nn.BatchNorm2d,
     nn.Mish, F.mish, nn.Softplus, F.softplus, nn.ELU, F.elu,
 })  # fmt: skip
 
@@ -51,9 +52,22 @@ def match_function(view: ReferenceView, quantize: Node) -> Match | None:
         return None
     input_grid, output_grid = view.grid(node), view.grid(quantize)
     values = input_grid.dequantize(torch.arange(LEVELS))
+    channels = {size for each in chain if (size := _channels(view, each)) is not None}
+    if channels:
+        values = values.reshape(-1, 1, 1, 1).expand(-1, max(channels), 1, 1)
     for function in reversed(chain):
         values = _apply(view, function, values)
-    return Match(Lookup(output_grid.quantize(values)), (levels_of(node),), name_of(chain[0]))
+    table = output_grid.quantize(values.detach())
+    instruction = ChannelLookup(table.flatten(1).T.contiguous()) if channels else Lookup(table)
+    return Match(instruction, (levels_of(node),), name_of(chain[0]))
+
+
+def _channels(view: ReferenceView, node: Node) -> int | None:
+    """Of a function that differs from channel to channel; None of any other."""
+    module = view.module(node) if node.op == "call_module" else None
+    if isinstance(module, nn.PReLU) and module.num_parameters > 1:
+        return module.num_parameters
+    return module.num_features if isinstance(module, nn.BatchNorm2d) else None
 
 
 def match_combination(view: ReferenceView, quantize: Node) -> Match | None:
@@ -81,6 +95,9 @@ def between_grids(match: "Match | Node", given: LevelGrid, wanted: LevelGrid) ->
 
 def _is_function(view: ReferenceView, node: Node) -> bool:
     inputs = tensor_inputs(node)
+    module = view.module(node) if node.op == "call_module" else None
+    if isinstance(module, nn.BatchNorm2d) and (module.training or module.running_mean is None):
+        return False  # It depends on the other images of the batch.
     return (
         view.operation(node) in _FUNCTIONS
         and inputs is not None

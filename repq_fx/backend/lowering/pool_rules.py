@@ -11,6 +11,7 @@ from ..int8 import AveragePool, Flatten, MaxPool
 from ..int8.level_grid import LevelGrid
 from .reference_view import ReferenceView, name_of, pair
 from .rule import Match
+from .size_rules import window_of
 
 
 def max_pool_of(view: ReferenceView, node: Node) -> MaxPool | None:
@@ -19,6 +20,8 @@ def max_pool_of(view: ReferenceView, node: Node) -> MaxPool | None:
     dilation = pair(view.setting(node, 3, "dilation", 1))
     options = (view.setting(node, 4, "ceil_mode"), view.setting(node, 5, "return_indices"))
     if kernel is None or stride is None or padding is None or dilation is None or any(options):
+        return None
+    if min(*kernel, *stride) < 0:  # The size of the image.
         return None
     return MaxPool(kernel, stride, padding, dilation)
 
@@ -48,8 +51,9 @@ def match_average(
 
 
 def _window(view: ReferenceView, node: Node) -> tuple[Any, Any, Any]:
-    kernel = pair(view.setting(node, 0, "kernel_size"))
-    stride = pair(view.setting(node, 1, "stride") or kernel)
+    image = node.all_input_nodes[0]
+    kernel = window_of(view.setting(node, 0, "kernel_size"), image)
+    stride = window_of(view.setting(node, 1, "stride") or kernel, image)
     return kernel, stride, pair(view.setting(node, 2, "padding", 0))
 
 

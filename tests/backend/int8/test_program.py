@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from repq_fx.backend.int8 import Concatenate, Epilogue, LevelGrid, Lookup, Quantize
+from repq_fx.backend.int8 import Epilogue, LevelGrid, Quantize
 from repq_fx.backend.int8 import program as program_module
-from repq_fx.ops import has_extension
+from repq_fx.ops import has_extension, new_program
 
-from .conftest import levels, program_of
-from .test_layers import convolution
+from .conftest import assert_contract, levels, program_of
+from .test_layers import ADDEND, convolution
 
 needs_kernels = pytest.mark.skipif(not has_extension(), reason="needs the compiled kernels")
 
@@ -95,7 +95,42 @@ def test_bad_input_is_named(program, inputs, error, message):
 
 @needs_kernels
 def test_what_no_step_knows_runs_in_pytorch(caplog):
-    program = program_of(Concatenate(), Lookup(levels(256)), inputs=2)
-    values = levels(2, 3, 5), levels(2, 4, 5)
-    assert torch.equal(program(*values), program.body(*values))
-    assert "[2, 3, 5]" in caplog.text
+    program = program_of(convolution(addend=ADDEND), inputs=2)
+    values = (
+        levels(1, 8, 5, 5),
+        levels(3, 16, 5, 5),
+    )  # The layer's result would have to be repeated.
+    assert_contract(program(*values), program.body(*values))
+    assert "[3, 16, 5, 5]" in caplog.text
+
+
+@needs_kernels
+@pytest.mark.parametrize("assign", [False, True], ids=["copied", "assigned"])
+def test_loaded_weights_are_noticed(program, assign):
+    images = torch.randn(1, 3, 9, 9)
+    before = program(images)
+    state = {name: value.clone() for name, value in program.state_dict().items()}
+    state["body.1.weight"].neg_()
+    program.load_state_dict(state, assign=assign)
+    after = program(images)
+    assert not torch.equal(after, before)
+    torch.testing.assert_close(after, program.body(images), rtol=0, atol=0.2)
+
+
+@needs_kernels
+def test_weights_written_in_place_are_noticed(program):
+    images = torch.randn(1, 3, 9, 9)
+    before = program(images)
+    program.body.get_submodule("2").bias.add_(1)
+    torch.testing.assert_close(program(images), before + 1)
+
+
+@needs_kernels
+def test_a_program_is_compiled_once(program, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        program_module, "new_program", lambda inputs: calls.append(inputs) or new_program(inputs)
+    )
+    for _ in range(3):
+        program(torch.randn(1, 3, 9, 9))
+    assert len(calls) == 1
