@@ -30,6 +30,7 @@ inline PoolShape checked(const char* step, const PoolShape& shape) {
 inline ValueType pooled(const char* step, const PoolShape& shape, const ValueType& type) {
   require_image(step, type);
   require_pixels(step, type);
+  checked(step, shape);  // Whose window may be that of this image.
   std::array<int64_t, 2> sizes;
   for (int axis = 0; axis < 2; ++axis) {
     const int64_t room =
@@ -83,9 +84,9 @@ class AveragePoolStep : public ImageStep {
                   const GridArgument& output_grid)
       : ImageStep({input}),
         is_global_(!kernel),
-        shape_{kernel ? sizes_of(*kernel) : std::array<int64_t, 2>{1, 1},
-               sizes_of(stride),
-               pair_of(padding, 0),
+        shape_{kernel ? sizes_of("kernel", *kernel) : std::array<int64_t, 2>{1, 1},
+               sizes_of("stride", stride),
+               pair_of("average_pool", "padding", padding, 0),
                {1, 1}},
         settings_{.scale = static_cast<float>(std::get<0>(checked(input_grid))),
                   .input_zero_point = static_cast<int32_t>(std::get<1>(input_grid)),
@@ -127,12 +128,12 @@ class AveragePoolStep : public ImageStep {
   }
 
   // A negative number stands for the size of that axis of the input, counted from the end.
-  static std::array<int64_t, 2> sizes_of(std::vector<int64_t> sizes) {
+  static std::array<int64_t, 2> sizes_of(const char* setting, const std::vector<int64_t>& sizes) {
     std::vector<int64_t> positive = sizes;
     for (int64_t& size : positive) {
       if (size == -1 || size == -2) size = 1;
     }
-    pair_of(positive);
+    pair_of("average_pool", setting, positive);
     return {sizes[0], sizes[1]};
   }
 
