@@ -60,7 +60,13 @@ from .zoo_repvgg import (
     VGGBlock,
 )
 from .zoo_strided import CopiedWeights, EndPadded, ParameterGate, PooledPoint
-from .zoo_super_resolution import Conv3XC, EdgeConv, NestedResidual, PointwiseChain
+from .zoo_super_resolution import (
+    Conv3XC,
+    EdgeConv,
+    NestedResidual,
+    PointwiseChain,
+    StaleConv3XC,
+)
 
 SIZES = {"even": (12, 12, 4), "odd": (11, 13, 5)}
 
@@ -191,6 +197,7 @@ ZOO = {
     "ecb_deployed": one(lambda _: EdgeConv(4, 4, deployed=True), 4, 3),
     "conv3xc": one(lambda _: Conv3XC(4, 6), 4, 3),
     "conv3xc_deployed": one(lambda _: Conv3XC(4, 6, deployed=True), 4, 3),
+    "conv3xc_stale": one(lambda _: StaleConv3XC(4, 6), 4, 3),
     "span": one(lambda _: CopiedWeights(4, 6), 4, 3),
     "plainusr": one(lambda _: ParameterGate(4), 4, 3),
     "rt4ksr": one(lambda _: NestedResidual(4), 4, 3),

@@ -11,14 +11,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from repq_fx import TraceError, find_regions, reparameterize
+from repq_fx import find_regions
 
 from .zoo_checks import CONVOLUTIONS, NORMS, calls_of, count_parameters, merged_exactly, randomized
 from .zoo_classifiers import VanillaBlock
 from .zoo_large_kernel import DecomposedLargeKernel
 from .zoo_mobile import LearnableAffine, RepGhost
 from .zoo_repvgg import conv_bn
-from .zoo_super_resolution import StaleConv3XC
 
 
 class Function(nn.Module):
@@ -148,9 +147,3 @@ def test_absolute_value_stays_beside_its_linear_siblings(position, randomize_bat
     sizes = sorted(conv.kernel_size for conv in calls_of(merged, CONVOLUTIONS))
     assert sizes == [(3, 3), (5, 5)]
     assert calls_of(merged, NORMS) == []
-
-
-def test_convolution_that_is_rewritten_by_each_call_has_no_graph(randomize_batch_norm):
-    model = randomized(StaleConv3XC(4, 4), randomize_batch_norm)
-    with pytest.raises(TraceError):
-        reparameterize(model, torch.randn(2, 4, 8, 8, dtype=torch.float64))

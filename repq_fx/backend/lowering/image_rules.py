@@ -56,7 +56,8 @@ def _match_source(
     instruction = None if mover is None else mover(view, node)
     if instruction is not None:
         return between_grids(Match(instruction, (levels,), name_of(node)), given, wanted)
-    slices = slices_of(node) if operation is operator.getitem else None
+    # An item of what was cut is a tensor of a tuple, not a part of one.
+    slices = slices_of(node) if operation is operator.getitem and node.args[0] is source else None
     if slices is None:
         return None
     moved: Match | Node = levels

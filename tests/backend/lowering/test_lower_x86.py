@@ -190,6 +190,19 @@ def test_several_outputs(images):
     assert operator.getitem in [node.target for node in lowered.graph.nodes]
 
 
+def test_an_item_of_parts_on_another_axis_is_no_slice(images):
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = conv(3), conv()
+
+        def forward(self, images):
+            return self.head(self.stem(images).relu().split([4, 5], dim=2)[1])
+
+    reference, lowered = both(Rows(), torch.randn(4, 3, 9, 9))
+    assert_agree(reference, lowered, torch.randn(2, 3, 9, 9))
+
+
 def test_what_has_no_integer_kernel_stays_a_reference_layer(images):
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.ReLU()).eval()
     reference, lowered = both(model, images)
