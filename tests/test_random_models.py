@@ -43,6 +43,7 @@ def ratios(known, found):
             yield sqnr_db(expected, actual)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @ROAD
 @given(random_models())
