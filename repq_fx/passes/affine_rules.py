@@ -2,10 +2,19 @@
 
 import torch
 
-from . import arithmetic_rules, border_rules, concat_rules, layer_rules, layout_rules
+from . import (
+    arithmetic_rules,
+    border_rules,
+    concat_rules,
+    conversion_rules,
+    layer_rules,
+    layout_rules,
+)
 from .affine_value import OPAQUE, AffineValue, Call, Rule, called_module, layer_type
 
-_TABLES = (layer_rules, arithmetic_rules, border_rules, layout_rules, concat_rules)
+_TABLES = (
+    layer_rules, arithmetic_rules, border_rules, layout_rules, concat_rules, conversion_rules,
+)  # fmt: skip
 _MODULE_RULES = {**layer_rules.MODULE_RULES, **border_rules.MODULE_RULES}
 _FUNCTION_RULES = {key: rule for table in _TABLES for key, rule in table.FUNCTION_RULES.items()}
 _METHOD_RULES = {key: rule for table in _TABLES for key, rule in table.METHOD_RULES.items()}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..reparam import MapError, pad
+from ..reparam import MapError, pad, select
 from .affine_value import OPAQUE, AffineValue, Call, Frame, Rule, Source, View
 
 Sides = tuple[int, int]
@@ -94,29 +94,33 @@ def _repeated(call: Call) -> AffineValue:
 
 
 def _crop(call: Call) -> AffineValue:
-    """Indexing by slices that cut borders off."""
+    """Indexing by slices that cut borders or channels off."""
     operand, index = call.node.args
-    shape = call.shape(operand)
     entries = index if isinstance(index, tuple) else (index,)
-    if shape is None or not all(_is_border_cut(entry) for entry in entries):
-        return OPAQUE
-    if len(entries) > len(shape):
-        return OPAQUE
-    sides = [_cut(entry, size) for entry, size in zip(entries, shape, strict=False)]
-    sides += [(0, 0)] * (len(shape) - len(entries))
-    return call.value(operand).map(lambda _, view: _moved_borders(view, sides))
+    return _sliced(call, operand, dict(enumerate(entries)))
 
 
 def _slice(call: Call) -> AffineValue:
     bound = call.arguments("input", "dim", "start", "end", "step")
     entry = slice(bound.get("start"), bound.get("end"), bound.get("step"))
-    shape = call.shape(bound["input"])
-    axis = bound.get("dim", 0)
-    if shape is None or not _is_border_cut(entry):
+    return _sliced(call, bound["input"], {bound.get("dim", 0): entry})
+
+
+def _sliced(call: Call, operand: Any, entries: Mapping[int, Any]) -> AffineValue:
+    """What the slices of some axes leave of a value."""
+    shape = call.shape(operand)
+    if shape is None or not all(_is_static_slice(entry) for entry in entries.values()):
         return OPAQUE
-    sides = [(0, 0)] * len(shape)
-    sides[axis] = _cut(entry, shape[axis])
-    return call.value(bound["input"]).map(lambda _, view: _moved_borders(view, sides))
+    if not all(-len(shape) <= axis < len(shape) for axis in entries):
+        return OPAQUE
+    cuts = {axis % len(shape): entry for axis, entry in entries.items()}
+    sides = [_cut(cuts.get(axis, slice(None)), size) for axis, size in enumerate(shape)]
+    # An image has other sizes elsewhere, of which a slice must leave out as much.
+    fixed = {axis for axis, entry in cuts.items() if not _is_border_cut(entry)}
+    views = call.value(operand).views
+    kept = {source: view for source, view in views.items() if fixed <= {view.channel_axis}}
+    known = replace(call.value(operand), views=kept)
+    return known.map(lambda _, view: _moved_borders(view, sides))
 
 
 def _is_static_slice(entry: Any) -> bool:
@@ -125,10 +129,8 @@ def _is_static_slice(entry: Any) -> bool:
     return all(b is None or isinstance(b, int) for b in bounds) and entry.step in (None, 1)
 
 
-def _is_border_cut(entry: Any) -> bool:
-    """Whether a slice leaves out as much of an image of any other size."""
-    if not _is_static_slice(entry):
-        return False
+def _is_border_cut(entry: slice) -> bool:
+    """Whether a slice of known bounds leaves out as much of an image of any other size."""
     from_start = entry.start is None or entry.start >= 0
     return from_start and (entry.stop is None or entry.stop < 0 or entry.stop == _END)
 
@@ -140,10 +142,17 @@ def _cut(entry: slice, size: int) -> Sides:
 
 
 def _moved_borders(view: View, sides: Sequence[Sides]) -> View:
-    spatial = [pair for axis, pair in enumerate(sides) if axis not in (0, view.channel_axis)]
-    if any(sides[0]) or any(sides[view.channel_axis]):
-        raise MapError("it pads or cuts the batch or the channels")
-    return view.then(lambda known: pad(known, tuple(spatial)))
+    axis, channels = view.channel_axis, view.map.out_channels
+    before, after = sides[axis]
+    if any(sides[0]) or max(before, after) > 0:
+        raise MapError("it pads or cuts the batch or pads the channels")
+    if channels + before + after < 1:
+        raise MapError("it leaves no channel")
+    spatial = tuple(pair for index, pair in enumerate(sides) if index not in (0, axis))
+    moved = view.then(lambda known: pad(known, spatial))
+    if before == after == 0:
+        return moved
+    return moved.then(lambda known: select(known, -before, channels + after))
 
 
 _PADS = (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d,

@@ -54,6 +54,10 @@ class Constants:
         with torch.no_grad():
             return self._evaluate(node)
 
+    def like(self, node: object) -> Tensor | None:
+        """A tensor of the type, device and shape of a value, constant or not, or None."""
+        return self._likes.get(node) if isinstance(node, Node) else None
+
     def reads(self, node: Node) -> list[Node]:
         """The nodes of tensors and layers that a constant is computed from."""
         return [n for n in self._with_ancestors(node) if n.op in ("get_attr", "call_module")]

@@ -99,7 +99,7 @@ class _Planner:
         if (root, source) not in self._options:
             candidate = self._candidate(root, source)
             # A concatenation alone joins layers that have nothing in common but their input.
-            has_sum = root.target not in CONCATENATIONS
+            has_sum = root.target not in CONCATENATIONS or candidate.shares_steps
             has_structure = has_sum and (candidate.weights or candidate.branches > 1)
             is_trivial = self._is_one_layer(candidate) or not has_structure
             self._options[root, source] = None if is_trivial else self._judged(candidate)

@@ -91,3 +91,9 @@ class Candidate:
     def root(self) -> Node:
         """The node whose value the region computes."""
         return self.interior[-1]
+
+    @property
+    def shares_steps(self) -> bool:
+        """Whether its branches have more in common than the source and the root."""
+        inside = set(self.interior)
+        return any(len(inside.intersection(node.users)) > 1 for node in self.interior)

@@ -17,6 +17,7 @@ from .layers import from_linear as from_linear
 from .layers import to_conv as to_conv
 from .layers import to_linear as to_linear
 from .map_composition import compose as compose
+from .map_stack import select as select
 from .map_stack import stack as stack
 from .map_sum import add as add
 from .map_sum import regroup as regroup

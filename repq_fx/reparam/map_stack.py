@@ -1,4 +1,4 @@
-"""Several affine maps of one input as one, with their output channels behind each other."""
+"""Affine maps with their output channels behind each other, or with some of them alone."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +23,16 @@ def stack(maps: Sequence[ConvMap]) -> ConvMap:
     total = sum(conv_map.out_channels for conv_map in maps)
     ends = [sum(m.out_channels for m in maps[: index + 1]) for index in range(len(maps))]
     return reduce(add, (_placed(m, end, total) for m, end in zip(maps, ends, strict=True)))
+
+
+def select(conv_map: ConvMap, start: int, end: int) -> ConvMap:
+    """The map followed by a slice that keeps the channels from `start` to before `end`.
+
+    The result has one group: those that are left may read some of the input's channels alone.
+    """
+    joined = regroup(conv_map, 1)
+    bias = None if joined.bias is None else joined.bias[start:end]
+    return replace(joined, kernel=joined.kernel[start:end], bias=bias)
 
 
 def _placed(conv_map: ConvMap, end: int, total: int) -> ConvMap:

@@ -93,6 +93,11 @@ AFFINE = {
     "average_pool_divisor": lambda v: F.avg_pool2d(v.x, (3, 1), divisor_override=7),
     "pad_before": lambda v: F.conv2d(F.pad(v.x, (1, 0, 2, 1)), v.norm.weight.view(1, 4, 1, 1)),
     "crop": lambda v: F.pad(v.x, (2, 2))[:, :, :, 1:-1],
+    "last_channels": lambda v: v.y[:, 1:],
+    "first_channels": lambda v: v.y[:, :3, 1:] + v.x[:, -3:, 1:],
+    "channels_in_the_middle": lambda v: v.x[:, 1:-1],
+    "channels_behind_rows": lambda v: v.y.permute(0, 2, 3, 1)[:, :, :, 1:3].permute(0, 3, 1, 2),
+    "channels_beyond_the_end": lambda v: v.y[:, 2:9],
     "permuted_twice": lambda v: v.y.permute(0, 2, 3, 1).mul(v.norm.weight).permute(0, 3, 1, 2),
     "linear": lambda v: F.linear(
         v.y.permute(0, 2, 3, 1), v.norm.weight[:, None] * v.norm.bias, v.norm.bias
@@ -121,7 +126,8 @@ OPAQUE = {
     "pooled_without_border": lambda v: F.avg_pool2d(v.x, 3, 1, 1, count_include_pad=False),
     "pooled_with_a_ceiling": lambda v: F.avg_pool2d(v.x, 2, ceil_mode=True),
     "transposed_image": lambda v: v.y.transpose(2, 3),
-    "cut_channels": lambda v: v.y[:, 1:],
+    "batch_cut": lambda v: v.y[1:],
+    "first_channels_of_first_rows": lambda v: v.y[:, :2, :4],
     "every_second": lambda v: v.y[:, :, ::2],
     "first_four_rows": lambda v: v.y[:, :, :4],
     "last_four_rows": lambda v: v.y[:, :, -4:],

@@ -41,7 +41,18 @@ def along_the_width(net, x, a, b):
     return net.last(torch.cat([a(x), b(x)], 3))
 
 
+def changes_first_channel(_, x, a, b):
+    y = a(x)
+    return torch.cat([b(y)[:, :1], y[:, 1:]], 1)
+
+
+def changes_half_of_the_channels(_, x, a):
+    y = torch.cat([a(x[:, :2]), x[:, 2:]], 1)
+    return F.relu(y)
+
+
 MERGED = {
+    "part_of_its_input": lambda: Branches(changes_first_channel, 3, 1),
     "sums": lambda: Branches(sum_of_concatenations, 3, 3, 1, 1),
     "identity": lambda: Branches(sum_with_identity, 3, 3, 1),
     "pointwise_after": lambda: Branches(last_of_concatenation, 3, 3, last=nn.Conv2d(8, 4, 1)),
@@ -94,3 +105,11 @@ def test_concatenation_alone_keeps_its_layers(merge_exactly):
     names = [str(node.target) for node in calls_of(merged)]
     assert names == ["branches.0.0", "branches.1.0"]
     assert all(isinstance(attrgetter(name)(merged), nn.Conv2d) for name in names)
+
+
+def test_convolution_of_some_channels_keeps_its_size(merge_exactly):
+    model = Branches(changes_half_of_the_channels)
+    model.branches.append(nn.Conv2d(2, 2, 3, padding=1))
+    merged = merge_exactly(model, torch.randn(2, 4, 8, 8))
+    (call,) = calls_of(merged)
+    assert attrgetter(str(call.target))(merged).weight.shape == (2, 2, 3, 3)
