@@ -1,6 +1,7 @@
 """The public functions that compose the steps; no algorithms here."""
 
 import inspect
+import logging
 from collections.abc import Callable, Iterable
 from enum import Enum
 from itertools import chain
@@ -12,11 +13,13 @@ from torch.fx import GraphModule
 from . import _torch_ao, passes
 from .backend import get_backend_config, get_qconfig_mapping, lower_to_x86, to_reference
 from .errors import CalibrationError
+from .export import unstorable
 from .quant import Override, Scheme
 from .quant.calibration import Batch, batches_of, first_images, model_inputs
 from .quant.calibration import calibrate as _calibrate
 from .reconstruct import Reconstruction, reconstruct
 
+_LOGGER = logging.getLogger(__name__)
 ExampleInputs = Tensor | tuple[Tensor, ...]
 _DEFAULT_SCHEME = Scheme()
 
@@ -141,6 +144,9 @@ def quantize(
     if example_inputs is None:
         example_inputs = model_inputs(first, _required_inputs(model), "calibration batch 0")
     merged = passes.merge_graph(model, example_inputs, leaves=leaves)
+    reasons = unstorable(merged)
+    if reasons:
+        _LOGGER.warning("what becomes of this model cannot be saved: %s", "; ".join(reasons))
     seen = [first]
     if scheme.equalization:
         inputs = first_images(merged, seen, batches)

@@ -13,6 +13,7 @@ from ..integrations import ultralytics
 from ..quant import Scheme
 from .measurements import float_size
 from .report import Row, report_beside
+from .storable import require_storable
 
 
 def open_detector(file: Path) -> Any:
@@ -48,6 +49,8 @@ def quantize_detector(  # noqa: PLR0913  (one argument for each option of the co
         options: More arguments of `integrations.ultralytics.quantize`.
     """
     model = ultralytics.open_model(file)
+    merged = ultralytics.merge(model, imgsz=imgsz)
+    require_storable(merged.model.model[0].graph)
     start = time.perf_counter()
     int8 = ultralytics.quantize(
         model, data, scheme=scheme, imgsz=imgsz, batch=batch, images=images, **options
@@ -55,7 +58,6 @@ def quantize_detector(  # noqa: PLR0913  (one argument for each option of the co
     seconds = time.perf_counter() - start
     integrations.save(int8, out)
 
-    merged = ultralytics.merge(model, imgsz=imgsz)
     side = ultralytics.image_size(model, imgsz)
     networks = {"FP32": merged.model.to(memory_format=torch.channels_last), "INT8": int8.model}
     latency = analysis.measure_latency(networks, (torch.rand(1, 3, side, side),), threads=threads)

@@ -18,6 +18,7 @@ from .image_data import open_images
 from .measurements import accuracy_fields, float_size, similarity_fields
 from .model_source import build_model, load_weights
 from .report import Row, report_beside
+from .storable import require_storable
 
 
 def quantize(  # noqa: PLR0913  (one argument for each option of the command)
@@ -94,8 +95,10 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     given = {name: value for name, value in changes.items() if value is not None}
     images = open_images(data, replace(preprocessing, **given))
 
-    start = time.perf_counter()
     example = next(images.batches(1))
+    merged = passes.merge_graph(network, example)
+    require_storable(merged)
+    start = time.perf_counter()
     calibration = list(images.batches(calibration_images, size=batch_size))
     int8 = api.quantize(
         network, calibration, example, scheme=chosen, reconstruction=method, backend=target
@@ -103,7 +106,7 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     seconds = time.perf_counter() - start
     integrations.save(int8, out)
 
-    merged = passes.merge_graph(network, example).to(memory_format=torch.channels_last)
+    merged = merged.to(memory_format=torch.channels_last)
     latency = analysis.measure_latency({"FP32": merged, "INT8": int8}, (example,), threads=threads)
     float_scores, int8_scores = (
         analysis.predict(candidate, images.batches(size=batch_size), label=label)

@@ -5,3 +5,4 @@ from .saved_model import Surroundings as Surroundings
 from .saved_model import read_model as read_model
 from .saved_model import refusal_of_damage as refusal_of_damage
 from .saved_model import write_model as write_model
+from .unstorable import unstorable as unstorable

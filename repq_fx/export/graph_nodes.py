@@ -24,6 +24,8 @@ def encode_node(node: Node) -> dict[str, Any]:
     if operation == "call_function":
         reads = target is getattr and node.args[1] in ATTRIBUTES
         target = _GETATTR if reads else function_name(target)
+        if not reads:
+            check_operands(node.target, node.args, node.kwargs)  # type: ignore[arg-type]
     elif operation == "call_method":
         check_method(str(target))
     elif operation == "placeholder":

@@ -173,11 +173,16 @@ def _encode_graph(
                 layers[node.target] = layer_state(layer, name)
                 tensors |= layer_tensors(layer, name)
         elif node.op == "get_attr":
-            tensors[name] = _tensor_attribute(graph_module, node.target)
+            tensors[name] = tensor_attribute(graph_module, node.target)
     return {"nodes": nodes, "layers": layers}
 
 
-def _tensor_attribute(module: GraphModule, target: str) -> Tensor:
+def tensor_attribute(module: GraphModule, target: str) -> Tensor:
+    """The tensor that a node `get_attr` reads.
+
+    Raises:
+        FileFormatError: It is something else.
+    """
     owner, _, name = target.rpartition(".")
     value = getattr(module.get_submodule(owner), name)
     if not isinstance(value, Tensor):

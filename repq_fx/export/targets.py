@@ -1,14 +1,17 @@
 """The functions and methods that a saved graph may call, by name.
 
 All compute tensors or numbers from their arguments. Functions are torch's own by its account of
-them; methods are those that torch's dispatcher has an operator for, and conversions. What reaches
-a tensor's memory, its file, its hooks or its place in the autograd graph is not among them.
+them, and those of Python on numbers; methods are those that torch's dispatcher has an operator for,
+and conversions. What reaches a tensor's memory, its file, its hooks or its place in the autograd
+graph is not among them, nor is what takes a function.
 """
 
+import builtins
 import inspect
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -19,12 +22,28 @@ from torch.nn import functional
 from torch.overrides import get_testing_overrides, resolve_name
 
 from ..errors import FileFormatError
+from . import operators
 
-ATTRIBUTES = ("shape", "device", "dtype", "ndim", "T", "H", "mT", "mH", "real", "imag")
-"""What a saved graph may read of a tensor."""
+
+def _result_fields() -> Iterator[str]:
+    """Names of what functions such as `torch.max` return several of."""
+    for kind in vars(torch.return_types).values():
+        if isinstance(kind, type) and issubclass(kind, tuple):
+            yield from (key for key, value in vars(kind).items() if inspect.isdatadescriptor(value))
+
+
+ATTRIBUTES = frozenset(
+    ("shape", "device", "dtype", "layout", "ndim", "itemsize", "is_cuda", "requires_grad",
+     "T", "H", "mT", "mH", "real", "imag", *_result_fields())
+)  # fmt: skip
+"""What a saved graph may read of a tensor, or of several that a function returned."""
 _OPERATORS = ({*magic_methods, *inplace_methods} & vars(operator).keys()) - {"setitem"}
-_ARITHMETIC = ("ceil", "floor", "trunc", "sqrt", "log", "log2", "exp", "prod", "gcd")
-_OP_NAMESPACES = ("quantized_decomposed", "repq_fx")
+_BUILTINS = ("abs", "bool", "float", "int", "len", "list", "max", "min", "round", "slice", "sum",
+             "tuple")  # fmt: skip
+_ENDLESS = frozenset(("comb", "factorial", "perm"))  # Of a large number.
+# They take no tensor, so that torch does not count them among those that can be overridden.
+_FACTORIES = ("arange", "empty", "eye", "full", "linspace", "ones", "scalar_tensor", "tensor",
+              "zeros")  # fmt: skip
 # Kernels of other back ends that trust their arguments.
 _INTERNAL = ("fbgemm_", "quantized_", "miopen_", "fused_", "choose_qparams", "batch_norm_")
 _CONVERSIONS = frozenset(
@@ -33,20 +52,27 @@ _CONVERSIONS = frozenset(
      "unique", "where")
 )  # fmt: skip
 _NOT_OF_VALUES = frozenset(
-    ("as_strided", "as_strided_", "as_strided_copy", "backward", "is_set_to", "pin_memory",
-     "record_stream", "requires_grad_", "resize", "resize_", "resize_as", "resize_as_",
-     "resize_as_sparse_", "retain_grad", "set_", "slice_inverse", "sparse_resize_",
-     "sparse_resize_and_clear_")
+    ("as_strided", "as_strided_", "as_strided_copy", "as_strided_scatter", "backward", "is_set_to",
+     "pin_memory", "record_stream", "requires_grad_", "resize", "resize_", "resize_as",
+     "resize_as_", "resize_as_sparse_", "retain_grad", "set_", "slice_inverse", "sparse_resize_",
+     "sparse_resize_and_clear_", "triplet_margin_with_distance_loss")
 )  # fmt: skip
 
 
 @cache
-def _functions() -> dict[str, Callable[..., Any]]:
+def all_functions() -> Mapping[str, Callable[..., Any]]:
+    """The functions that may be called, by name, but for operators of torch's dispatcher."""
     functions: dict[str, Callable[..., Any]] = {
         f"operator.{name}": getattr(operator, name) for name in _OPERATORS
     }
-    functions |= {f"math.{name}": getattr(math, name) for name in _ARITHMETIC}
-    functions["torch.arange"] = torch.arange  # As position embeddings do; it takes no tensor.
+    functions |= {f"builtins.{name}": getattr(builtins, name) for name in _BUILTINS}
+    functions |= {f"torch.{name}": getattr(torch, name) for name in _FACTORIES}
+    functions |= {
+        f"math.{name}": function
+        for name, function in vars(math).items()
+        if callable(function) and not name.startswith("_") and name not in _ENDLESS
+    }
+    functions |= {"torch.Size": torch.Size, "collections.OrderedDict": OrderedDict}
     for name, function in vars(functional).items():
         # Those that only call others are not in torch's account of what can be overridden.
         own = inspect.isfunction(function) and function.__module__ == functional.__name__
@@ -59,6 +85,18 @@ def _functions() -> dict[str, Callable[..., Any]]:
     return {name: function for name, function in functions.items() if _is_of_values(name)}
 
 
+@cache
+def _operator_names() -> frozenset[str]:
+    """The functions of torch, as its dispatcher names what they call: ``linalg_inv``."""
+    prefixes = (f"{functional.__name__}.", "torch.")
+    names = set()
+    for name in all_functions():
+        prefix = next((each for each in prefixes if name.startswith(each)), None)
+        if prefix is not None:
+            names.add(name.removeprefix(prefix).replace(".", "_"))
+    return frozenset(names)
+
+
 def _is_of_values(qualified: str) -> bool:
     name = qualified.rpartition(".")[2]
     return name not in _NOT_OF_VALUES and not name.startswith(_INTERNAL)
@@ -66,7 +104,7 @@ def _is_of_values(qualified: str) -> bool:
 
 @cache
 def _function_names() -> dict[Callable[..., Any], str]:
-    return {function: name for name, function in _functions().items()}
+    return {function: name for name, function in all_functions().items()}
 
 
 def function_name(function: Any) -> str:
@@ -75,9 +113,10 @@ def function_name(function: Any) -> str:
     Raises:
         FileFormatError: It is not in the closed set.
     """
-    if isinstance(function, OpOverload) and function.namespace in _OP_NAMESPACES:
-        return str(function)
-    name = _function_names().get(function)
+    if isinstance(function, OpOverload):
+        name = str(function) if _is_allowed(function) else None
+    else:
+        name = _function_names().get(function)
     if name is None:
         raise FileFormatError(f"save: function {function!r} cannot be stored in a model file.")
     return name
@@ -89,25 +128,34 @@ def function_from_name(name: str) -> Callable[..., Any]:
     Raises:
         ValueError: It is not in the closed set.
     """
-    namespace, *path = name.split(".")
-    if namespace in _OP_NAMESPACES and len(path) == 2:
-        packet = getattr(getattr(torch.ops, namespace), path[0], None)
-        overload = getattr(packet, path[1], None)
-        if isinstance(overload, OpOverload):
-            return overload
-    elif name in _functions():
-        return _functions()[name]
+    if name in all_functions():
+        return all_functions()[name]
+    overload = operators.overload(name)
+    if overload is not None and _is_allowed(overload):
+        return overload
     raise ValueError(f"it calls {name!r}, which is not allowed in a model file.")
+
+
+def _is_allowed(overload: OpOverload) -> bool:
+    name = overload.name().partition("::")[2].partition(".")[0]
+    # In place there is not always a function: `silu_`.
+    is_known = not _operator_names().isdisjoint((name, name.removesuffix("_"))) or _is_method(name)
+    return _is_of_values(name) and operators.computes_values(overload, is_known=is_known)
 
 
 def check_operands(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> None:
-    """torch.fx writes an operator as a formula, which has a place for each operand.
+    """Check what neither Python nor torch checks before something goes wrong.
+
+    torch.fx writes an operator of Python as a formula, which has a place for each operand.
 
     Raises:
-        ValueError: `function` is an operator of another number of operands.
+        ValueError: `function` is an operator of another number of operands, or one of torch that is
+            given a number in place of one of torch's constants.
     """
+    if isinstance(function, OpOverload):
+        operators.check_constants(function, args, kwargs)
     if getattr(function, "__module__", "") == operator.add.__module__:
         wanted = len(inspect.signature(function).parameters)
         if kwargs or len(args) != wanted:
@@ -121,11 +169,15 @@ def check_method(name: str) -> None:
     Raises:
         ValueError: `name` is another.
     """
-    if name in _CONVERSIONS or (
+    if name not in _CONVERSIONS and not _is_method(name):
+        raise ValueError(f"it calls the method {name!r}, which is not allowed in a model file.")
+
+
+def _is_method(name: str) -> bool:
+    """Whether tensors have a method of this name that computes values."""
+    return (
         not name.startswith("_")
         and callable(getattr(torch.Tensor, name, None))
         and hasattr(torch.ops.aten, name)
         and name not in _NOT_OF_VALUES
-    ):
-        return
-    raise ValueError(f"it calls the method {name!r}, which is not allowed in a model file.")
+    )

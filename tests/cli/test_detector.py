@@ -116,3 +116,15 @@ def test_a_network_alone_is_no_detector(repq, data, tmp_path):
     code, _, error = repq("val", tmp_path / "net.repq", "--data", data)
     assert code == 1
     assert "holds a network without a detector around it" in error
+
+
+def test_what_cannot_be_saved_is_refused_before_calibration(
+    repq, checkpoint, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("repq_fx.cli.storable.unstorable", lambda _: ["layer 'a' is odd", "b"])
+    monkeypatch.setattr(adapter, "quantize", None)
+    code, _, error = repq(
+        "quantize", f"ultralytics:{checkpoint}", "--data", data, "--out", tmp_path / "m"
+    )
+    assert code == 1
+    assert "what --out would hold cannot be saved: layer 'a' is odd (and 1 more)." in error

@@ -1,10 +1,12 @@
 """`repq quantize`: results, files, and one sentence for bad input."""
 
 import json
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import repq_fx
 
@@ -76,3 +78,31 @@ def test_bad_input_is_one_sentence(changes, message, repq, weights, image_pack, 
     assert message in error
     assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "m").exists()
+
+
+class Scores(NamedTuple):
+    classes: torch.Tensor
+
+
+class Named(nn.Module):
+    """Returns an object of a class of its own, which no file can hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 4, 3)
+
+    def forward(self, x):
+        return Scores(self.layer(x).mean((2, 3)))
+
+
+def test_what_cannot_be_saved_is_refused_before_calibration(
+    repq, image_pack, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(repq_fx.api, "quantize", None)
+    code, _, error = repq(
+        "quantize", f"{__name__}:Named", "--data", image_pack, "--out", tmp_path / "m", *GREY
+    )
+    assert code == 1
+    assert "what --out would hold cannot be saved: function <class" in error
+    assert f"{__name__}.Scores'> cannot be stored in a model file (node 'scores'" in error
+    assert len(error.strip().splitlines()) == 1

@@ -98,7 +98,7 @@ def no_nodes(header):
         (call("torch.load"), "calls 'torch.load', which is not allowed"),
         (call("torch.from_file"), "calls 'torch.from_file', which is not allowed"),
         (call("builtins.eval"), "not allowed"),
-        (call("aten.add.Tensor"), "not allowed"),
+        (call("aten.set_.source_Tensor"), "not allowed"),
         (reach_globals, "method '__reduce__', which is not allowed"),
         (unknown_layer, "unknown type 'Popen'"),
         (replaced_internal, "reserved attribute '_forward_hooks'"),
