@@ -19,12 +19,12 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from ..errors import TraceError
 from .aten_functions import call_in_torch
+from .doubtful_conditions import guard_doubtful_conditions
 from .example import Inputs
 from .failure_place import failure_place, innermost_module
 from .lift_modules import LayerLifter
 from .output_structure import put_together, take_apart
-from .single_sizes import guard_single_sizes
-from .size_conditions import guard_conditions, sizes_to_try
+from .size_conditions import InputSizes, sizes_to_try
 from .size_guards import EXAMPLE_SHAPE, is_size_guard
 
 _aten = torch.ops.aten
@@ -67,11 +67,11 @@ def export_trace(model: nn.Module, inputs: Inputs) -> GraphModule:
         for example, free in sizes_to_try(inputs):
             try:
                 program, structure = _export(model, example, free)
-                traced = _Lifting(model, program, inputs).graph_module(structure)
+                traced, sizes = _Lifting(model, program, inputs).graph_module(structure)
+                guard_doubtful_conditions(traced, model, inputs, sizes)
             except TraceError as error:  # the reason may be the free sizes alone
                 errors.append(error)
             else:
-                guard_single_sizes(traced, model, inputs)
                 return traced
     raise errors[-1]
 
@@ -138,9 +138,10 @@ class _Lifting:
             id(tensor): name for name, tensor in (*model.named_parameters(), *model.named_buffers())
         }
 
-    def graph_module(self, structure: Any) -> GraphModule:
-        """The graph of layers, which returns a value of `structure`."""
-        guard_conditions(self._read_inputs())
+    def graph_module(self, structure: Any) -> tuple[GraphModule, InputSizes]:
+        """The graph of layers, which returns a value of `structure`, and what sizes it takes."""
+        sizes = InputSizes(self._read_inputs())
+        sizes.guard_conditions()
         for node in self._program.graph.nodes:
             if node.op == "call_function":
                 self._values[node] = self._call(node)
@@ -156,7 +157,7 @@ class _Lifting:
         owned = {**self._attributes, **self._lifter.layers}
         targets = {str(node.target) for node in self._graph.nodes}
         members = {name: value for name, value in owned.items() if name in targets}
-        return GraphModule(members, self._graph, type(self._model).__name__).eval()
+        return GraphModule(members, self._graph, type(self._model).__name__).eval(), sizes
 
     def _read_inputs(self) -> dict[Node, Node]:
         """Make the placeholders and what holds tensors, and return the former by the program's."""

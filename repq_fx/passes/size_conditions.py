@@ -1,7 +1,7 @@
 """What `torch.export` took for granted about the sizes of inputs, as checks in the graph."""
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
 from traceback import FrameSummary
 from types import MappingProxyType
@@ -11,7 +11,6 @@ import sympy  # type: ignore[import-untyped]
 import torch
 from torch.export import Dim
 from torch.fx import Node
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod, PythonMod
 
 from ..errors import TraceError
@@ -52,8 +51,6 @@ _AXIS_OF_CHANNELS: Mapping[Any, int] = MappingProxyType(
 )
 """Operators whose weights admit one size of an axis of their first operand."""
 
-_Place = tuple[Node, int]
-
 
 def sizes_to_try(inputs: Inputs) -> Iterator[tuple[Inputs, tuple[Any, ...] | None]]:
     """Inputs to export with, and the sizes to leave free, the most general first."""
@@ -74,67 +71,135 @@ def sizes_to_try(inputs: Inputs) -> Iterator[tuple[Inputs, tuple[Any, ...] | Non
     yield inputs, None
 
 
-def guard_conditions(inputs: Mapping[Node, Node]) -> None:
-    """Append a check of each condition on sizes under which an exported program holds.
+class InputSizes:
+    """The sizes under which an exported program holds.
 
     A program lists no such conditions: a size that decided a step is a number in the type of the
     placeholder, and other questions are in what `torch.export` notes about its symbols. Questions
-    that only concern how memory is laid out have no influence on what the operators compute.
+    about how memory is laid out have no influence on what operators compute, but once one is
+    answered, export does not note that the model asks the same; they are doubtful, as is what it
+    never asks: that a free size is more than 1.
 
     Args:
-        inputs: Placeholders of the exported program, each with that of the graph to append to.
+        inputs: Placeholders of the exported program, each with that of the graph to append checks
+            to.
 
-    Raises:
-        TraceError: A condition is no arithmetic on the sizes of inputs.
+    Attributes:
+        doubtful: Conditions that may or may not matter.
     """
-    places: dict[sympy.Symbol, _Place] = {}
-    fixed: list[tuple[sympy.Expr, _Place]] = []
-    environments: dict[int, ShapeEnv] = {}
-    for before, after in inputs.items():
-        for axis, size in enumerate(before.meta["val"].shape):
-            expression = sympy.Integer(size) if isinstance(size, int) else size.node.expr
-            if not isinstance(size, int):
-                environments[id(size.node.shape_env)] = size.node.shape_env
-            if expression.is_Symbol and expression not in places:
-                places[expression] = (after, axis)
-            elif before.users and not _is_checked_by_layer(before, axis):
-                fixed.append((expression, (after, axis)))
-    for expression, place in fixed:
-        _guard_axis(expression, place, places)
-    for condition in _conditions(environments.values()):
-        number = _node_of(condition, places)
-        guard_size(number, True, _source(condition, places))
+
+    def __init__(self, inputs: Mapping[Node, Node]) -> None:
+        self._inputs = inputs
+        self._sizes = {node: tuple(map(_expression, node.meta["val"].shape)) for node in inputs}
+        self._places: dict[sympy.Symbol, tuple[Node, int]] = {}
+        for node, sizes in self._sizes.items():
+            for axis, size in enumerate(sizes):
+                if size.is_Symbol:
+                    self._places.setdefault(size, (inputs[node], axis))
+        asked, doubtful = self._conditions()
+        self._asked = asked
+        free = (each for sizes in self._sizes.values() for each in sizes if not each.is_Integer)
+        more_than_one = (sympy.Gt(size, 1, evaluate=False) for size in free)
+        self.doubtful = tuple(dict.fromkeys((*more_than_one, *doubtful)))
+
+    def guard_conditions(self) -> None:
+        """Append the checks of all that is not doubtful.
+
+        Raises:
+            TraceError: A condition is no arithmetic on the sizes of inputs.
+        """
+        for node, sizes in self._sizes.items():
+            for axis, size in enumerate(sizes):
+                place = self._inputs[node], axis
+                is_free = self._places.get(size) == place
+                if node.users and not is_free and not _is_checked_by_layer(node, axis):
+                    self._guard_axis(size, place)
+        for condition in self._asked:
+            self.guard(condition)
+
+    def guard(self, condition: sympy.Basic) -> None:
+        """Insert the check of a condition where its graph inserts.
+
+        Raises:
+            TraceError: It is no arithmetic on the sizes of inputs.
+        """
+        number = self._node_of(condition)
+        asked = (place[0] for symbol, place in self._places.items() if condition.has(symbol))
+        guard_size(number, True, next(asked))
+
+    def on(self, inputs: Inputs) -> dict[sympy.Symbol, int]:
+        """What the free sizes are on `inputs`."""
+        pairs = zip(self._sizes.values(), inputs, strict=True)
+        found: dict[sympy.Symbol, int] = {}
+        for sizes, entry in pairs:
+            for size, number in zip(sizes, entry.shape, strict=True):
+                if size.is_Symbol:
+                    found.setdefault(size, number)
+        return found
+
+    def shapes(self, values: Mapping[sympy.Symbol, int]) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the inputs for such sizes."""
+        return tuple(
+            tuple(int(size.subs(values)) for size in sizes) for sizes in self._sizes.values()
+        )
+
+    def _conditions(self) -> tuple[list[sympy.Basic], list[sympy.Basic]]:
+        """What was asked while exporting: what matters, and what may not."""
+        sizes = (size for node in self._inputs for size in node.meta["val"].shape)
+        environments = {
+            id(size.node.shape_env): size.node.shape_env
+            for size in sizes
+            if isinstance(size, torch.SymInt) and size.node.shape_env is not None
+        }
+        asked: dict[sympy.Basic, None] = {}
+        doubtful: dict[sympy.Basic, None] = {}
+        for environment in environments.values():
+            for guard in environment.guards:
+                condition = environment.replace(guard.expr)
+                if condition is not sympy.true:
+                    is_doubtful = _is_doubtful(condition, guard.sloc.framework_loc)
+                    (doubtful if is_doubtful else asked)[condition] = None
+        return list(asked), [condition for condition in doubtful if condition not in asked]
+
+    def _guard_axis(self, size: sympy.Expr, place: tuple[Node, int]) -> None:
+        source = place[0]
+        found = source.graph.call_method("size", place)
+        if size.is_Integer:
+            guard_size(found, int(size), source)
+        else:
+            call = found, self._node_of(size)
+            guard_size(source.graph.call_function(operator.eq, call), True, source)
+
+    def _node_of(self, expression: sympy.Basic) -> Any:
+        """A number, or a node that computes it from sizes of inputs."""
+        if isinstance(expression, sympy.Integer):
+            return int(expression)
+        graph = next(iter(self._inputs.values())).graph
+        if expression in self._places:
+            return graph.call_method("size", self._places[expression])
+        function = _OPERATORS.get(expression.func)
+        if function is None or not expression.args:
+            raise TraceError(f"Cannot export the model: it asks for {expression} of its sizes.")
+        terms = expression.args
+        if expression.func in (sympy.Add, sympy.Mul):  # sympy puts numbers first, people last
+            terms = sorted(terms, key=lambda term: term.is_number)
+        operands = [self._node_of(term) for term in terms]
+        return reduce(lambda left, right: graph.call_function(function, (left, right)), operands)
 
 
-def _guard_axis(
-    expression: sympy.Expr, place: _Place, places: Mapping[sympy.Symbol, _Place]
-) -> None:
-    source = place[0]
-    size = source.graph.call_method("size", place)
-    if expression.is_Integer:
-        guard_size(size, int(expression), source)
-    else:
-        other = _node_of(expression, places)
-        is_same = source.graph.call_function(operator.eq, (size, other))
-        guard_size(is_same, True, source)
+def _expression(size: int | torch.SymInt) -> sympy.Expr:
+    return sympy.Integer(size) if isinstance(size, int) else size.node.expr
 
 
-def _conditions(environments: Iterable[ShapeEnv]) -> Iterator[sympy.Basic]:
-    known: dict[sympy.Basic, None] = {}
-    for environment in environments:
-        for guard in environment.guards:
-            condition = environment.replace(guard.expr)
-            if condition is not sympy.true and not _is_about_memory(guard.sloc.framework_loc):
-                known[condition] = None
-    yield from known
-
-
-def _is_about_memory(asked_in: object) -> bool:
-    """Whether a question was asked to find out if a tensor is contiguous, or how it is strided."""
+def _is_doubtful(condition: sympy.Basic, asked_in: object) -> bool:
+    """Whether a question was asked to know how memory is laid out, or by an operator about 1."""
     if not isinstance(asked_in, FrameSummary):
         return False
     words = ("contiguous", "stride", "dense")
-    return "_prims_common" in asked_in.filename and any(word in asked_in.name for word in words)
+    if "_prims_common" in asked_in.filename and any(word in asked_in.name for word in words):
+        return True
+    # The last Python code before the code of an operator in C++.
+    return asked_in.name == "_call_impl" and isinstance(condition, sympy.Ne) and 1 in condition.args
 
 
 def _is_checked_by_layer(placeholder: Node, axis: int) -> bool:
@@ -145,26 +210,3 @@ def _is_checked_by_layer(placeholder: Node, axis: int) -> bool:
         for user in placeholder.users
         if user.op == "call_function" and user.args
     )
-
-
-def _source(condition: sympy.Basic, places: Mapping[sympy.Symbol, _Place]) -> Node:
-    """The input whose size a message is about: the first in the order of inputs."""
-    return next(node for symbol, (node, _) in places.items() if symbol in condition.free_symbols)
-
-
-def _node_of(expression: sympy.Basic, places: Mapping[sympy.Symbol, _Place]) -> Any:
-    """A number, or a node that computes it from sizes of inputs."""
-    if isinstance(expression, sympy.Integer):
-        return int(expression)
-    if expression in places:
-        source, axis = places[expression]
-        return source.graph.call_method("size", (source, axis))
-    function = _OPERATORS.get(expression.func)
-    if function is None or not expression.args:
-        raise TraceError(f"Cannot export the model: it asks whether {expression} of its sizes.")
-    terms = expression.args
-    if expression.func in (sympy.Add, sympy.Mul):  # sympy puts numbers first, people last
-        terms = sorted(terms, key=lambda term: term.is_number)
-    operands = [_node_of(term, places) for term in terms]
-    graph = next(iter(places.values()))[0].graph
-    return reduce(lambda left, right: graph.call_function(function, (left, right)), operands)
