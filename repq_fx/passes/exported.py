@@ -12,16 +12,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx import GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from ..errors import TraceError
 from .aten_functions import call_in_torch
+from .doubtful_conditions import guard_doubtful_conditions
 from .example import Inputs
 from .failure_place import failure_place, innermost_module
 from .lift_modules import LayerLifter
 from .output_structure import put_together, take_apart
+from .size_conditions import InputSizes, sizes_to_try
+from .size_guards import EXAMPLE_SHAPE, is_size_guard
 
 _aten = torch.ops.aten
 
@@ -46,9 +50,9 @@ _OVERWRITES = frozenset({_aten.slice_scatter.default, _aten.copy.default})
 def export_trace(model: nn.Module, inputs: Inputs) -> GraphModule:
     """Trace what `model` does to `inputs` below its Python code, where a proxy would not pass.
 
-    Layers keep their names and become plain layers of torch again. The batch size stays free if
-    the model permits it; every other size is that of `inputs`. Operators in place become ones that
-    are not, so the result never overwrites its inputs, even where `model` does.
+    Layers keep their names and become plain layers of torch again. Sizes stay free where the model
+    permits it; the graph refuses inputs of a size for which it does not hold. Operators in place
+    become ones that are not, so the result never overwrites its inputs, even where `model` does.
 
     The result shares parameters with `model`.
 
@@ -58,9 +62,18 @@ def export_trace(model: nn.Module, inputs: Inputs) -> GraphModule:
     """
     if not all(isinstance(entry, Tensor) for entry in inputs):
         raise TraceError("Cannot export a model whose inputs are lists or dictionaries of tensors.")
+    errors = []
     with _undisturbed():
-        program, structure = _export(model, inputs)
-        return _Lifting(model, program).graph_module(structure)
+        for example, free in sizes_to_try(inputs):
+            try:
+                program, structure = _export(model, example, free)
+                traced, sizes = _Lifting(model, program, inputs).graph_module(structure)
+                guard_doubtful_conditions(traced, model, inputs, sizes)
+            except TraceError as error:  # the reason may be the free sizes alone
+                errors.append(error)
+            else:
+                return traced
+    raise errors[-1]
 
 
 @contextmanager
@@ -81,30 +94,10 @@ def _undisturbed() -> Iterator[None]:
             logging.disable(disabled)
 
 
-def _export(model: nn.Module, inputs: Inputs) -> tuple[ExportedProgram, Any]:
-    """The program with operators in place resolved, and the structure of what it returns."""
-    batch = inputs[0].shape[:1]
-    is_batched = [entry.shape[:1] == batch and entry.dim() > 0 for entry in inputs]
-    # Export takes a size of 1 for a constant.
-    many = tuple(
-        torch.cat([entry, entry]) if batched and batch[0] == 1 else entry
-        for entry, batched in zip(inputs, is_batched, strict=True)
-    )
-    free = tuple({0: Dim.DYNAMIC} if batched else None for batched in is_batched)
-    try:
-        return _export_with(model, many, free)
-    except Exception:  # the reason may be the free size alone
-        try:
-            return _export_with(model, inputs, None)
-        except Exception as error:
-            place = failure_place(model, innermost_module(model, error), error)
-            reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
-            raise TraceError(f"Cannot export {place}: {reason}") from error
-
-
-def _export_with(
+def _export(
     model: nn.Module, inputs: Inputs, sizes: tuple[Any, ...] | None
 ) -> tuple[ExportedProgram, Any]:
+    """The program with operators in place resolved, and the structure of what it returns."""
     forward = model.forward
     structures: list[Any] = []
 
@@ -119,6 +112,10 @@ def _export_with(
     try:
         program = torch.export.export(model, inputs, dynamic_shapes=sizes, strict=False)
         return program.run_decompositions({}), structures[-1]
+    except Exception as error:
+        place = failure_place(model, innermost_module(model, error), error)
+        reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
+        raise TraceError(f"Cannot export {place}: {reason}") from error
     finally:
         del model.forward
         if replaced is not None:
@@ -128,9 +125,10 @@ def _export_with(
 class _Lifting:
     """Rewrites the graph of an exported program node by node."""
 
-    def __init__(self, model: nn.Module, program: ExportedProgram) -> None:
+    def __init__(self, model: nn.Module, program: ExportedProgram, inputs: Inputs) -> None:
         self._model = model
         self._program = program
+        self._inputs = inputs
         self._graph = fx.Graph()
         self._lifter = LayerLifter(model)
         self._values: dict[Node, Any] = {}
@@ -140,9 +138,10 @@ class _Lifting:
             id(tensor): name for name, tensor in (*model.named_parameters(), *model.named_buffers())
         }
 
-    def graph_module(self, structure: Any) -> GraphModule:
-        """The graph of layers, which returns a value of `structure`."""
-        self._read_inputs()
+    def graph_module(self, structure: Any) -> tuple[GraphModule, InputSizes]:
+        """The graph of layers, which returns a value of `structure`, and what sizes it takes."""
+        sizes = InputSizes(self._read_inputs())
+        sizes.guard_conditions()
         for node in self._program.graph.nodes:
             if node.op == "call_function":
                 self._values[node] = self._call(node)
@@ -152,24 +151,31 @@ class _Lifting:
                 self._values[node] = self._graph.get_attr(name)
         self._graph.output(put_together(self._graph, structure, self._outputs()))
         # Even assertions are dead: what is left has no effects.
-        self._graph.eliminate_dead_code(lambda node: node.op in {"placeholder", "output"})
+        self._graph.eliminate_dead_code(
+            lambda node: node.op in {"placeholder", "output"} or is_size_guard(node)
+        )
         owned = {**self._attributes, **self._lifter.layers}
         targets = {str(node.target) for node in self._graph.nodes}
         members = {name: value for name, value in owned.items() if name in targets}
-        return GraphModule(members, self._graph, type(self._model).__name__).eval()
+        return GraphModule(members, self._graph, type(self._model).__name__).eval(), sizes
 
-    def _read_inputs(self) -> None:
+    def _read_inputs(self) -> dict[Node, Node]:
+        """Make the placeholders and what holds tensors, and return the former by the program's."""
+        examples, made = iter(self._inputs), {}
         placeholders = [node for node in self._program.graph.nodes if node.op == "placeholder"]
         for node, spec in zip(placeholders, self._program.graph_signature.input_specs, strict=True):
             name = spec.target
             if spec.kind is InputKind.USER_INPUT:
-                self._values[node] = self._graph.placeholder(node.name)
+                placeholder = self._graph.placeholder(node.name)
+                placeholder.meta[EXAMPLE_SHAPE] = next(examples).shape
+                self._values[node] = made[node] = placeholder
             elif spec.kind in {InputKind.PARAMETER, InputKind.BUFFER} and name is not None:
                 self._read_tensor(node, name, attrgetter(name)(self._model))
             elif spec.kind is InputKind.CONSTANT_TENSOR and name is not None:
                 self._read_tensor(node, name, self._program.constants[name])
             else:
                 raise TraceError(f"Cannot export the model: it reads a {spec.kind.name.lower()}.")
+        return made
 
     def _read_tensor(self, node: Node, name: str, tensor: Tensor) -> None:
         # Export goes by the last name of a tensor that has several.
@@ -211,7 +217,11 @@ class _Lifting:
 
 def _keeps_shape(node: Node, operand: int) -> bool:
     before, after = (_example(value) for value in (node.args[operand], node))
-    return before.shape == after.shape and before.dtype == after.dtype
+    if before.dtype != after.dtype or before.dim() != after.dim():
+        return False
+    # A comparison of sizes that only holds on the example must not count.
+    sizes = zip(before.shape, after.shape, strict=True)
+    return all(statically_known_true(size == other) for size, other in sizes)
 
 
 def _example(value: Any) -> Tensor:

@@ -55,6 +55,11 @@ def guard_size(number: Node, expected: float, source: Node) -> None:
     number.graph.call_function(_REQUIRE, call)
 
 
+def is_size_guard(node: Node) -> bool:
+    """Whether `node` is a check that `guard_size` made."""
+    return node.target == _REQUIRE
+
+
 def cut_axis(node: Node, count: int) -> tuple[Node, int] | None:
     """The tensor and the axis whose size decides that `node` returns `count` parts, if one does."""
     name = operator_name(node)
