@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .._torch_ao import is_prepared
 from ..errors import CalibrationError
 from .observers import ActivationObserver
 
@@ -32,7 +33,8 @@ def calibrate(
     if steps is not None and steps < 1:
         raise ValueError(f"calibrate: steps must be at least 1, got {steps}.")
     observers = [m for m in prepared.modules() if isinstance(m, ActivationObserver)]
-    if not observers:
+    # A network without a layer that could be quantized has none either.
+    if not observers and not is_prepared(prepared):
         raise CalibrationError(
             "calibrate: the model has no repq_fx observers; prepare it first with prepare_fx and "
             "repq_fx.get_qconfig_mapping(scheme)."
