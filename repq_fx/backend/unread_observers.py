@@ -17,7 +17,7 @@ def drop_unread_observers(prepared: GraphModule) -> None:
     read: set[Node] = set()
     for node in reversed(prepared.graph.nodes):
         is_observer = observer_of(prepared, node) is not None
-        passes_on = is_observer or _operation(prepared, node) in INTEGER_FORMS
+        passes_on = is_observer or operation_of(prepared, node) in INTEGER_FORMS
         if is_quantized_layer(prepared, node) or (node in read and passes_on):
             read.update(node.all_input_nodes)
         elif is_observer and node.users:  # Without readers it may observe a step in place.
@@ -38,7 +38,7 @@ def observer_of(prepared: GraphModule, node: Node) -> ActivationObserver | None:
     return module if isinstance(module, ActivationObserver) else None
 
 
-def _operation(prepared: GraphModule, node: Node) -> object:
+def operation_of(prepared: GraphModule, node: Node) -> object:
     """The type of the module, the function or the name of the method that `node` calls."""
     if node.op == "call_module":
         return type(prepared.get_submodule(str(node.target)))
