@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from . import _torch_ao, passes
-from .backend import get_backend_config, get_qconfig_mapping, lower_to_x86, to_reference
+from . import passes
+from .backend import lower_to_x86, place_observers, to_reference
 from .errors import CalibrationError
 from .export import unstorable
 from .quant import Override, Scheme
@@ -169,7 +169,10 @@ def _required_inputs(model: nn.Module) -> int:
 
 
 def prepare(model: nn.Module, example_inputs: ExampleInputs, scheme: Scheme) -> GraphModule:
-    """Insert the observers of `scheme`: `prepare_fx` with our tables, without its warnings."""
+    """Insert the observers of `scheme`: `prepare_fx` with our tables, without its warnings.
+
+    Unlike stock `prepare_fx` it places none where no quantized layer reads the tensor.
+    """
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
     with torch.no_grad():
-        return _torch_ao.prepare(model, get_qconfig_mapping(scheme), inputs, get_backend_config())
+        return place_observers(model, inputs, scheme)

@@ -5,12 +5,16 @@ import operator
 import torch
 from torch.fx import GraphModule, Node
 
-from ..quant import ActivationObserver
 from .patterns import SUMS
 from .sequential import is_quantized_layer
+from .unread_observers import observer_of
 
 # Of which an observer sees the results only, not what they return: a tuple.
-_SLICES = {"chunk", "split", torch.chunk, torch.split, operator.getitem}
+_SLICES = {
+    "chunk", "split", "unbind", "tensor_split", "split_with_sizes",
+    torch.chunk, torch.split, torch.unbind, torch.tensor_split, torch.split_with_sizes,
+    operator.getitem,
+}  # fmt: skip
 
 
 def drop_needless_observers(prepared: GraphModule) -> None:
@@ -25,7 +29,7 @@ def drop_needless_observers(prepared: GraphModule) -> None:
     for node in nodes:
         _take_grid_of_slices(prepared, node)
     for node in nodes:
-        observer = _observer(prepared, node)
+        observer = observer_of(prepared, node)
         if observer is not None and observer.layers_only:
             _bypass(node, [user for user in node.users if not is_quantized_layer(prepared, user)])
     for node in nodes:
@@ -39,12 +43,12 @@ def drop_needless_observers(prepared: GraphModule) -> None:
 
 def _take_grid_of_slices(prepared: GraphModule, node: Node) -> None:
     """Let `node` call the observer that all slices of what it observes have, if they have one."""
-    readers, has_slices = list(node.users), _observer(prepared, node) is not None
+    readers, has_slices = list(node.users), observer_of(prepared, node) is not None
     while has_slices:
         slices = [user for user in readers if user.target in _SLICES]
         readers = [n for user in readers for n in (user.users if user in slices else (user,))]
         has_slices = bool(slices)
-    observers = [_observer(prepared, reader) for reader in readers]
+    observers = [observer_of(prepared, reader) for reader in readers]
     is_one = len({id(observer) for observer in observers}) == 1 and observers[0] is not None
     if is_one and not any(reader in node.users for reader in readers):
         node.target = readers[0].target
@@ -60,12 +64,7 @@ def _bypass(observer: Node, users: list[Node]) -> None:
 
 def _is_summand(prepared: GraphModule, node: Node) -> bool:
     """Whether `node` observes what a layer computes for one sum alone."""
-    if _observer(prepared, node) is None or len(node.users) != 1:
+    if observer_of(prepared, node) is None or len(node.users) != 1:
         return False
     layer = node.all_input_nodes[0]
     return len(layer.users) == 1 and is_quantized_layer(prepared, layer)
-
-
-def _observer(prepared: GraphModule, node: Node) -> ActivationObserver | None:
-    module = prepared.get_submodule(str(node.target)) if node.op == "call_module" else None
-    return module if isinstance(module, ActivationObserver) else None

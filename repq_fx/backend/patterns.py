@@ -51,3 +51,24 @@ RANGE_PRESERVING_OPS: tuple[Target, ...] = (
     torch.squeeze, "squeeze", torch.unsqueeze, "unsqueeze",
     "repeat",
 )  # fmt: skip
+
+# Functions of one element; the other arguments are numbers.
+SINGLE_ELEMENT_FUNCTIONS: frozenset[Target] = frozenset({
+    *ACTIVATION_FUNCTIONS, *SUMS,
+    operator.sub, torch.sub, "sub", operator.mul, torch.mul, "mul",
+    nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid",
+    nn.Hardsigmoid, F.hardsigmoid,
+    nn.Tanh, torch.tanh, F.tanh, "tanh",
+    torch.clamp, "clamp", operator.truediv, torch.div, "div", operator.neg, torch.neg,
+    nn.PReLU, nn.BatchNorm2d,
+    nn.Mish, F.mish, nn.Softplus, F.softplus, nn.ELU, F.elu,
+})  # fmt: skip
+
+# No grid is placed for their sake, but between two grids they are integer instructions too: tables
+# of a function of one element, paddings and cuts.
+INTEGER_FORMS: frozenset[Target] = frozenset({
+    *REQUANTIZED_OPS, *RANGE_PRESERVING_OPS,
+    *SINGLE_ELEMENT_FUNCTIONS,
+    F.pad, nn.ZeroPad2d, nn.ConstantPad2d,
+    torch.chunk, "chunk", torch.split, "split", operator.getitem,
+})  # fmt: skip

@@ -10,8 +10,11 @@ from ..errors import CalibrationError, ConversionError
 from ..passes.canonical_calls import canonicalize_calls
 from ..passes.mutation import mutated_operand, read_results_of_mutations
 from ..quant import ActivationObserver
+from ..quant.calibration import KEPT_INPUTS
 from .edge_layers import apply_first_last_bits
 from .observer_placement import drop_needless_observers
+from .other_values import drop_observers_of_others_met
+from .unread_observers import drop_unread_observers
 
 
 def refined_copy(prepared: GraphModule, step: str) -> GraphModule:
@@ -30,9 +33,11 @@ def refined_copy(prepared: GraphModule, step: str) -> GraphModule:
         raise ConversionError(
             f"{step}: expected a model prepared by prepare_fx, got {type(prepared).__name__}."
         )
-    _require_calibrated(prepared, step)
     refined = copy.deepcopy(prepared)
     _normalize(refined, step)
+    drop_observers_of_others_met(refined, prepared.meta.get(KEPT_INPUTS))
+    drop_unread_observers(refined)
+    _require_calibrated(refined, step)
     drop_needless_observers(refined)
     apply_first_last_bits(refined)
     return refined

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_aggregate
 
+from ..errors import CalibrationError
 from ..quant import ActivationObserver, InputMoment, TensorHistogram, WeightObserver
 from .output_search import search_range
 from .quantized_layer import quantized_weight_of, set_quantized
@@ -90,6 +91,7 @@ class _Walk(Interpreter):
         self, prepared: GraphModule, original: nn.Module, roles: ObserverRoles, *, thorough: bool
     ) -> None:
         super().__init__(prepared)
+        self.extra_traceback = False  # It would be put into the sentence of an error.
         self._thorough = thorough
         self._original = original
         self._roles = roles
@@ -97,7 +99,12 @@ class _Walk(Interpreter):
 
     def run_node(self, n: Node) -> Any:
         self._node = n
-        return super().run_node(n)
+        try:
+            return super().run_node(n)
+        except CalibrationError as error:
+            is_observer = isinstance(self.submodules.get(n.target), ActivationObserver)
+            place = str(n.args[0] if is_observer else n.target)
+            raise CalibrationError(f"inside the model, at {place!r}, {error}") from error
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
         # Two tensors here too; and what quantizing a layer writes must not reach the float network.
@@ -141,7 +148,7 @@ class _Walk(Interpreter):
         if name in self._roles.own_range:
             if observer.sequential and name not in self._roles.of_inputs:
                 observer.histogram = TensorHistogram()
-                observer.histogram.update(value.quantized)
+                observer.count(value.quantized)
             readers = self._readers_of(self._node)
             if observer.searches_outputs and readers:
                 observer.chosen = search_range(observer, readers, value.exact, value.quantized)

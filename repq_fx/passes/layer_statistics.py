@@ -79,6 +79,7 @@ class _LayerRecorder(ShapeRecorder):
 
     def __init__(self, measured: MeasuredGraph) -> None:
         super().__init__(measured.graph_module, measured.shapes)
+        self.extra_traceback = False  # It would be put into the sentence of an error.
         self._layers = measured.layers
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

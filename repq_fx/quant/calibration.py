@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .._torch_ao import is_prepared
 from ..errors import CalibrationError
 from .observers import ActivationObserver
 
@@ -32,7 +33,8 @@ def calibrate(
     if steps is not None and steps < 1:
         raise ValueError(f"calibrate: steps must be at least 1, got {steps}.")
     observers = [m for m in prepared.modules() if isinstance(m, ActivationObserver)]
-    if not observers:
+    # A network without a layer that could be quantized has none either.
+    if not observers and not is_prepared(prepared):
         raise CalibrationError(
             "calibrate: the model has no repq_fx observers; prepare it first with prepare_fx and "
             "repq_fx.get_qconfig_mapping(scheme)."
@@ -181,13 +183,41 @@ def _run(prepared: nn.Module, inputs: tuple[Tensor, ...], index: int) -> None:
     try:
         prepared(*(value.clone() for value in inputs))  # The model may overwrite them.
     except CalibrationError as error:
-        raise CalibrationError(f"calibration batch {index}: inside the model, {error}") from error
+        place = f"inside the model, {_failing_tensor(prepared, inputs)}"
+        raise CalibrationError(f"calibration batch {index}: {place}{error}") from error
     except (RuntimeError, ValueError, TypeError) as error:
         shapes = ", ".join(f"{tuple(value.shape)} {value.dtype}" for value in inputs)
         reason = str(error).partition("\n")[0]
         raise CalibrationError(
             f"calibration batch {index} ({shapes}) does not fit the model: {reason}"
         ) from error
+
+
+def _failing_tensor(prepared: Any, inputs: tuple[Tensor, ...]) -> str:
+    """Which tensor an observer refuses, found by a second run."""
+    observed = [str(node.args[0]) for node, _ in _observers_called(prepared)]
+    calls: list[None] = []
+    hooks = [
+        observer.register_forward_pre_hook(lambda *_: calls.append(None))
+        for observer in {observer: None for _, observer in _observers_called(prepared)}
+    ]
+    try:
+        prepared(*(value.clone() for value in inputs))
+    except CalibrationError:
+        return f"at {observed[len(calls) - 1]!r}, "
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ""
+
+
+def _observers_called(prepared: Any) -> Iterator[tuple[Any, ActivationObserver]]:
+    """The calls of observers in the order in which they run."""
+    for node in prepared.graph.nodes:
+        if node.op == "call_module":
+            observer = prepared.get_submodule(node.target)
+            if isinstance(observer, ActivationObserver):
+                yield node, observer
 
 
 def _length_of(data: Any) -> int | None:
@@ -200,15 +230,11 @@ def _length_of(data: Any) -> int | None:
 
 
 def _report_constant_tensors(prepared: Any) -> None:
-    for node in prepared.graph.nodes:
-        if node.op != "call_module":
-            continue
-        observer = prepared.get_submodule(node.target)
-        if isinstance(observer, ActivationObserver):
-            histogram = observer.histogram
-            if histogram.lowest == histogram.highest:
-                _LOGGER.warning(
-                    "the output of %r was %g for all calibration data",
-                    str(node.args[0]),
-                    histogram.lowest,
-                )
+    for node, observer in _observers_called(prepared):
+        observed, histogram = str(node.args[0]), observer.histogram
+        try:
+            lowest, highest = histogram.lowest, histogram.highest
+        except CalibrationError as error:  # On a GPU nobody has looked before.
+            raise CalibrationError(f"inside the model, at {observed!r}, {error}") from error
+        if lowest == highest:
+            _LOGGER.warning("the output of %r was %g for all calibration data", observed, lowest)

@@ -1,6 +1,7 @@
 """The thin `torch.ao` shells: what `prepare_fx` inserts and `convert_fx` asks for parameters."""
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,6 +60,9 @@ class ActivationObserver(ObserverBase):
         self.searches_outputs = searches_outputs
         self.histogram = TensorHistogram()
         self.chosen: AffineParameters | None = None
+        # Of a padding for a max pool: it stands for no value, and the lowest level does as well.
+        self.ignores_minus_infinity = False
+        self.has_met_others = False
         self.qscheme = torch.per_tensor_affine  # The name that torch.ao reads.
         self.set_bits(bits)
 
@@ -68,10 +72,22 @@ class ActivationObserver(ObserverBase):
         # The names that torch.ao reads.
         self.quant_min, self.quant_max = self.grid.quant_min, self.grid.quant_max
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Count `values` of any shape and return them unchanged."""
-        self.histogram.update(values.detach())
+    def forward(self, values: Any) -> Any:
+        """Count `values` of any shape and return them unchanged.
+
+        What is not one floating-point tensor, `convert` takes for what is not to be rounded.
+        """
+        if isinstance(values, Tensor) and values.is_floating_point():
+            self.count(values.detach())
+        else:
+            self.has_met_others = True
         return values
+
+    def count(self, values: Tensor) -> None:
+        """Add `values` to the histogram."""
+        if self.ignores_minus_infinity:
+            values = values[values != -torch.inf]
+        self.histogram.update(values)
 
     def parameters_of_range(self) -> AffineParameters:
         """`chosen` if that was set, else scale and zero point of the range the rule chooses.

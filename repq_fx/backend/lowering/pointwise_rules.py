@@ -4,12 +4,11 @@ import operator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Node
 
 from ..int8 import LEVELS, ChannelLookup, Combination, Combine, LevelGrid, Lookup
-from ..patterns import ACTIVATION_FUNCTIONS
+from ..patterns import SINGLE_ELEMENT_FUNCTIONS
 from .activation_rules import peel
 from .reference_view import (
     ReferenceView,
@@ -26,17 +25,6 @@ _COMBINATIONS: dict[Any, Combination] = {
     **dict.fromkeys((operator.sub, torch.sub, "sub"), Combination.DIFFERENCE),
     **dict.fromkeys((operator.mul, torch.mul, "mul"), Combination.PRODUCT),
 }
-
-# Functions of one element; the other arguments are numbers.
-_FUNCTIONS = frozenset({
-    *ACTIVATION_FUNCTIONS, *_COMBINATIONS,
-    nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid",
-    nn.Hardsigmoid, F.hardsigmoid,
-    nn.Tanh, torch.tanh, F.tanh, "tanh",
-    torch.clamp, "clamp", operator.truediv, torch.div, "div", operator.neg, torch.neg,
-    nn.PReLU, nn.BatchNorm2d,
-    nn.Mish, F.mish, nn.Softplus, F.softplus, nn.ELU, F.elu,
-})  # fmt: skip
 
 
 def match_function(view: ReferenceView, quantize: Node) -> Match | None:
@@ -99,7 +87,7 @@ def _is_function(view: ReferenceView, node: Node) -> bool:
     if isinstance(module, nn.BatchNorm2d) and (module.training or module.running_mean is None):
         return False  # It depends on the other images of the batch.
     return (
-        view.operation(node) in _FUNCTIONS
+        view.operation(node) in SINGLE_ELEMENT_FUNCTIONS
         and inputs is not None
         and len(inputs) == 1
         and list(node.args).count(inputs[0]) == 1

@@ -1,0 +1,109 @@
+"""Tensors that no quantized layer reads have no grid, and no observer sees their values."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.ao.quantization.quantize_fx import prepare_fx
+
+import repq_fx
+from repq_fx import api
+from repq_fx.backend.reference_graph import QUANTIZE
+from repq_fx.quant import ActivationObserver
+
+
+class Attention(nn.Module):
+    """One head with an additive mask."""
+
+    def __init__(self, masked):
+        super().__init__()
+        self.query, self.key, self.value, self.head = (nn.Linear(8, 8) for _ in range(4))
+        self.register_buffer(
+            "mask", torch.zeros(6, 6).masked_fill(torch.ones(6, 6).triu(1) > 0, masked)
+        )
+
+    def forward(self, tokens):
+        scores = self.query(tokens) @ self.key(tokens).transpose(1, 2) + self.mask
+        return self.head(scores.softmax(-1) @ self.value(tokens))
+
+
+class Logarithm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, image):
+        return torch.log(torch.relu(self.conv(image)) + 1e-5)
+
+
+class Chain(nn.Module):
+    """A sum, a pool and a concatenation, of which a layer reads the result, or none does."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.left, self.right, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3), head
+
+    def forward(self, image):
+        total = F.relu(self.left(image) + self.right(image))
+        pooled = F.avg_pool2d(total, 2)
+        return self.head(torch.cat([F.max_pool2d(pooled, 2), pooled[:, :, :3, :3].tanh()], 1))
+
+
+def observed(prepared):
+    called = [n for n in prepared.graph.nodes if n.op == "call_module"]
+    return [
+        str(n.args[0])
+        for n in called
+        if isinstance(prepared.get_submodule(n.target), ActivationObserver)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("masked", [-1e9, -3.4e38, -math.inf], ids=str)
+def test_a_mask_before_a_softmax_costs_nothing(masked, backend):
+    model, tokens = Attention(masked).eval(), torch.randn(4, 6, 8)
+    quantized = repq_fx.quantize(model, tokens, backend=backend, progress=False)
+    with torch.no_grad():
+        assert repq_fx.analysis.sqnr_db(model(tokens), quantized(tokens)) > 38
+
+
+def test_a_logarithm_reads_what_is_not_rounded():
+    model, images = Logarithm().eval(), torch.randn(4, 3, 9, 9)
+    quantized = repq_fx.quantize(model, images, progress=False)
+    with torch.no_grad():
+        assert repq_fx.analysis.sqnr_db(model(images), quantized(images)) > 20
+
+
+def test_what_a_layer_reads_in_the_end_keeps_its_grids():
+    images = torch.randn(2, 3, 16, 16)
+    prepared = api.prepare(Chain(nn.Conv2d(8, 2, 1)).eval(), images, repq_fx.Scheme())
+    names = ["image", "left", "right", "relu", "avg_pool2d", "max_pool2d", "tanh", "cat"]
+    assert observed(prepared) == names
+
+
+@pytest.mark.parametrize("head", [nn.Identity(), nn.Softmax(1), nn.LayerNorm(3)], ids=repr)
+def test_what_no_layer_reads_has_none(head):
+    images = torch.randn(2, 3, 16, 16)
+    prepared = api.prepare(Chain(head).eval(), images, repq_fx.Scheme())
+    assert observed(prepared) == ["image"]
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
+def test_convert_drops_what_stock_prepare_observes():
+    model, tokens = Attention(-1e9).eval(), torch.randn(4, 6, 8)
+    mapping, backend = repq_fx.get_qconfig_mapping(repq_fx.Scheme()), repq_fx.get_backend_config()
+    prepared = prepare_fx(model, mapping, (tokens,), backend_config=backend)
+    assert "add" in observed(prepared)
+    repq_fx.calibrate(prepared, tokens, progress=False)
+    reference = repq_fx.convert(prepared, "reference")
+    rounded = [str(n.args[0]) for n in reference.graph.nodes if n.target is QUANTIZE]
+    assert rounded == ["tokens", "matmul_1"]
+    with torch.no_grad():
+        assert repq_fx.analysis.sqnr_db(model(tokens), reference(tokens)) > 38
