@@ -11,6 +11,7 @@ from ..passes.canonical_calls import canonicalize_calls
 from ..passes.mutation import mutated_operand, read_results_of_mutations
 from ..quant import ActivationObserver
 from .edge_layers import apply_first_last_bits
+from .float_reads import separate_float_reads
 from .observer_placement import drop_needless_observers
 
 
@@ -33,6 +34,7 @@ def refined_copy(prepared: GraphModule, step: str) -> GraphModule:
     _require_calibrated(prepared, step)
     refined = copy.deepcopy(prepared)
     _normalize(refined, step)
+    separate_float_reads(refined)
     drop_needless_observers(refined)
     apply_first_last_bits(refined)
     return refined
