@@ -12,6 +12,7 @@ from ..passes.mutation import mutated_operand, read_results_of_mutations
 from ..quant import ActivationObserver
 from ..quant.calibration import KEPT_INPUTS
 from .edge_layers import apply_first_last_bits
+from .float_reads import separate_float_reads
 from .observer_placement import drop_needless_observers
 from .other_values import drop_observers_of_others_met
 from .unread_observers import drop_unread_observers
@@ -35,6 +36,7 @@ def refined_copy(prepared: GraphModule, step: str) -> GraphModule:
         )
     refined = copy.deepcopy(prepared)
     _normalize(refined, step)
+    separate_float_reads(refined)
     drop_observers_of_others_met(refined, prepared.meta.get(KEPT_INPUTS))
     drop_unread_observers(refined)
     _require_calibrated(refined, step)
