@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from . import _torch_ao, passes
-from .backend import get_backend_config, get_qconfig_mapping, lower_to_x86, to_reference
+from .backend import (
+    OutputShell,
+    call_batch_statistics,
+    get_backend_config,
+    get_qconfig_mapping,
+    lower_to_x86,
+    to_reference,
+)
 from .errors import CalibrationError
 from .quant import Override, Scheme
 from .quant.calibration import Batch, batches_of, first_images, model_inputs
@@ -110,7 +117,8 @@ def quantize(
     """Merge, prepare, calibrate and convert in one call; `model` is not changed.
 
     Args:
-        model: Any traceable model in evaluation mode, in training or deploy form.
+        model: Any traceable model in evaluation mode, in training or deploy form. Of one in half
+            or double precision, a copy in float32 is quantized.
         data: Calibration data, as for `calibrate`.
         example_inputs: The model's inputs; by default the first batch of `data`, of which as many
             tensors count as ``forward`` has parameters without a default.
@@ -140,13 +148,13 @@ def quantize(
         raise CalibrationError("quantize: the calibration data is empty.")
     if example_inputs is None:
         example_inputs = model_inputs(first, _required_inputs(model), "calibration batch 0")
-    merged = passes.merge_graph(model, example_inputs, leaves=leaves)
+    inputs = passes.inputs_in_single_precision(passes.as_inputs(example_inputs))
+    merged = passes.merge_graph(passes.in_single_precision(model), inputs, leaves=leaves)
     seen = [first]
     if scheme.equalization:
-        inputs = first_images(merged, seen, batches)
-        merged = passes.equalize(merged, inputs)
+        merged = passes.equalize(merged, first_images(merged, seen, batches))
     scheme = scheme.with_overrides(*(Override(leaf, None) for leaf in leaves))
-    prepared = prepare(merged, example_inputs, scheme)
+    prepared = prepare(merged, inputs, scheme)
     calibrate(
         prepared, data if isinstance(data, Tensor) else chain(seen, batches), progress=progress
     )
@@ -162,8 +170,16 @@ def _required_inputs(model: nn.Module) -> int:
     return max(len(required), 1)
 
 
-def prepare(model: nn.Module, example_inputs: ExampleInputs, scheme: Scheme) -> GraphModule:
-    """Insert the observers of `scheme`: `prepare_fx` with our tables, without its warnings."""
+def prepare(graph: GraphModule, example_inputs: ExampleInputs, scheme: Scheme) -> GraphModule:
+    """Insert the observers of `scheme`: `prepare_fx` with our tables, without its warnings.
+
+    Of `graph`, which the caller owns, each `call_batch_statistics` is written as such.
+    """
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
-    with torch.no_grad():
-        return _torch_ao.prepare(model, get_qconfig_mapping(scheme), inputs, get_backend_config())
+    call_batch_statistics(graph)
+    shell = OutputShell(graph)
+    with torch.no_grad(), shell.taken_off(graph):
+        mapping = get_qconfig_mapping(scheme)
+        prepared = _torch_ao.prepare(graph, mapping, inputs, get_backend_config())
+    shell.put_on(prepared)
+    return prepared
