@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from itertools import chain
 
-import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
@@ -113,7 +112,8 @@ def quantize(
     """Merge, prepare, calibrate and convert in one call; `model` is not changed.
 
     Args:
-        model: Any traceable model in evaluation mode, in training or deploy form.
+        model: Any traceable model in evaluation mode, in training or deploy form. Of one in half
+            or double precision, a copy in float32 is quantized.
         data: Calibration data, as for `calibrate`.
         example_inputs: The model's inputs; by default the first batch of `data`, of which as many
             tensors count as ``forward`` has parameters without a default.
@@ -143,16 +143,16 @@ def quantize(
         raise CalibrationError("quantize: the calibration data is empty.")
     if example_inputs is None:
         example_inputs = model_inputs(first, _required_inputs(model), "calibration batch 0")
-    merged = passes.merge_graph(model, example_inputs, leaves=leaves)
+    inputs = passes.inputs_in_single_precision(passes.as_inputs(example_inputs))
+    merged = passes.merge_graph(passes.in_single_precision(model), inputs, leaves=leaves)
     reasons = unstorable(merged)
     if reasons:
         _LOGGER.warning("what becomes of this model cannot be saved: %s", "; ".join(reasons))
     seen = [first]
     if scheme.equalization:
-        inputs = first_images(merged, seen, batches)
-        merged = passes.equalize(merged, inputs)
+        merged = passes.equalize(merged, first_images(merged, seen, batches))
     scheme = scheme.with_overrides(*(Override(leaf, None) for leaf in leaves))
-    prepared = prepare(merged, example_inputs, scheme)
+    prepared = prepare(merged, inputs, scheme)
     calibrate(
         prepared, data if isinstance(data, Tensor) else chain(seen, batches), progress=progress
     )
@@ -171,8 +171,8 @@ def _required_inputs(model: nn.Module) -> int:
 def prepare(model: nn.Module, example_inputs: ExampleInputs, scheme: Scheme) -> GraphModule:
     """Insert the observers of `scheme`: `prepare_fx` with our tables, without its warnings.
 
-    Unlike stock `prepare_fx` it places none where no quantized layer reads the tensor.
+    Unlike stock `prepare_fx` it places none where no quantized layer reads the tensor. A `model`
+    that is a graph may be rewritten on the way.
     """
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
-    with torch.no_grad():
-        return place_observers(model, inputs, scheme)
+    return place_observers(model, inputs, scheme)

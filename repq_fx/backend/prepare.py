@@ -1,20 +1,36 @@
 """Where observers are placed before calibration."""
 
+import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
+from torch.fx import GraphModule, symbolic_trace
 
 from .. import _torch_ao
 from ..quant import Scheme
+from .batch_statistics import call_batch_statistics
 from .configuration import get_backend_config, get_qconfig_mapping
 from .other_values import drop_observers_of_other_values
+from .output_shell import OutputShell
 from .pool_padding import observe_inside_padding
 from .unread_observers import drop_unread_observers
 
 
+@torch.no_grad()
 def place_observers(model: nn.Module, inputs: tuple[Tensor, ...], scheme: Scheme) -> GraphModule:
-    """The result of `prepare_fx` with our tables, without observers that have nothing to round."""
+    """The result of `prepare_fx` with our tables, without observers that have nothing to round.
+
+    Args:
+        model: A module that `torch.fx` can trace, or a graph, which the caller owns: of that each
+            norm of batch statistics becomes a call of a function.
+        inputs: Its example.
+        scheme: Bits, weight quantizer and range rule.
+    """
+    graph = model if isinstance(model, GraphModule) else symbolic_trace(model)
+    call_batch_statistics(graph)
     mapping, backend = get_qconfig_mapping(scheme), get_backend_config()
-    prepared = _torch_ao.prepare(model, mapping, inputs, backend)
+    shell = OutputShell(graph)
+    with shell.taken_off(graph):
+        prepared = _torch_ao.prepare(graph, mapping, inputs, backend)
+    shell.put_on(prepared)
     drop_unread_observers(prepared)
     drop_observers_of_other_values(prepared, inputs)
     observe_inside_padding(prepared)

@@ -9,6 +9,7 @@ import torch
 from torch.fx import Node
 from torch.fx.node import has_side_effect
 
+from .. import ops  # noqa: F401 (registers the operator below)
 from .mutation import operator_name
 
 _REQUIRE = torch.ops.repq_fx.require_size.default

@@ -15,7 +15,6 @@ from .agreement import difference
 from .canonical_calls import canonicalize_calls
 from .computed_weights import computed_tensors, foreign_hooks, store_computed_weights
 from .example import ExampleInputs, Inputs, as_inputs, random_like, run
-from .exported import export_trace
 from .plain_layers import use_plain_layers
 from .symbolic import Leaves, is_layer, symbolic_trace
 
@@ -104,13 +103,19 @@ def _attempts(
     symbolic = partial(symbolic_trace, leaves=leaves)
     yield "Symbolic tracing", symbolic, copy_of(model)
     if not leaves:  # which export does not know
-        yield "torch.export", export_trace, copy_of(model)
+        yield "torch.export", _export_trace, copy_of(model)
     # A forward that writes the weights of a layer, the same at every call, is known by a run.
     before, after = copy_of(model), copy_of(model)
     run(after, inputs)
     changed = difference(before.state_dict(), after.state_dict(), tolerance=0.0)
     if changed is not None:
         yield "Symbolic tracing after a run", symbolic, after
+
+
+def _export_trace(model: nn.Module, inputs: Inputs) -> GraphModule:
+    from .exported import export_trace  # It loads sympy, which few models need.
+
+    return export_trace(model, inputs)
 
 
 def require_traceable(model: nn.Module, leaves: Leaves = ()) -> None:

@@ -39,6 +39,7 @@ def calibrate(
             "calibrate: the model has no repq_fx observers; prepare it first with prepare_fx and "
             "repq_fx.get_qconfig_mapping(scheme)."
         )
+    _require_single_precision(prepared)
     input_count = sum(node.op == "placeholder" for node in prepared.graph.nodes)
     device = _device_of(prepared)
     lowest, highest, seen = float("inf"), float("-inf"), 0
@@ -70,6 +71,15 @@ def calibrate(
         )
     prepared.meta[KEPT_INPUTS] = _joined(kept)
     _report_constant_tensors(prepared)
+
+
+def _require_single_precision(prepared: nn.Module) -> None:
+    for name, tensor in (*prepared.named_parameters(), *prepared.named_buffers()):
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise CalibrationError(
+                f"calibrate: {name!r} is {tensor.dtype}; integers are chosen in float32, so give "
+                f"prepare_fx model.float()."
+            )
 
 
 def _keep(kept: list[tuple[Tensor, ...]], inputs: tuple[Tensor, ...], count: int) -> None:
@@ -151,7 +161,7 @@ def first_images(model: Any, seen: list[Batch], batches: Iterator[Batch]) -> tup
 
 
 def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
-    """The first `count` tensors of a batch such as ``images`` or ``(images, labels)``.
+    """The first `count` tensors of a batch, such as ``(images, labels)``, in float32.
 
     Raises:
         CalibrationError: The batch holds fewer, or one is empty, not floating-point or not finite;
@@ -175,7 +185,7 @@ def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
             raise CalibrationError(f"{label} is empty: shape {tuple(value.shape)}.")
         if not torch.isfinite(value).all():
             raise CalibrationError(f"{label} holds NaN or infinite values.")
-    return inputs
+    return tuple(value.float() for value in inputs)
 
 
 @torch.no_grad()

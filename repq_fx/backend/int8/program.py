@@ -59,7 +59,8 @@ class Int8Program(nn.Module):
         if compiled is None:
             return self._interpret(*inputs)
         try:
-            outputs = compiled.program.run(list(inputs))
+            # It reads memory, where a lazily negated tensor has the other sign.
+            outputs = compiled.program.run([values.resolve_neg() for values in inputs])
         except NotImplementedError as error:
             _LOGGER.warning("instructions run in PyTorch, slowly: %s", str(error).split("\n")[0])
             return self._interpret(*inputs)

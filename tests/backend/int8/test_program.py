@@ -134,3 +134,12 @@ def test_a_program_is_compiled_once(program, monkeypatch):
     for _ in range(3):
         program(torch.randn(1, 3, 9, 9))
     assert len(calls) == 1
+
+
+@needs_kernels
+def test_a_lazily_negated_input_is_negated(program):
+    images = torch.randn(1, 3, 9, 9)
+    lazy = (torch._neg_view(images), torch.complex(images, images).conj().imag)
+    for values in lazy:
+        assert values.is_neg()
+        assert torch.equal(program(values), program(-images))
