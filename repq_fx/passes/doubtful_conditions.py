@@ -50,18 +50,25 @@ def guard_doubtful_conditions(
 def _shapes_without(
     condition: sympy.Basic, inputs: Inputs, sizes: InputSizes
 ) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """Shapes of parts of the example that do not meet `condition`, large ones first."""
+    """Shapes of parts of the example that do not meet `condition`, large ones first.
+
+    They meet all that the graph checks already. Sizes that this ties to those in `condition` are
+    cut in proportion.
+    """
     given = sizes.on(inputs)
     asked = [symbol for symbol in given if symbol in condition.free_symbols]
+    tied = [symbol for symbol in sizes.tied_to(asked) if symbol not in asked]
     largest = max((given[symbol] for symbol in asked), default=0)
     # Strides are powers of two; a few sizes stand for all of a large image.
     steps = (odd << power for odd in (1, 3) for power in range(largest.bit_length()))
     for length in sorted({largest, *steps, *range(1, 16)}, reverse=True):
-        values = {**given, **{symbol: min(length, given[symbol]) for symbol in asked}}
-        if condition.subs(values) == sympy.false:
-            shapes = sizes.shapes(values)
-            if all(map(_fits, shapes, inputs)):
-                yield shapes
+        cut = {symbol: min(length, given[symbol]) for symbol in asked}
+        cut_too = {symbol: max(1, given[symbol] * length // largest) for symbol in tied}
+        for values in ({**given, **cut}, {**given, **cut, **cut_too}):
+            if condition.subs(values) == sympy.false and sizes.admit(values):
+                shapes = sizes.shapes(values)
+                if all(map(_fits, shapes, inputs)):
+                    yield shapes
 
 
 def _fits(shape: Sequence[int], entry: Any) -> bool:

@@ -1,7 +1,7 @@
 """What `torch.export` took for granted about the sizes of inputs, as checks in the graph."""
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import reduce
 from traceback import FrameSummary
 from types import MappingProxyType
@@ -136,6 +136,15 @@ class InputSizes:
                 if size.is_Symbol:
                     found.setdefault(size, number)
         return found
+
+    def admit(self, values: Mapping[sympy.Symbol, int]) -> bool:
+        """Whether nothing that is not doubtful forbids such sizes."""
+        return all(condition.subs(values) != sympy.false for condition in self._asked)
+
+    def tied_to(self, symbols: Collection[sympy.Symbol]) -> list[sympy.Symbol]:
+        """The free sizes about which something was asked together with one of `symbols`."""
+        together = [c.free_symbols for c in self._asked if not c.free_symbols.isdisjoint(symbols)]
+        return [symbol for symbol in self._places if any(symbol in each for each in together)]
 
     def shapes(self, values: Mapping[sympy.Symbol, int]) -> tuple[tuple[int, ...], ...]:
         """The shapes of the inputs for such sizes."""
