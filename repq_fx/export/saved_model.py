@@ -9,7 +9,7 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as safetensors_bytes
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from .._atomic_file import write_atomically
@@ -201,10 +201,23 @@ def _build(header: Any, tensors: dict[str, Tensor], prefix: str = "") -> GraphMo
         else:
             attributes[name] = layer_from_state(state, f"{prefix}{name}", tensors)
     graph = decode_graph(field(header, "nodes", list), attributes)
+    layers = dict(attributes)
     for node in graph.find_nodes(op="get_attr"):
-        attributes[node.target] = tensor_of(f"{prefix}{node.target}", tensors)
+        tensor = tensor_of(f"{prefix}{node.target}", tensors)
+        own = _parameter_of_a_layer(node.target, layers)
+        attributes[node.target] = tensor if own is None else own
     graph.lint()
     return GraphModule(attributes, graph).eval()
+
+
+def _parameter_of_a_layer(target: str, layers: Mapping[str, nn.Module]) -> nn.Parameter | None:
+    """What `target` names if one of `layers` has it, for the graph may both call it and read it."""
+    owner, _, name = target.rpartition(".")
+    for path, layer in layers.items():
+        if f"{owner}.".startswith(f"{path}."):
+            inner = layer.get_submodule(owner[len(path) + 1 :])
+            return inner._parameters.get(name)
+    return None
 
 
 def _checked_program(body: GraphModule, name: str) -> GraphModule:

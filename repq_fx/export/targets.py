@@ -88,7 +88,7 @@ def all_functions() -> Mapping[str, Callable[..., Any]]:
 @cache
 def _operator_names() -> frozenset[str]:
     """The functions of torch, as its dispatcher names what they call: ``linalg_inv``."""
-    prefixes = (f"{functional.__name__}.", "torch.")
+    prefixes = (f"{functional.__name__}.", "torch.functional.", "torch.")
     names = set()
     for name in all_functions():
         prefix = next((each for each in prefixes if name.startswith(each)), None)
