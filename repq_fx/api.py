@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from . import passes
-from .backend import lower_to_x86, place_observers, to_reference
+from .backend import lower_to_x86, place_observers, require_override_targets, to_reference
 from .errors import CalibrationError
 from .quant import Override, Scheme
 from .quant.calibration import Batch, batches_of, first_images, model_inputs
@@ -122,6 +122,7 @@ def quantize(
 
     Raises:
         RepqError: As the single steps do.
+        ValueError: An override of `scheme` matches nothing in the merged model.
 
     Example:
         >>> import torch, repq_fx
@@ -141,12 +142,13 @@ def quantize(
     if example_inputs is None:
         example_inputs = model_inputs(first, _required_inputs(model), "calibration batch 0")
     merged = passes.merge_graph(model, example_inputs, leaves=leaves)
+    require_override_targets(scheme.overrides, merged, model)
     seen = [first]
     if scheme.equalization:
         inputs = first_images(merged, seen, batches)
         merged = passes.equalize(merged, inputs)
     scheme = scheme.with_overrides(*(Override(leaf, None) for leaf in leaves))
-    prepared = prepare(merged, example_inputs, scheme)
+    prepared = _place_observers(merged, example_inputs, scheme)
     calibrate(
         prepared, data if isinstance(data, Tensor) else chain(seen, batches), progress=progress
     )
@@ -167,6 +169,13 @@ def prepare(model: nn.Module, example_inputs: ExampleInputs, scheme: Scheme) -> 
 
     Unlike stock `prepare_fx` it places none where no quantized layer reads the tensor.
     """
+    require_override_targets(scheme.overrides, model, model)
+    return _place_observers(model, example_inputs, scheme)
+
+
+def _place_observers(
+    model: nn.Module, example_inputs: ExampleInputs, scheme: Scheme
+) -> GraphModule:
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
     with torch.no_grad():
         return place_observers(model, inputs, scheme)
