@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from . import passes
-from .backend import lower_to_x86, place_observers, to_reference
+from .backend import lower_to_x86, place_observers, require_override_targets, to_reference
 from .errors import CalibrationError
 from .export import unstorable
 from .quant import Override, Scheme
@@ -125,6 +125,7 @@ def quantize(
 
     Raises:
         RepqError: As the single steps do.
+        ValueError: An override of `scheme` matches nothing in the merged model.
 
     Example:
         >>> import torch, repq_fx
@@ -145,6 +146,7 @@ def quantize(
         example_inputs = model_inputs(first, _required_inputs(model), "calibration batch 0")
     inputs = passes.inputs_in_single_precision(passes.as_inputs(example_inputs))
     merged = passes.merge_graph(passes.in_single_precision(model), inputs, leaves=leaves)
+    require_override_targets(scheme.overrides, merged, model)
     reasons = unstorable(merged)
     if reasons:
         _LOGGER.warning("what becomes of this model cannot be saved: %s", "; ".join(reasons))
@@ -152,7 +154,7 @@ def quantize(
     if scheme.equalization:
         merged = passes.equalize(merged, first_images(merged, seen, batches))
     scheme = scheme.with_overrides(*(Override(leaf, None) for leaf in leaves))
-    prepared = prepare(merged, inputs, scheme)
+    prepared = place_observers(merged, inputs, scheme)
     calibrate(
         prepared, data if isinstance(data, Tensor) else chain(seen, batches), progress=progress
     )
@@ -174,5 +176,6 @@ def prepare(model: nn.Module, example_inputs: ExampleInputs, scheme: Scheme) -> 
     Unlike stock `prepare_fx` it places none where no quantized layer reads the tensor. A `model`
     that is a graph may be rewritten on the way.
     """
+    require_override_targets(scheme.overrides, model, model)
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
     return place_observers(model, inputs, scheme)

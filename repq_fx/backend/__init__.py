@@ -3,6 +3,7 @@
 from .configuration import get_backend_config as get_backend_config
 from .configuration import get_qconfig_mapping as get_qconfig_mapping
 from .lowering import lower_to_x86 as lower_to_x86
+from .override_targets import require_override_targets as require_override_targets
 from .prepare import place_observers as place_observers
 from .reference import ReferenceConv2d as ReferenceConv2d
 from .reference import ReferenceLinear as ReferenceLinear

@@ -8,6 +8,7 @@ from .. import _torch_ao
 from ..quant import Scheme
 from .batch_statistics import call_batch_statistics
 from .configuration import get_backend_config, get_qconfig_mapping
+from .float_layers import report_float_layers
 from .other_values import drop_observers_of_other_values
 from .output_shell import OutputShell
 from .pool_padding import observe_inside_padding
@@ -31,6 +32,7 @@ def place_observers(model: nn.Module, inputs: tuple[Tensor, ...], scheme: Scheme
     with shell.taken_off(graph):
         prepared = _torch_ao.prepare(graph, mapping, inputs, backend)
     shell.put_on(prepared)
+    report_float_layers(prepared)
     drop_unread_observers(prepared)
     drop_observers_of_other_values(prepared, inputs)
     observe_inside_padding(prepared)
