@@ -7,7 +7,8 @@ from torch.utils._pytree import tree_leaves
 import repq_fx
 from repq_fx.export import unstorable
 from repq_fx.passes.exported import export_trace
-from tests.test_zoo import ZOO
+
+from .test_zoo import ZOO
 
 # To export the whole zoo takes a minute.
 EXPORTED = ("repvgg_squeezed", "vanillanet", "orepa", "attention", "two_heads", "conv3xc_stale")
