@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 
 import repq_fx
 from repq_fx.analysis import sqnr_db
@@ -33,6 +33,15 @@ def loaded_again(quantized):
         return repq_fx.load(Path(folder, "model.repq"))
 
 
+def merged_unless_rounding(model, images):
+    """Of some outputs, as the mean of a layer norm's, single precision leaves only rounding."""
+    try:
+        return repq_fx.reparameterize(model, images)
+    except repq_fx.RepqError as error:
+        assume("amplify rounding" not in str(error))  # In float64 the other test demands it.
+        raise
+
+
 def ratios(known, found):
     """The signal to noise of each output; infinite where nothing finite is left to compare."""
     known, found = tensors(known), tensors(found)
@@ -43,7 +52,6 @@ def ratios(known, found):
             yield sqnr_db(expected, actual)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @ROAD
 @given(random_models())
@@ -51,7 +59,7 @@ def test_integer_programs_are_as_good_as_their_definition(model):
     images = torch.randn(4, CHANNELS, SIDE, SIDE)
     scheme = repq_fx.Scheme.plain(8, 8, repq_fx.PerChannel(), repq_fx.MinMax())
     before = copy.deepcopy(model.state_dict())
-    prepared = repq_fx.api.prepare(repq_fx.reparameterize(model, images), images, scheme)
+    prepared = repq_fx.api.prepare(merged_unless_rounding(model, images), images, scheme)
     repq_fx.calibrate(prepared, images, progress=False)
     reference, lowered = (repq_fx.convert(prepared, backend) for backend in ("reference", "x86"))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -50,6 +50,8 @@ def _stages(graph_module: GraphModule) -> dict[Node, int]:
             (stages[i] + waits * _is_instruction(graph_module, i) for i in node.all_input_nodes),
             default=0,
         )
+    # Also behind what nothing reads, such as a check of a size.
+    stages[graph_module.graph.output_node()] = max(stages.values()) + 1
     return stages
 
 

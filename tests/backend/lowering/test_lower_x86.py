@@ -190,6 +190,22 @@ def test_several_outputs(images):
     assert operator.getitem in [node.target for node in lowered.graph.nodes]
 
 
+def test_a_check_that_nothing_reads_comes_before_the_output(images):
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = conv(3), conv()
+
+        def forward(self, images):
+            features = self.head(self.stem(images).softmax(1))
+            if features.softmax(1).shape[2] > 3:
+                return images + 1
+            return features
+
+    lowered = repq_fx.quantize(Masked().eval(), images, progress=False)
+    assert [node.op for node in lowered.graph.nodes].index("output") == len(lowered.graph.nodes) - 1
+
+
 def test_an_item_of_parts_on_another_axis_is_no_slice(images):
     class Rows(nn.Module):
         def __init__(self):
