@@ -15,7 +15,9 @@ from .example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like,
 from .merge_parts import merge_parts
 from .merge_regions import merge_regions
 from .mutation import read_results_of_mutations
+from .norm_layers import call_norm_layers
 from .region import Region
+from .remove_unused import remove_unused
 from .symbolic import Leaves
 from .trace import copy_of, require_no_hooks, require_traceable, trace_and_run
 from .unshare_modules import unshare_modules
@@ -138,6 +140,8 @@ def _merged_graph(
     read_results_of_mutations(graph_module)
     features = features_with(graph_module, traced.likes)
     regions = merge_regions(graph_module, inputs, features)
+    call_norm_layers(graph_module, traced.likes)
+    remove_unused(graph_module)
     unshare_modules(graph_module)
     _require_agreement(model, graph_module, traced.samples, traced.outputs)
     return graph_module, regions
