@@ -113,6 +113,9 @@ def _layer_for(draw: Any, model: RandomModel, fresh: nn.Module) -> int:
     for name, buffer in fresh.named_buffers():
         if name.startswith("running"):
             buffer.uniform_(0.5, 1.5)
+    if isinstance(fresh, nn.LayerNorm):  # Or its mean would be nothing but rounding.
+        nn.init.uniform_(fresh.weight, 0.5, 1.5)
+        nn.init.uniform_(fresh.bias, 0.1, 1)
     model.layers.append(fresh.eval())
     return len(model.layers) - 1
 

@@ -77,7 +77,8 @@ def test_integer_programs_are_as_good_as_their_definition(model):
                 assert shape[2] != SIDE  # A size that was read in Python is guarded.
                 continue
             for first, second in zip(ratios(known, defined), ratios(known, found), strict=True):
-                assert second > first - 1 or second > 40 or math.isnan(first)
+                # Below, 8 bits leave so little that one level more or less changes it.
+                assert second > first - 1 or second > 40 or first < 3 or math.isnan(first)
             for first, second in zip(tensors(found), tensors(loaded(image)), strict=True):
                 assert torch.equal(first, second)
 
