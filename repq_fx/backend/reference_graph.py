@@ -4,6 +4,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from .._torch_ao import convert_decomposed
+from ..passes.ordered_dict_tracer import OrderedDictTracer
 from ..quant.calibration import KEPT_INPUTS
 from .configuration import get_backend_config
 from .quantized_layer import forget_quantized
@@ -38,6 +39,7 @@ def to_reference(prepared: GraphModule) -> GraphModule:
         if not isinstance(module, ReferenceLayer):
             forget_quantized(module)  # torch left it in float, for want of a quantized input.
     _drop_unread_quantization(reference)
+    reference._tracer_cls = reference.graph._tracer_cls = OrderedDictTracer
     return reference.eval()
 
 
