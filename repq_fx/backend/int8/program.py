@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from ...ops import CompiledProgram, new_program
+from ...quant import QuantizedModule
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class _Compiled:
         return [tensor._version for tensor in self.tensors] == self.versions
 
 
-class Int8Program(nn.Module):
+class Int8Program(QuantizedModule):
     """Instructions, and the compiled program that runs them all at once.
 
     The program is compiled at the first call, for this machine, and again after its weights have
