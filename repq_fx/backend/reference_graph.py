@@ -4,7 +4,7 @@ from torch.fx import GraphModule, Node
 
 from .._torch_ao import convert_decomposed
 from ..passes.ordered_dict_tracer import OrderedDictTracer
-from ..quant.calibration import KEPT_INPUTS
+from ..quant.kept_inputs import KEPT_INPUTS
 from .configuration import get_backend_config
 from .quantized_layer import forget_quantized
 from .reference import ReferenceLayer
