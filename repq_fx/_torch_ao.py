@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch.ao.nn.quantized.modules.utils import WeightedQuantizedModule as WeightedQuantizedModule
 from torch.ao.quantization import QConfig as QConfig
 from torch.ao.quantization import QConfigMapping as QConfigMapping
 from torch.ao.quantization import fuse_conv_bn as fuse_conv_bn

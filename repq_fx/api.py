@@ -47,7 +47,8 @@ def calibrate(
 
     Statistics add up over calls and do not depend on the order or size of the batches. The first
     32 images of the latest call, of small ones up to 1024, are kept in ``prepared.meta`` for what
-    `convert` refines: ranges, rounding and biases.
+    `convert` refines: ranges, rounding and biases. Of a model that reads single images, without an
+    axis that counts them, none is kept and nothing refined.
 
     Args:
         prepared: The result of `prepare_fx` with `get_qconfig_mapping(scheme)`.

@@ -13,7 +13,7 @@ from repq_fx import CalibrationError, TraceError, analysis, api
 from repq_fx.models import fashion_repvgg
 from repq_fx.nn import RepVGGBlock
 from repq_fx.quant import ActivationObserver
-from repq_fx.quant.calibration import KEPT_INPUTS
+from repq_fx.quant.kept_inputs import KEPT_INPUTS
 
 
 @pytest.fixture

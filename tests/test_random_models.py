@@ -44,6 +44,7 @@ def merged_unless_rounding(model, images):
 
 def ratios(known, found):
     """The signal to noise of each output; infinite where nothing finite is left to compare."""
+    assert type(known) is type(found)
     known, found = tensors(known), tensors(found)
     assert len(known) == len(found)
     for expected, actual in zip(known, found, strict=True):
@@ -101,5 +102,6 @@ def test_merging_changes_nothing(model):
             except repq_fx.RepqError:
                 assert shape[2] != SIDE
                 continue
+            assert type(known) is type(found)
             for expected, actual in zip(tensors(known), tensors(found), strict=True):
                 torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6, equal_nan=True)

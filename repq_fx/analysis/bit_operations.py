@@ -9,7 +9,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from ..backend.int8 import Int8Program
 from ..backend.reference import ReferenceConv2d, ReferenceLinear
-from ..backend.reference_graph import DEQUANTIZE
+from ..backend.reference_grids import DEQUANTIZE
 
 _FLOAT_BITS = 32
 _REFERENCE_LAYERS = (ReferenceConv2d, ReferenceLinear)

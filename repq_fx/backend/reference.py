@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..quant import QuantizedWeight
+from ..quant import QuantizedModule, QuantizedWeight
 from .quantized_layer import quantized_weight_of
 
 
-class ReferenceLayer(nn.Module):
+class ReferenceLayer(QuantizedModule):
     """Holds the integers of a `QuantizedWeight` and the float bias as buffers."""
 
     values: Tensor

@@ -1,19 +1,17 @@
 """From a prepared and calibrated graph to the reference quantized graph."""
 
-import torch
 from torch.fx import GraphModule, Node
 
 from .._torch_ao import convert_decomposed
-from ..quant.calibration import KEPT_INPUTS
+from ..passes.ordered_dict_tracer import OrderedDictTracer
+from ..quant.kept_inputs import KEPT_INPUTS
 from .configuration import get_backend_config
 from .quantized_layer import forget_quantized
 from .reference import ReferenceLayer
+from .reference_grids import DEQUANTIZE, note_grids
 from .refined_copy import refined_copy
 from .refinement import REFINEMENT, Refinement
 from .sequential import ObserverRoles, Pair, quantize_sequentially
-
-QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
-DEQUANTIZE = torch.ops.quantized_decomposed.dequantize_per_tensor.default
 
 
 def to_reference(prepared: GraphModule) -> GraphModule:
@@ -38,6 +36,8 @@ def to_reference(prepared: GraphModule) -> GraphModule:
         if not isinstance(module, ReferenceLayer):
             forget_quantized(module)  # torch left it in float, for want of a quantized input.
     _drop_unread_quantization(reference)
+    note_grids(reference)
+    reference._tracer_cls = reference.graph._tracer_cls = OrderedDictTracer
     return reference.eval()
 
 

@@ -10,7 +10,7 @@ from ..errors import CalibrationError, ConversionError
 from ..passes.canonical_calls import canonicalize_calls
 from ..passes.mutation import mutated_operand, read_results_of_mutations
 from ..quant import ActivationObserver
-from ..quant.calibration import KEPT_INPUTS
+from ..quant.kept_inputs import KEPT_INPUTS
 from .edge_layers import apply_first_last_bits
 from .float_reads import separate_float_reads
 from .observer_placement import drop_needless_observers

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch.fx import Graph, Node
 
+from ..passes.ordered_dict_tracer import OrderedDictTracer
 from .fields import checked, field
 from .json_values import decode_argument, encode
 from .names import check_identifier, check_parameter, check_path, shortened
@@ -49,7 +50,7 @@ def decode_graph(entries: list[Any], layers: Container[str]) -> Graph:
     Raises:
         ValueError: An entry is not one that `encode_node` writes.
     """
-    graph = Graph()
+    graph = Graph(tracer_cls=OrderedDictTracer)
     nodes: dict[str, Node] = {}
     inputs: set[str] = set()
     for index, entry in enumerate(entries):

@@ -22,6 +22,7 @@ from torch.fx import GraphModule, Node
 
 from .._atomic_file import write_atomically
 from ..backend.int8 import Instruction, Int8Program
+from ..backend.reference_grids import note_grids
 from ..errors import FileFormatError, RepqError
 from . import checksum
 from .fields import checked, field
@@ -207,7 +208,9 @@ def _build(header: Any, tensors: dict[str, Tensor], prefix: str = "") -> GraphMo
         own = _parameter_of_a_layer(node.target, layers)
         attributes[node.target] = tensor if own is None else own
     graph.lint()
-    return GraphModule(attributes, graph).eval()
+    model = GraphModule(attributes, graph)
+    note_grids(model)
+    return model.eval()
 
 
 def _parameter_of_a_layer(target: str, layers: Mapping[str, nn.Module]) -> nn.Parameter | None:

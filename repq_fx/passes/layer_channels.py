@@ -33,7 +33,8 @@ def channel_axis(layer: WeightedLayer, ndim: int) -> int:
 
 def channel_rows(layer: WeightedLayer, tensor: Tensor) -> Tensor:
     """One row of values for each channel of the input or output `tensor` of `layer`."""
-    return tensor.movedim(channel_axis(layer, tensor.ndim), 0).flatten(1)
+    rows = tensor.movedim(channel_axis(layer, tensor.ndim), 0)
+    return rows.flatten(1) if rows.ndim > 1 else rows.unsqueeze(1)
 
 
 def largest_weights(layer: WeightedLayer) -> Tensor:

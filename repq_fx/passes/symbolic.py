@@ -15,6 +15,7 @@ from ..errors import TraceError
 from .example import Inputs, map_tensors, run
 from .failure_place import failure_place
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
+from .ordered_dict_tracer import OrderedDictTracer
 from .plain_attributes import without_proxies
 from .size_guards import EXAMPLE_SHAPE
 
@@ -70,11 +71,11 @@ def _traced(
         raise TraceError(f"Cannot trace {tracer.culprit(error)}: {reason}") from error
     # Containers that GraphModule makes on the way to a leaf are born in training mode.
     # Unpickling a graph module makes a tracer of this type, without arguments.
-    graph._tracer_cls = fx.Tracer
+    graph._tracer_cls = OrderedDictTracer
     return GraphModule(tracer.root, graph, type(model).__name__).eval()
 
 
-class _Tracer(fx.Tracer):
+class _Tracer(OrderedDictTracer):
     """Records layers of torch as one node each, and remembers in which module tracing failed."""
 
     def __init__(

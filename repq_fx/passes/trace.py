@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.nn.parameter import is_lazy
 
+from .._torch_ao import ObserverBase, WeightedQuantizedModule
 from ..errors import TraceError
+from ..quant import QuantizedModule
 from .affine_views import LikeRecorder
 from .agreement import difference
 from .canonical_calls import canonicalize_calls
@@ -18,6 +20,7 @@ from .example import ExampleInputs, Inputs, as_inputs, random_like, run
 from .plain_layers import use_plain_layers
 from .symbolic import Leaves, is_layer, symbolic_trace
 
+_OF_QUANTIZED_MODELS = (QuantizedModule, WeightedQuantizedModule, ObserverBase)
 Tracing = Callable[[nn.Module, Inputs], GraphModule]
 
 
@@ -132,6 +135,13 @@ def require_traceable(model: nn.Module, leaves: Leaves = ()) -> None:
     missing = [leaf for leaf in leaves if leaf not in known]
     if missing:
         raise ValueError(f"{type(model).__name__} has no module {missing[0]!r} to keep as a leaf.")
+    for name, module in model.named_modules():
+        if isinstance(module, _OF_QUANTIZED_MODELS):
+            place = f"'{name}'" if name else "the model"
+            raise TraceError(
+                f"Cannot trace a model that is quantized already or prepared for it: {place} is a "
+                f"{type(module).__name__}; give the float model."
+            )
     # A plain nn.Module is a container without a forward; torch.fx leaves them in training mode.
     training = [
         f"'{name}' ({type(module).__name__})" if name else f"the model ({type(module).__name__})"

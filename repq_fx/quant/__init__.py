@@ -8,6 +8,7 @@ from .histogram import TensorHistogram as TensorHistogram
 from .kl import KL as KL
 from .observers import ActivationObserver as ActivationObserver
 from .observers import WeightObserver as WeightObserver
+from .quantized_module import QuantizedModule as QuantizedModule
 from .range_rules import MAE as MAE
 from .range_rules import MSE as MSE
 from .range_rules import Cosine as Cosine

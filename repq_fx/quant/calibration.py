@@ -11,17 +11,12 @@ from tqdm import tqdm
 
 from .._torch_ao import is_prepared
 from ..errors import CalibrationError
+from .kept_inputs import KEPT_IMAGES, KEPT_INPUTS, images_worth_keeping, joined, keep
 from .observers import ActivationObserver
+from .single_images import SingleImages
 
 _LOGGER = logging.getLogger(__name__)
 _BATCH_SIZE = 32
-
-# Where `calibrate` leaves inputs in a prepared model's `meta` for steps that need data again.
-KEPT_INPUTS = "repq_fx_calibration_inputs"
-# At least 32 images, and of small ones as many as have the pixels of 32 of 224 x 224.
-_KEPT_IMAGES = 32
-_KEPT_PIXELS = 32 * 224 * 224
-_MOST_KEPT_IMAGES = 1024
 
 Batch = Tensor | Sequence[Any]
 
@@ -54,8 +49,10 @@ def calibrate(
     for index, batch in enumerate(batches):
         inputs = model_inputs(batch, input_count, f"calibration batch {index}")
         inputs = tuple(value.to(device) for value in inputs)
-        _run(prepared, inputs, index)
-        _keep(kept, inputs, images_worth_keeping(inputs))
+        with SingleImages(prepared, inputs) as single:
+            _run(prepared, inputs, index)
+        if not single.are_read:  # They cannot be joined, and one says too little.
+            keep(kept, inputs, images_worth_keeping(inputs))
         lowest = min(lowest, *(value.min().item() for value in inputs))
         highest = max(highest, *(value.max().item() for value in inputs))
         seen += 1
@@ -69,7 +66,7 @@ def calibrate(
         raise CalibrationError(
             f"calibrate: every value of the calibration data is {lowest:g}; nothing to learn."
         )
-    prepared.meta[KEPT_INPUTS] = _joined(kept)
+    prepared.meta[KEPT_INPUTS] = joined(kept) if kept else None
     _report_constant_tensors(prepared)
 
 
@@ -80,38 +77,6 @@ def _require_single_precision(prepared: nn.Module) -> None:
                 f"calibrate: {name!r} is {tensor.dtype}; integers are chosen in float32, so give "
                 f"prepare_fx model.float()."
             )
-
-
-def _keep(kept: list[tuple[Tensor, ...]], inputs: tuple[Tensor, ...], count: int) -> None:
-    """Add to `kept` until it holds `count` images; batches of another size are passed over.
-
-    Inputs that are not all batches of the same length cannot be joined: then the first is kept.
-    """
-    if kept and not (_are_batches(inputs) and _are_batches(kept[0])):
-        return
-    if not _are_batches(inputs):
-        kept.append(inputs)
-        return
-    room = count - sum(len(values[0]) for values in kept)
-    fits = not kept or all(a.shape[1:] == b.shape[1:] for a, b in zip(kept[0], inputs, strict=True))
-    if room > 0 and fits:
-        kept.append(tuple(value[:room] for value in inputs))
-
-
-def _are_batches(inputs: tuple[Tensor, ...]) -> bool:
-    return all(value.dim() > 0 and len(value) == len(inputs[0]) for value in inputs)
-
-
-def images_worth_keeping(inputs: tuple[Tensor, ...]) -> int:
-    """How many images of this size are enough to choose ranges and round weights with."""
-    pixels = max(value[0, :1].numel() if value.dim() > 2 else 1 for value in inputs)
-    return min(max(_KEPT_IMAGES, _KEPT_PIXELS // pixels), _MOST_KEPT_IMAGES)
-
-
-def _joined(kept: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    if len(kept) == 1:
-        return kept[0]
-    return tuple(torch.cat(values) for values in zip(*kept, strict=True))
 
 
 def _device_of(model: nn.Module) -> torch.device:
@@ -152,12 +117,20 @@ def first_images(model: Any, seen: list[Batch], batches: Iterator[Batch]) -> tup
         if index >= len(seen):
             seen.append(batch)
         inputs = model_inputs(batch, count, f"calibration batch {index}")
-        _keep(kept, tuple(value.to(device) for value in inputs), _KEPT_IMAGES)
+        inputs = tuple(value.to(device) for value in inputs)
+        if index == 0:
+            single = SingleImages(model, inputs)
+            if single.are_possible:
+                with single:
+                    _run(model, inputs, index)
+            if single.are_read:
+                return inputs
+        keep(kept, inputs, KEPT_IMAGES)
         if index == 0:
             _run(model, kept[0], index)
-        if sum(values[0].shape[:1].numel() for values in kept) >= _KEPT_IMAGES:
+        if sum(values[0].shape[:1].numel() for values in kept) >= KEPT_IMAGES:
             break
-    return _joined(kept)
+    return joined(kept)
 
 
 def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:

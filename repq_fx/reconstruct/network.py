@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..backend.refinement import Refinement
 from ..backend.sequential import ObserverRoles, Pair, quantize_sequentially, weight_observer
 from ..quant import ActivationObserver, WeightObserver
-from ..quant.calibration import images_worth_keeping
+from ..quant.kept_inputs import images_worth_keeping
 from .activation_store import ActivationStore
 from .checkpoint import Checkpoint, fingerprint_of
 from .fisher import OutputGradients

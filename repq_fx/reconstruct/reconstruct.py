@@ -15,6 +15,7 @@ from ..backend.refinement import REFINEMENT, Refinement
 from ..errors import CalibrationError
 from ..quant import ActivationObserver
 from ..quant.calibration import Batch, batches_of, model_inputs
+from ..quant.single_images import reads_single_images
 from .activation_store import ActivationStore
 from .methods import Reconstruction
 from .network import NetworkReconstruction
@@ -77,7 +78,7 @@ def reconstruct(
     before = prepared.meta.get(REFINEMENT)
     if before is not None:
         before.write(refined)
-    inputs = _images(refined, data, method)
+    inputs = _images(original, data, method)
     with ActivationStore(len(inputs[0]), memory) as store:
         network = NetworkReconstruction(
             refined, original, inputs, method, store, seed, goes_on=before is not None
@@ -115,6 +116,11 @@ def _images(
         shapes = [tuple(value.shape[1:]) for value in inputs]
         if any(len(value) != len(inputs[0]) for value in inputs):
             raise CalibrationError(f"reconstruct: the inputs of batch {index} differ in length.")
+        if index == 0 and reads_single_images(network, inputs):
+            raise CalibrationError(
+                f"reconstruct: batch 0 is a single image of shape {tuple(inputs[0].shape)}; give "
+                f"batches, with an axis of images before it."
+            )
         first = [tuple(value.shape[1:]) for value in kept[0]] if kept else shapes
         if shapes != first:
             raise CalibrationError(

@@ -8,7 +8,8 @@ from torch import nn
 
 import repq_fx
 from repq_fx import api
-from repq_fx.backend.reference_graph import DEQUANTIZE, QUANTIZE, to_reference
+from repq_fx.backend.reference_graph import to_reference
+from repq_fx.backend.reference_grids import DEQUANTIZE, QUANTIZE
 
 
 def calibrated(model, images, scheme):

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import repq_fx
+from repq_fx import api
 from repq_fx.errors import TraceError
 from repq_fx.models import fashion_repvgg
 from repq_fx.passes import trace
@@ -176,6 +178,56 @@ def test_quantized_or_absent_parameters_are_refused():
         trace(nn.Conv2d(3, 3, 1, device="meta").eval(), IMAGE)
     with pytest.raises(TraceError, match="'weight' is not initialized"):
         trace(nn.LazyConv2d(3, 1).eval(), IMAGE)
+
+
+def layers():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
+
+
+def quantized_by_torch():
+    return torch.ao.quantization.quantize_dynamic(layers(), {nn.Linear})
+
+
+QUANTIZED = {
+    "reference": lambda: repq_fx.quantize(layers(), IMAGE, backend="reference", progress=False),
+    "x86": lambda: repq_fx.quantize(layers(), IMAGE, progress=False),
+    "prepared": lambda: api.prepare(trace(layers(), IMAGE), IMAGE, repq_fx.Scheme()),
+    "evaluating": lambda: api.prepare(trace(layers(), IMAGE), IMAGE, repq_fx.Scheme()).eval(),
+    "torch": quantized_by_torch,
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*deprecated:UserWarning")
+@pytest.mark.parametrize("make", QUANTIZED.values(), ids=QUANTIZED)
+@pytest.mark.parametrize(
+    "use",
+    [
+        trace,
+        repq_fx.reparameterize,
+        repq_fx.find_regions,
+        lambda model, images: repq_fx.quantize(model, images, progress=False),
+    ],
+    ids=["trace", "reparameterize", "find_regions", "quantize"],
+)
+def test_a_quantized_model_is_refused_in_one_sentence(use, make):
+    model = make()
+    before = model(IMAGE)
+    for each in (model, nn.Sequential(model, nn.Linear(2, 2)).eval()):
+        with pytest.raises(TraceError, match=r"is quantized already or prepared .*; give the fl"):
+            use(each, IMAGE)
+    assert torch.equal(model(IMAGE), before)
+
+
+def test_float_models_may_hold_what_torch_quantizes_sums_by():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sum = torch.ao.nn.quantized.FloatFunctional()
+
+        def forward(self, x):
+            return self.sum.add(x, x)
+
+    assert torch.equal(trace(Sum().eval(), IMAGE)(IMAGE), IMAGE * 2)
 
 
 def test_a_function_is_no_model():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from ...ops import CompiledProgram, new_program
+from ..fixed_settings import FixedSettings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class _Compiled:
         return [tensor._version for tensor in self.tensors] == self.versions
 
 
-class Int8Program(nn.Module):
+class Int8Program(FixedSettings):
     """Instructions, and the compiled program that runs them all at once.
 
     The program is compiled at the first call, for this machine, and again after its weights have
@@ -65,6 +66,12 @@ class Int8Program(nn.Module):
             _LOGGER.warning("instructions run in PyTorch, slowly: %s", str(error).split("\n")[0])
             return self._interpret(*inputs)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def settings(self) -> str:
+        """See `FixedSettings`."""
+        calls = [node for node in self.body.graph.nodes if node.op == "call_module"]
+        steps = [(str(call.target), self.body.get_submodule(str(call.target))) for call in calls]
+        return "; ".join(f"{name}: {step.extra_repr()}" for name, step in steps)
 
     def _interpret(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         outputs: Tensor | tuple[Tensor, ...] = self.body(*inputs)

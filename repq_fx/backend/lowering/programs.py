@@ -15,7 +15,7 @@ def group_into_programs(graph_module: GraphModule) -> GraphModule:
     instructions before it can.
     """
     stages = _stages(graph_module)
-    graph = Graph()
+    graph = Graph(tracer_cls=graph_module.graph._tracer_cls)
     copies: dict[Node, Node] = {}
     members: dict[int, list[Node]] = {}
     for node, stage in stages.items():

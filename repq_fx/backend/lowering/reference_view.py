@@ -6,7 +6,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from ..int8 import LevelGrid
-from ..reference_graph import DEQUANTIZE, QUANTIZE
+from ..reference_grids import DEQUANTIZE, QUANTIZE
 
 
 class ReferenceView:
