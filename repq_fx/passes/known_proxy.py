@@ -42,12 +42,13 @@ class KnownProxy(fx.Proxy):
 
     def __init__(self, node: Node, tracer: fx.Tracer) -> None:
         super().__init__(node, tracer)
-        self.values: tuple[Any, ...] = ()
+        # Results have attributes of their own, such as the `values` of a maximum.
+        self.on_examples: tuple[Any, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         """An attribute or a bound method of the value."""
         attribute = KnownAttribute(self, name)
-        return attribute._same(attribute.values) if attribute.is_rank("ndim") else attribute
+        return attribute._same(attribute.on_examples) if attribute.is_rank("ndim") else attribute
 
     def __bool__(self) -> bool:
         """The answer to an ``if``."""
@@ -67,11 +68,11 @@ class KnownProxy(fx.Proxy):
 
     def __hash__(self) -> int:
         """A number as the key of a dictionary; anything else is a key by its identity."""
-        if not self.values:
+        if not self.on_examples:
             if any(map(_is_question, _ancestors(self.node, through_questions=False))):
                 raise AsksForSizesError
             return object.__hash__(self)
-        if isinstance(self.values[0], Tensor) or not self._is_number():
+        if isinstance(self.on_examples[0], Tensor) or not self._is_number():
             return object.__hash__(self)
         return self._fixed(hash)
 
@@ -98,9 +99,9 @@ class KnownProxy(fx.Proxy):
 
     def _known(self) -> Any:
         """The value on the example."""
-        if not self.values:
+        if not self.on_examples:
             raise AsksForSizesError
-        return self.values[0]
+        return self.on_examples[0]
 
     def _is_number(self) -> bool:
         value = self._known()
@@ -112,12 +113,12 @@ class KnownProxy(fx.Proxy):
         """What `read` makes of the number, from now on a fact that the graph checks."""
         if not self._is_number() or _depends_on_contents(self.node):
             raise TypeError("a number that depends on the values of an input cannot be traced")
-        values: tuple[Any, ...] = self.values
+        values: tuple[Any, ...] = self.on_examples
         if all(value is not UNKNOWN for value in values):
             values = tuple(map(read, values))
         answer: _Answer = self._same(values)
-        if isinstance(self.values[0], int | float):
-            self._guard(self.node, answer if read is bool else self.values[0])
+        if isinstance(self.on_examples[0], int | float):
+            self._guard(self.node, answer if read is bool else self.on_examples[0])
         return answer
 
     def _guard(self, number: Node, expected: Any) -> None:
@@ -130,7 +131,7 @@ class KnownProxy(fx.Proxy):
             guard_size(number, expected, (*placeholders, *tensors)[0])
 
     def _count(self) -> int:
-        lengths = tuple(UNKNOWN if value is UNKNOWN else len(value) for value in self.values)
+        lengths = tuple(UNKNOWN if value is UNKNOWN else len(value) for value in self.on_examples)
         count: int = self._same(lengths)
         return count
 
@@ -155,8 +156,9 @@ class KnownAttribute(KnownProxy):
         self.__dict__["attr"] = name
         self.tracer = root.tracer
         self._node: Node | None = None
-        self.values = tuple(
-            UNKNOWN if value is UNKNOWN else getattr(value, name, UNKNOWN) for value in root.values
+        self.on_examples = tuple(
+            UNKNOWN if value is UNKNOWN else getattr(value, name, UNKNOWN)
+            for value in root.on_examples
         )
 
     @property
@@ -172,12 +174,12 @@ class KnownAttribute(KnownProxy):
 
         That is a fact of the program, which Python code may well look up in a dictionary.
         """
-        return self.attr in names and bool(self.values) and UNKNOWN not in self.values
+        return self.attr in names and bool(self.on_examples) and UNKNOWN not in self.on_examples
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Record the call of a method."""
         if self.is_rank("dim", "ndimension"):
-            return self._same(tuple(method() for method in self.values))
+            return self._same(tuple(method() for method in self.on_examples))
         return self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
 
 
@@ -187,7 +189,7 @@ def values_of(argument: Any, index: int) -> Any:
 
     def look_up(entry: Any) -> Any:
         nonlocal is_known
-        value = entry.values[index] if isinstance(entry, KnownProxy) else entry
+        value = entry.on_examples[index] if isinstance(entry, KnownProxy) else entry
         is_known = is_known and value is not UNKNOWN
         return value
 

@@ -154,7 +154,7 @@ class _Tracer(fx.Tracer):
         """Record an operation and do it on the example."""
         proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
         if isinstance(proxy, KnownProxy):
-            proxy.values = tuple(
+            proxy.on_examples = tuple(
                 self._result(kind, target, values_of((args, kwargs), index))
                 for index in range(len(self._examples))
             )
@@ -197,7 +197,7 @@ class _Tracer(fx.Tracer):
         names = _argument_names(self.root, self._input_count)
         proxies: list[Any] = [self.create_proxy("placeholder", name, (), {}) for name in names]
         for index, proxy in enumerate(proxies):
-            proxy.values = map_tensors(torch.clone, tuple(e[index] for e in self._examples))
+            proxy.on_examples = map_tensors(torch.clone, tuple(e[index] for e in self._examples))
             _note_shape(proxy)
         return call, [self.root, *proxies]
 
@@ -221,8 +221,8 @@ def is_layer(module: nn.Module) -> bool:
 
 
 def _note_shape(proxy: KnownProxy) -> None:
-    if proxy.values and isinstance(proxy.values[0], Tensor):
-        proxy.node.meta[EXAMPLE_SHAPE] = proxy.values[0].shape
+    if proxy.on_examples and isinstance(proxy.on_examples[0], Tensor):
+        proxy.node.meta[EXAMPLE_SHAPE] = proxy.on_examples[0].shape
 
 
 def _argument_names(model: nn.Module, count: int) -> list[str]:
