@@ -4,6 +4,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator
 from dis import get_instructions
+from math import ceil, floor, trunc
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from torch import Tensor, fx
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
+from .questions import ancestors, depends_on_contents, is_question, reads_inputs
 from .size_guards import EXAMPLE_SHAPE, cut_axis, guard_size
 
 UNKNOWN = object()
@@ -20,12 +22,6 @@ UNKNOWN = object()
 _Answer = TypeVar("_Answer")
 
 _PLAIN = (bool, int, float, str, torch.dtype, torch.device, torch.layout)
-_QUESTIONS = frozenset(
-    {"shape", "ndim", "dtype", "device", "layout", "size", "dim", "ndimension", "is_floating_point",
-     "is_cuda", "is_sparse", "is_quantized", "numel", "nelement", "stride", "requires_grad"}
-)  # fmt: skip
-"""Attributes and methods of tensors whose answer does not depend on what a tensor holds."""
-
 
 class AsksForSizesError(Exception):
     """Python code wants to know something, and no example is run along."""
@@ -66,10 +62,30 @@ class KnownProxy(fx.Proxy):
         """A size as a number."""
         return self._fixed(float)
 
+    def __ceil__(self) -> Any:
+        """A step of the graph: what rounds a size need not make a number of it."""
+        return self._step(ceil)
+
+    def __floor__(self) -> Any:
+        """A step of the graph."""
+        return self._step(floor)
+
+    def __trunc__(self) -> Any:
+        """A step of the graph."""
+        return self._step(trunc)
+
+    def __round__(self, *digits: int) -> Any:
+        """A number, since a proxy of torch, which may trace the graph again, cannot be rounded."""
+        return self._fixed(lambda value: round(value, *digits))
+
+    def __divmod__(self, divisor: Any) -> Any:
+        """Two steps of the graph."""
+        return self // divisor, self % divisor
+
     def __hash__(self) -> int:
         """A number as the key of a dictionary; anything else is a key by its identity."""
         if not self.on_examples:
-            if any(map(_is_question, _ancestors(self.node, through_questions=False))):
+            if any(map(is_question, ancestors(self.node, through_questions=False))):
                 raise AsksForSizesError
             return object.__hash__(self)
         if isinstance(self.on_examples[0], Tensor) or not self._is_number():
@@ -94,6 +110,9 @@ class KnownProxy(fx.Proxy):
         proxy: Any = self
         return (proxy[index] for index in range(self._count()))
 
+    def _step(self, function: Callable[..., Any]) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", function, (self,), {})
+
     def _is_list(self) -> bool:
         return isinstance(self._known(), tuple | list)
 
@@ -106,12 +125,12 @@ class KnownProxy(fx.Proxy):
     def _is_number(self) -> bool:
         value = self._known()
         if isinstance(value, Tensor):
-            return value.numel() == 1 and not _reads_inputs(self.node)
+            return value.numel() == 1 and not reads_inputs(self.node)
         return isinstance(value, _PLAIN)
 
     def _fixed(self, read: Callable[[Any], _Answer]) -> _Answer:
         """What `read` makes of the number, from now on a fact that the graph checks."""
-        if not self._is_number() or _depends_on_contents(self.node):
+        if not self._is_number() or depends_on_contents(self.node):
             raise TypeError("a number that depends on the values of an input cannot be traced")
         values: tuple[Any, ...] = self.on_examples
         if all(value is not UNKNOWN for value in values):
@@ -123,10 +142,10 @@ class KnownProxy(fx.Proxy):
 
     def _guard(self, number: Node, expected: Any) -> None:
         """Let the graph check a number, if it is one that the inputs decide."""
-        ancestors = tuple(_ancestors(number, through_questions=True))
-        if any(node.op == "placeholder" for node in ancestors):
+        sources = tuple(ancestors(number, through_questions=True))
+        if any(node.op == "placeholder" for node in sources):
             # A tensor within a list has no placeholder of its own.
-            tensors = [node for node in reversed(ancestors) if EXAMPLE_SHAPE in node.meta]
+            tensors = [node for node in reversed(sources) if EXAMPLE_SHAPE in node.meta]
             placeholders = [node for node in tensors if node.op == "placeholder"]
             guard_size(number, expected, (*placeholders, *tensors)[0])
 
@@ -195,34 +214,6 @@ def values_of(argument: Any, index: int) -> Any:
 
     values = map_aggregate(argument, look_up)
     return values if is_known else UNKNOWN
-
-
-def _reads_inputs(node: Node) -> bool:
-    """Whether a value depends on an input of the model."""
-    return any(each.op == "placeholder" for each in _ancestors(node, through_questions=True))
-
-
-def _depends_on_contents(node: Node) -> bool:
-    """Whether a number depends on more of an input than its sizes and its type."""
-    return any(each.op == "placeholder" for each in _ancestors(node, through_questions=False))
-
-
-def _ancestors(node: Node, *, through_questions: bool) -> Iterator[Node]:
-    pending, seen = [node], {node}
-    while pending:
-        current = pending.pop()
-        yield current
-        if not through_questions and _is_question(current):
-            continue
-        new = [operand for operand in current.all_input_nodes if operand not in seen]
-        seen.update(new)
-        pending += new
-
-
-def _is_question(node: Node) -> bool:
-    name = node.args[1] if node.target is getattr else node.target
-    name = getattr(name, "__name__", name)
-    return node.op != "call_module" and name in _QUESTIONS
 
 
 def _is_unpacked(frame: FrameType | None) -> bool:

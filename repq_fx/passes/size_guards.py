@@ -90,6 +90,13 @@ def _text(value: Any) -> str:
         return f"{_text(value.args[0])}[{value.args[1]}]"
     if value.target is getattr:
         return f"{_text(value.args[0])}.{value.args[1]}"
-    if value.op == "call_method" and value.target in ("size", "numel"):
-        return f"{_text(value.args[0])}.{value.target}({', '.join(map(_text, value.args[1:]))})"
-    return value.name
+    return _call_text(value)
+
+
+def _call_text(call: Node) -> str:
+    name = operator_name(call)
+    if call.op == "call_method" and name in ("size", "numel"):
+        return f"{_text(call.args[0])}.{name}({', '.join(map(_text, call.args[1:]))})"
+    if getattr(call.target, "__module__", None) in ("math", "builtins"):
+        return f"{name}({', '.join(map(_text, call.args))})"
+    return call.name
