@@ -14,7 +14,7 @@ from torch.fx import Node
 from torch.fx.node import map_aggregate
 
 from .questions import ancestors, depends_on_contents, is_question, reads_inputs
-from .size_guards import EXAMPLE_SHAPE, cut_axis, guard_size
+from .size_guards import EXAMPLE_SHAPE, cut_of, guard_size
 
 UNKNOWN = object()
 """A value that could not be computed."""
@@ -156,10 +156,15 @@ class KnownProxy(fx.Proxy):
 
     def _guard_count(self) -> None:
         """Let the graph check a length that depends on the size of what was cut into parts."""
-        cut = None if isinstance(self._known(), torch.Size) else cut_axis(self.node, self._count())
-        if cut is not None:
-            size = self.tracer.create_node("call_method", "size", cut, {})
-            self._guard(size, cut[0].meta[EXAMPLE_SHAPE][cut[1]])
+        cut = None if isinstance(self._known(), torch.Size) else cut_of(self.node, self._count())
+        if cut is None:
+            return
+        create = self.tracer.create_node
+        size = create("call_method", "size", (cut.tensor, cut.axis), {})
+        if cut.is_in_halves:
+            self._guard(create("call_function", operator.gt, (size, 1), {}), True)
+        else:
+            self._guard(size, cut.tensor.meta[EXAMPLE_SHAPE][cut.axis])
 
     def _same(self, answers: tuple[Any, ...]) -> Any:
         if any(answer is UNKNOWN or answer != answers[0] for answer in answers):

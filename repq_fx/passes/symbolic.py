@@ -12,6 +12,7 @@ from torch.fx.node import Argument, Target
 from torch.utils._pytree import tree_leaves
 
 from ..errors import TraceError
+from .certain_sizes import drop_certain_guards
 from .example import Inputs, map_tensors, run
 from .failure_place import failure_place
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
@@ -71,7 +72,9 @@ def _traced(
     # Containers that GraphModule makes on the way to a leaf are born in training mode.
     # Unpickling a graph module makes a tracer of this type, without arguments.
     graph._tracer_cls = fx.Tracer
-    return GraphModule(tracer.root, graph, type(model).__name__).eval()
+    traced = GraphModule(tracer.root, graph, type(model).__name__).eval()
+    drop_certain_guards(traced)
+    return traced
 
 
 class _Tracer(fx.Tracer):
