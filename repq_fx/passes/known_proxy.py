@@ -23,6 +23,7 @@ _Answer = TypeVar("_Answer")
 
 _PLAIN = (bool, int, float, str, torch.dtype, torch.device, torch.layout)
 
+
 class AsksForSizesError(Exception):
     """Python code wants to know something, and no example is run along."""
 

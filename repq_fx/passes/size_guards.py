@@ -91,7 +91,7 @@ def cut_of(node: Node, count: int) -> Cut | None:
     arguments = dict(zip(_CUT_ARGUMENTS[name], node.args[1:], strict=False)) | node.kwargs
     parts, axis = arguments.get("parts", arguments.get("chunks")), arguments.get("dim", 0)
     # Of more than two chunks some may be missing at any size.
-    is_full = name == "chunk" and parts == count <= 2
+    is_full = name == "chunk" and bool(parts == count <= 2)
     if isinstance(parts, list | tuple) or not isinstance(axis, int) or (is_full and count == 1):
         return None
     return Cut(node.all_input_nodes[0], axis, is_full)
