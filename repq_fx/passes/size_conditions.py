@@ -23,6 +23,7 @@ _OPERATORS: Mapping[type, Callable[..., Any]] = MappingProxyType(
     {
         sympy.Add: operator.add,
         sympy.Mul: operator.mul,
+        sympy.Pow: operator.pow,
         sympy.Eq: operator.eq,
         sympy.Ne: operator.ne,
         sympy.Gt: operator.gt,

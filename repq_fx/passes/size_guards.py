@@ -25,6 +25,7 @@ _SYMBOLS: Mapping[Callable[..., Any], str] = MappingProxyType(
         operator.add: "+",
         operator.sub: "-",
         operator.mul: "*",
+        operator.pow: "**",
         operator.truediv: "/",
         operator.floordiv: "//",
         operator.mod: "%",

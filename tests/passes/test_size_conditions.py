@@ -83,6 +83,10 @@ def positions(x):
     return x + grid.sum(0)
 
 
+def large_square(x):
+    return x * 2 if x.shape[2] == x.shape[3] and x.shape[2] * x.shape[3] > 40 else x
+
+
 def alone_in_batch(x):
     return x * 5 if x.shape[0] == 1 else x
 
@@ -98,7 +102,7 @@ def single_row(x):
 SNIPPETS = [
     overwritten_border, weighted_rows, size_as_number, padded_if_odd, doubled_if_tall, first_rows,
     halves, parts, resized, attended, squeezed, positions, alone_in_batch, single_row,
-    single_pooled_row,
+    single_pooled_row, large_square,
 ]  # fmt: skip
 NAMES = [snippet.__name__ for snippet in SNIPPETS]
 
@@ -145,6 +149,14 @@ def test_any_mixture_is_right_or_refuses(snippets, size, others):
     graph = export_trace(model, (torch.randn(batch, 4, *sides),))
     for images, *other in others:
         require_right_or_refused(graph, model, torch.randn(images, 4, *other))
+
+
+def test_squares_of_a_size_are_checked():
+    model = Net(large_square).eval()
+    graph, x = export_trace(model, (torch.randn(1, 4, 8, 8),)), torch.randn(3, 4, 11, 11)
+    torch.testing.assert_close(graph(x), model(x), rtol=1e-4, atol=1e-4)
+    with pytest.raises(SizeError, match=r"\*\* 2\) > 40\) is True; .* it False"):
+        graph(torch.randn(1, 4, 6, 6))
 
 
 @pytest.mark.parametrize("snippet", [overwritten_border, resized, positions, attended])
