@@ -87,6 +87,8 @@ def sizes_to_try(inputs: Inputs) -> Iterator[tuple[Inputs, tuple[Any, ...] | Non
     )
     yield many, free_batch
     yield inputs, free
+    if any(is_batched):
+        yield many, tuple({0: Dim.DYNAMIC} if batched else {} for batched in is_batched)
     yield inputs, None
 
 

@@ -173,6 +173,14 @@ def test_squares_of_a_size_are_checked():
         graph(torch.randn(1, 4, 6, 6))
 
 
+def test_the_batch_stays_free_where_a_question_about_an_image_cannot_be_checked():
+    model = Net(lambda x: x * 2 if x.shape[2] ** 0.5 > 2 else x).eval()
+    graph, x = export_trace(model, (torch.randn(1, 4, 8, 8),)), torch.randn(3, 4, 8, 8)
+    torch.testing.assert_close(graph(x), model(x), rtol=1e-4, atol=1e-4)
+    with pytest.raises(SizeError, match=r"size\(2\) is 8; .* makes it 2"):
+        graph(torch.randn(1, 4, 2, 8))
+
+
 @pytest.mark.parametrize("snippet", [overwritten_border, resized, positions, attended, scaled])
 def test_sizes_that_decide_nothing_stay_free(snippet):
     model = Net(snippet).eval()
