@@ -93,7 +93,7 @@ def _is_fixed(tensor: Node, axis: int, layers: Layers) -> bool:
     if any(axis in _fixed_axes(layer, rank) for layer in near):
         return True
     operand = tensor.args[0] if tensor.args else None
-    step = type(layers[tensor]).forward if tensor in layers else tensor.target
+    step = _forward_of(layers[tensor]) if tensor in layers else tensor.target
     if step not in _ENTRYWISE or not isinstance(operand, Node):
         return False
     return EXAMPLE_SHAPE in operand.meta and _is_fixed(operand, axis, layers)
@@ -101,7 +101,7 @@ def _is_fixed(tensor: Node, axis: int, layers: Layers) -> bool:
 
 def _fixed_axes(layer: nn.Module, rank: int) -> range:
     """The axes of which a layer with weights takes, and returns, one size."""
-    forward = type(layer).forward
+    forward = _forward_of(layer)
     if forward in _AXES_AFTER_CHANNELS:
         axis = rank - 1 - _AXES_AFTER_CHANNELS[forward]
         return range(axis, axis + 1)
@@ -110,3 +110,8 @@ def _fixed_axes(layer: nn.Module, rank: int) -> range:
     if forward is nn.LayerNorm.forward and isinstance(layer, nn.LayerNorm):
         return range(rank - len(layer.normalized_shape), rank)
     return range(0)
+
+
+def _forward_of(layer: nn.Module) -> Any:
+    """The function that a call runs, be it of the class or of the layer alone."""
+    return getattr(layer.forward, "__func__", layer.forward)

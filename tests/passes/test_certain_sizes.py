@@ -26,11 +26,20 @@ class Net(nn.Module):
         self.layer_norm = nn.LayerNorm([6, 5])
         self.plain_norm = nn.InstanceNorm2d(4)
         self.leaf = OwnForward(4, 6, 1)
+        self.other_leaf = OwnOnly(4, 6, 1)
         self.glu = nn.GLU(1)
         self.function = function
 
     def forward(self, x):
         return self.function(self, x)
+
+
+class OwnOnly(nn.Conv2d):
+    """Brings a forward for one instance."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.forward = lambda x: super(OwnOnly, self).forward(x[:, :4])
 
 
 def require(value, size):
@@ -64,6 +73,7 @@ DOUBTFUL = {
     "unread": unread,
     "no_weights": lambda net, x: net.plain_norm(require(x, (x.shape[1], 4))),
     "own_forward": lambda net, x: net.leaf(require(x, (x.shape[1], 4))),
+    "forward_of_one": lambda net, x: net.other_leaf(require(x, (x.shape[1], 4))),
     "not_entrywise": lambda net, x: require(y := net.glu(x), (y.shape[1], 2)),
     "with_height": lambda net, x: net.conv(require(x, (x.shape[1] * x.shape[2], 24))),
 }
@@ -90,7 +100,7 @@ def test_sizes_that_weights_fix_are_not_checked(function):
 
 @pytest.mark.parametrize("function", DOUBTFUL.values(), ids=DOUBTFUL.keys())
 def test_other_sizes_are(function):
-    graph = trace(Net(function).eval(), torch.randn(2, 4, 6, 5), leaves=[OwnForward])
+    graph = trace(Net(function).eval(), torch.randn(2, 4, 6, 5), leaves=[OwnForward, OwnOnly])
     assert len(guards(graph)) == 1
 
 
