@@ -89,6 +89,7 @@ FAMILIES = tuple(
         Family("mixer_s32_224", 224, None),
         "mobilenetv3_small_050",
         "mobilenetv4_conv_small",
+        # Maps that patches do not divide are resized, by an `if` that the example decides.
         Family("mobilevit_xxs", other=(128, 64)),
         Family("mobilevitv2_050", other=(128, 64)),
         "nfnet_l0",

@@ -69,8 +69,9 @@ def measure_latency(
                 model(*inputs)
                 if round_index >= 0:
                     times[name].append(1e3 * (time.perf_counter() - start))
+    # Between the least and the largest time; quartiles of two could be negative otherwise.
     return {
-        name: LatencyStatistics(*statistics.quantiles(series, n=4))
+        name: LatencyStatistics(*statistics.quantiles(series, n=4, method="inclusive"))
         for name, series in times.items()
     }
 

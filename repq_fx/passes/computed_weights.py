@@ -1,5 +1,6 @@
 """Weights that a layer computes anew at every call, as plain parameters, and hooks in the way."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +26,7 @@ _REMOVERS: Mapping[type, Callable[[nn.Module, Any], object]] = MappingProxyType(
     }
 )
 """What leaves the weight that a pre-hook of torch computes in evaluation mode as a parameter."""
+_CONTAINERS = (tuple, list, dict, deque)
 
 
 def store_computed_weights(model: nn.Module) -> None:
@@ -68,8 +70,17 @@ def foreign_hooks(layer: nn.Module) -> Iterator[str]:
 
 def computed_tensors(model: nn.Module) -> list[Tensor]:
     """Tensors with a history of gradients that modules keep, which torch does not copy."""
-    kept = (leaf for module in model.modules() for leaf in tree_leaves(dict(vars(module))))
+    kept = (leaf for module in model.modules() for leaf in _kept_leaves(module))
     return [leaf for leaf in kept if isinstance(leaf, Tensor) and not leaf.is_leaf]
+
+
+def _kept_leaves(module: nn.Module) -> Iterator[Any]:
+    """What a module keeps beside its parts and parameters, which no history leads to."""
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, _CONTAINERS) and value and name not in ("_modules", "_parameters"):
+            yield from tree_leaves(value)
 
 
 def _remover(hook: object) -> Callable[[nn.Module, Any], object] | None:

@@ -1,6 +1,6 @@
 """Trying what `torch.export` took for granted about sizes, where it may not matter."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sympy  # type: ignore[import-untyped]
@@ -9,7 +9,7 @@ from torch.fx import GraphModule
 
 from ..errors import SizeError, TraceError
 from .agreement import difference
-from .example import Inputs, run
+from .example import Inputs, random_like, run
 from .size_conditions import InputSizes
 
 
@@ -20,7 +20,7 @@ def guard_doubtful_conditions(
 
     Export takes a free size for more than 1, and asks in many places whether an axis has the size
     of 1 only to know how memory is laid out. To check all would refuse small images for nothing, so
-    each is tried on a part of the example that does not meet it.
+    each is tried on an input like a part of the example that does not meet it.
 
     Args:
         graph_module: A graph of `model`; changed in place.
@@ -37,9 +37,10 @@ def guard_doubtful_conditions(
         if shapes is not None:
             conditions.setdefault(shapes, []).append(condition)
     needed = []
+    # An example of zeros shows nothing, but a model may take no other values than such as it holds.
+    examples = (random_like(inputs), inputs) if conditions else ()
     for shapes, group in conditions.items():
-        part = _cut(inputs, shapes)
-        if not _holds(graph_module, model, part):
+        if not _holds(graph_module, model, [_cut(each, shapes) for each in examples]):
             if shapes == tuple(tuple(entry.shape) for entry in inputs):
                 raise TraceError("Cannot export the model: it treats one image in its own way.")
             needed += group
@@ -82,18 +83,20 @@ def _cut(inputs: Inputs, shapes: tuple[tuple[int, ...], ...]) -> Inputs:
     )
 
 
-def _holds(graph_module: GraphModule, model: nn.Module, inputs: Inputs) -> bool:
-    """Whether the graph computes what the model does, refuses, or has nothing to compute."""
-    try:
-        known = run(model, inputs)
-    except Exception:  # whatever the model itself cannot do
-        return True
-    try:
-        return difference(known, run(graph_module, inputs)) is None
-    except SizeError:
-        return True
-    except Exception:  # a raw error of an operator
-        return False
+def _holds(graph_module: GraphModule, model: nn.Module, parts: Iterable[Inputs]) -> bool:
+    """Whether the graph does what the model does, or refuses, on the first that the model takes."""
+    for part in parts:
+        try:
+            known = run(model, part)
+        except Exception:  # whatever the model itself cannot do
+            continue
+        try:
+            return difference(known, run(graph_module, part)) is None
+        except SizeError:
+            return True
+        except Exception:  # a raw error of an operator
+            return False
+    return True
 
 
 def _append_checks(

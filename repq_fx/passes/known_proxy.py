@@ -4,6 +4,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator
 from dis import get_instructions
+from math import ceil, floor, trunc
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -12,7 +13,8 @@ from torch import Tensor, fx
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
-from .size_guards import EXAMPLE_SHAPE, cut_axis, guard_size
+from .questions import ancestors, depends_on_contents, is_question, reads_inputs
+from .size_guards import EXAMPLE_SHAPE, cut_of, guard_size
 
 UNKNOWN = object()
 """A value that could not be computed."""
@@ -20,11 +22,6 @@ UNKNOWN = object()
 _Answer = TypeVar("_Answer")
 
 _PLAIN = (bool, int, float, str, torch.dtype, torch.device, torch.layout)
-_QUESTIONS = frozenset(
-    {"shape", "ndim", "dtype", "device", "layout", "size", "dim", "ndimension", "is_floating_point",
-     "is_cuda", "is_sparse", "is_quantized", "numel", "nelement", "stride", "requires_grad"}
-)  # fmt: skip
-"""Attributes and methods of tensors whose answer does not depend on what a tensor holds."""
 
 
 class AsksForSizesError(Exception):
@@ -42,12 +39,13 @@ class KnownProxy(fx.Proxy):
 
     def __init__(self, node: Node, tracer: fx.Tracer) -> None:
         super().__init__(node, tracer)
-        self.values: tuple[Any, ...] = ()
+        # Results have attributes of their own, such as the `values` of a maximum.
+        self.on_examples: tuple[Any, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         """An attribute or a bound method of the value."""
         attribute = KnownAttribute(self, name)
-        return attribute._same(attribute.values) if attribute.is_rank("ndim") else attribute
+        return attribute._same(attribute.on_examples) if attribute.is_rank("ndim") else attribute
 
     def __bool__(self) -> bool:
         """The answer to an ``if``."""
@@ -65,13 +63,33 @@ class KnownProxy(fx.Proxy):
         """A size as a number."""
         return self._fixed(float)
 
+    def __ceil__(self) -> Any:
+        """A step of the graph: what rounds a size need not make a number of it."""
+        return self._step(ceil)
+
+    def __floor__(self) -> Any:
+        """A step of the graph."""
+        return self._step(floor)
+
+    def __trunc__(self) -> Any:
+        """A step of the graph."""
+        return self._step(trunc)
+
+    def __round__(self, *digits: int) -> Any:
+        """A number, since a proxy of torch, which may trace the graph again, cannot be rounded."""
+        return self._fixed(lambda value: round(value, *digits))
+
+    def __divmod__(self, divisor: Any) -> Any:
+        """Two steps of the graph."""
+        return self // divisor, self % divisor
+
     def __hash__(self) -> int:
         """A number as the key of a dictionary; anything else is a key by its identity."""
-        if not self.values:
-            if any(map(_is_question, _ancestors(self.node, through_questions=False))):
+        if not self.on_examples:
+            if any(map(is_question, ancestors(self.node, through_questions=False))):
                 raise AsksForSizesError
             return object.__hash__(self)
-        if isinstance(self.values[0], Tensor) or not self._is_number():
+        if isinstance(self.on_examples[0], Tensor) or not self._is_number():
             return object.__hash__(self)
         return self._fixed(hash)
 
@@ -93,53 +111,61 @@ class KnownProxy(fx.Proxy):
         proxy: Any = self
         return (proxy[index] for index in range(self._count()))
 
+    def _step(self, function: Callable[..., Any]) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", function, (self,), {})
+
     def _is_list(self) -> bool:
         return isinstance(self._known(), tuple | list)
 
     def _known(self) -> Any:
         """The value on the example."""
-        if not self.values:
+        if not self.on_examples:
             raise AsksForSizesError
-        return self.values[0]
+        return self.on_examples[0]
 
     def _is_number(self) -> bool:
         value = self._known()
         if isinstance(value, Tensor):
-            return value.numel() == 1 and not _reads_inputs(self.node)
+            return value.numel() == 1 and not reads_inputs(self.node)
         return isinstance(value, _PLAIN)
 
     def _fixed(self, read: Callable[[Any], _Answer]) -> _Answer:
         """What `read` makes of the number, from now on a fact that the graph checks."""
-        if not self._is_number() or _depends_on_contents(self.node):
+        if not self._is_number() or depends_on_contents(self.node):
             raise TypeError("a number that depends on the values of an input cannot be traced")
-        values: tuple[Any, ...] = self.values
+        values: tuple[Any, ...] = self.on_examples
         if all(value is not UNKNOWN for value in values):
             values = tuple(map(read, values))
         answer: _Answer = self._same(values)
-        if isinstance(self.values[0], int | float):
-            self._guard(self.node, answer if read is bool else self.values[0])
+        if isinstance(self.on_examples[0], int | float):
+            self._guard(self.node, answer if read is bool else self.on_examples[0])
         return answer
 
     def _guard(self, number: Node, expected: Any) -> None:
         """Let the graph check a number, if it is one that the inputs decide."""
-        ancestors = tuple(_ancestors(number, through_questions=True))
-        if any(node.op == "placeholder" for node in ancestors):
+        sources = tuple(ancestors(number, through_questions=True))
+        if any(node.op == "placeholder" for node in sources):
             # A tensor within a list has no placeholder of its own.
-            tensors = [node for node in reversed(ancestors) if EXAMPLE_SHAPE in node.meta]
+            tensors = [node for node in reversed(sources) if EXAMPLE_SHAPE in node.meta]
             placeholders = [node for node in tensors if node.op == "placeholder"]
             guard_size(number, expected, (*placeholders, *tensors)[0])
 
     def _count(self) -> int:
-        lengths = tuple(UNKNOWN if value is UNKNOWN else len(value) for value in self.values)
+        lengths = tuple(UNKNOWN if value is UNKNOWN else len(value) for value in self.on_examples)
         count: int = self._same(lengths)
         return count
 
     def _guard_count(self) -> None:
         """Let the graph check a length that depends on the size of what was cut into parts."""
-        cut = None if isinstance(self._known(), torch.Size) else cut_axis(self.node, self._count())
-        if cut is not None:
-            size = self.tracer.create_node("call_method", "size", cut, {})
-            self._guard(size, cut[0].meta[EXAMPLE_SHAPE][cut[1]])
+        cut = None if isinstance(self._known(), torch.Size) else cut_of(self.node, self._count())
+        if cut is None:
+            return
+        create = self.tracer.create_node
+        size = create("call_method", "size", (cut.tensor, cut.axis), {})
+        if cut.is_in_halves:
+            self._guard(create("call_function", operator.gt, (size, 1), {}), True)
+        else:
+            self._guard(size, cut.tensor.meta[EXAMPLE_SHAPE][cut.axis])
 
     def _same(self, answers: tuple[Any, ...]) -> Any:
         if any(answer is UNKNOWN or answer != answers[0] for answer in answers):
@@ -155,8 +181,9 @@ class KnownAttribute(KnownProxy):
         self.__dict__["attr"] = name
         self.tracer = root.tracer
         self._node: Node | None = None
-        self.values = tuple(
-            UNKNOWN if value is UNKNOWN else getattr(value, name, UNKNOWN) for value in root.values
+        self.on_examples = tuple(
+            UNKNOWN if value is UNKNOWN else getattr(value, name, UNKNOWN)
+            for value in root.on_examples
         )
 
     @property
@@ -172,12 +199,12 @@ class KnownAttribute(KnownProxy):
 
         That is a fact of the program, which Python code may well look up in a dictionary.
         """
-        return self.attr in names and bool(self.values) and UNKNOWN not in self.values
+        return self.attr in names and bool(self.on_examples) and UNKNOWN not in self.on_examples
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Record the call of a method."""
         if self.is_rank("dim", "ndimension"):
-            return self._same(tuple(method() for method in self.values))
+            return self._same(tuple(method() for method in self.on_examples))
         return self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
 
 
@@ -187,40 +214,12 @@ def values_of(argument: Any, index: int) -> Any:
 
     def look_up(entry: Any) -> Any:
         nonlocal is_known
-        value = entry.values[index] if isinstance(entry, KnownProxy) else entry
+        value = entry.on_examples[index] if isinstance(entry, KnownProxy) else entry
         is_known = is_known and value is not UNKNOWN
         return value
 
     values = map_aggregate(argument, look_up)
     return values if is_known else UNKNOWN
-
-
-def _reads_inputs(node: Node) -> bool:
-    """Whether a value depends on an input of the model."""
-    return any(each.op == "placeholder" for each in _ancestors(node, through_questions=True))
-
-
-def _depends_on_contents(node: Node) -> bool:
-    """Whether a number depends on more of an input than its sizes and its type."""
-    return any(each.op == "placeholder" for each in _ancestors(node, through_questions=False))
-
-
-def _ancestors(node: Node, *, through_questions: bool) -> Iterator[Node]:
-    pending, seen = [node], {node}
-    while pending:
-        current = pending.pop()
-        yield current
-        if not through_questions and _is_question(current):
-            continue
-        new = [operand for operand in current.all_input_nodes if operand not in seen]
-        seen.update(new)
-        pending += new
-
-
-def _is_question(node: Node) -> bool:
-    name = node.args[1] if node.target is getattr else node.target
-    name = getattr(name, "__name__", name)
-    return node.op != "call_module" and name in _QUESTIONS
 
 
 def _is_unpacked(frame: FrameType | None) -> bool:

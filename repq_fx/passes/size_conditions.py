@@ -1,5 +1,6 @@
 """What `torch.export` took for granted about the sizes of inputs, as checks in the graph."""
 
+import math
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import reduce
@@ -11,7 +12,19 @@ import sympy  # type: ignore[import-untyped]
 import torch
 from torch.export import Dim
 from torch.fx import Node
-from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod, PythonMod
+from torch.utils._sympy.functions import (
+    CeilToInt,
+    FloatTrueDiv,
+    FloorDiv,
+    FloorToInt,
+    IntTrueDiv,
+    Max,
+    Min,
+    Mod,
+    PythonMod,
+    ToFloat,
+    TruncToInt,
+)
 
 from ..errors import TraceError
 from .example import Inputs
@@ -23,6 +36,7 @@ _OPERATORS: Mapping[type, Callable[..., Any]] = MappingProxyType(
     {
         sympy.Add: operator.add,
         sympy.Mul: operator.mul,
+        sympy.Pow: operator.pow,
         sympy.Eq: operator.eq,
         sympy.Ne: operator.ne,
         sympy.Gt: operator.gt,
@@ -32,11 +46,16 @@ _OPERATORS: Mapping[type, Callable[..., Any]] = MappingProxyType(
         FloorDiv: operator.floordiv,
         Mod: operator.mod,
         PythonMod: operator.mod,
+        IntTrueDiv: operator.truediv,
+        FloatTrueDiv: operator.truediv,
+        CeilToInt: math.ceil,
+        FloorToInt: math.floor,
+        TruncToInt: math.trunc,
         Max: torch.sym_max,
         Min: torch.sym_min,
     }
 )
-"""Functions of sizes, with the function of two numbers that computes them."""
+"""Functions of sizes, with the function of two numbers, or of one, that computes them."""
 
 _AXIS_OF_CHANNELS: Mapping[Any, int] = MappingProxyType(
     {
@@ -68,6 +87,8 @@ def sizes_to_try(inputs: Inputs) -> Iterator[tuple[Inputs, tuple[Any, ...] | Non
     )
     yield many, free_batch
     yield inputs, free
+    if any(is_batched):
+        yield many, tuple({0: Dim.DYNAMIC} if batched else {} for batched in is_batched)
     yield inputs, None
 
 
@@ -181,8 +202,10 @@ class InputSizes:
 
     def _node_of(self, expression: sympy.Basic) -> Any:
         """A number, or a node that computes it from sizes of inputs."""
-        if isinstance(expression, sympy.Integer):
-            return int(expression)
+        if isinstance(expression, sympy.Integer | sympy.Float):
+            return int(expression) if expression.is_Integer else float(expression)
+        if isinstance(expression, ToFloat):  # which arithmetic of Python does by itself
+            return self._node_of(expression.args[0])
         graph = next(iter(self._inputs.values())).graph
         if expression in self._places:
             return graph.call_method("size", self._places[expression])
@@ -193,6 +216,8 @@ class InputSizes:
         if expression.func in (sympy.Add, sympy.Mul):  # sympy puts numbers first, people last
             terms = sorted(terms, key=lambda term: term.is_number)
         operands = [self._node_of(term) for term in terms]
+        if len(operands) == 1:
+            return graph.call_function(function, tuple(operands))
         return reduce(lambda left, right: graph.call_function(function, (left, right)), operands)
 
 

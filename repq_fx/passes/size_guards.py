@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +25,7 @@ _SYMBOLS: Mapping[Callable[..., Any], str] = MappingProxyType(
         operator.add: "+",
         operator.sub: "-",
         operator.mul: "*",
+        operator.pow: "**",
         operator.truediv: "/",
         operator.floordiv: "//",
         operator.mod: "%",
@@ -61,16 +63,39 @@ def is_size_guard(node: Node) -> bool:
     return node.target == _REQUIRE
 
 
-def cut_axis(node: Node, count: int) -> tuple[Node, int] | None:
-    """The tensor and the axis whose size decides that `node` returns `count` parts, if one does."""
+def is_arithmetic(node: Node) -> bool:
+    """Whether `node` computes or compares, as Python does numbers."""
+    return node.target in _SYMBOLS
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the size of an axis decides into how many parts a tensor is cut.
+
+    Attributes:
+        tensor: What is cut.
+        axis: Along which axis.
+        is_in_halves: Whether any size above 1 gives as many parts; else only that of the example is
+            known to.
+    """
+
+    tensor: Node
+    axis: int
+    is_in_halves: bool
+
+
+def cut_of(node: Node, count: int) -> Cut | None:
+    """The cut that returns `count` parts, if `node` is one whose number of parts is not given."""
     name = operator_name(node)
     if name not in _CUT_ARGUMENTS or node.op not in ("call_function", "call_method"):
         return None
     arguments = dict(zip(_CUT_ARGUMENTS[name], node.args[1:], strict=False)) | node.kwargs
     parts, axis = arguments.get("parts", arguments.get("chunks")), arguments.get("dim", 0)
-    # Nothing but an axis of size 1 has fewer than two halves; of more chunks some may be missing.
-    is_given = isinstance(parts, list | tuple) or (name == "chunk" and parts == count <= 2)
-    return None if is_given or not isinstance(axis, int) else (node.all_input_nodes[0], axis)
+    # Of more than two chunks some may be missing at any size.
+    is_full = name == "chunk" and bool(parts == count <= 2)
+    if isinstance(parts, list | tuple) or not isinstance(axis, int) or (is_full and count == 1):
+        return None
+    return Cut(node.all_input_nodes[0], axis, is_full)
 
 
 _CUT_ARGUMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -90,6 +115,13 @@ def _text(value: Any) -> str:
         return f"{_text(value.args[0])}[{value.args[1]}]"
     if value.target is getattr:
         return f"{_text(value.args[0])}.{value.args[1]}"
-    if value.op == "call_method" and value.target in ("size", "numel"):
-        return f"{_text(value.args[0])}.{value.target}({', '.join(map(_text, value.args[1:]))})"
-    return value.name
+    return _call_text(value)
+
+
+def _call_text(call: Node) -> str:
+    name = operator_name(call)
+    if call.op == "call_method" and name in ("size", "numel"):
+        return f"{_text(call.args[0])}.{name}({', '.join(map(_text, call.args[1:]))})"
+    if getattr(call.target, "__module__", None) in ("math", "builtins"):
+        return f"{name}({', '.join(map(_text, call.args))})"
+    return call.name

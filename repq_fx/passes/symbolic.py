@@ -12,6 +12,7 @@ from torch.fx.node import Argument, Target
 from torch.utils._pytree import tree_leaves
 
 from ..errors import TraceError
+from .certain_sizes import drop_certain_guards
 from .example import Inputs, map_tensors, run
 from .failure_place import failure_place
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
@@ -72,7 +73,9 @@ def _traced(
     # Containers that GraphModule makes on the way to a leaf are born in training mode.
     # Unpickling a graph module makes a tracer of this type, without arguments.
     graph._tracer_cls = OrderedDictTracer
-    return GraphModule(tracer.root, graph, type(model).__name__).eval()
+    traced = GraphModule(tracer.root, graph, type(model).__name__).eval()
+    drop_certain_guards(traced)
+    return traced
 
 
 class _Tracer(OrderedDictTracer):
@@ -155,7 +158,7 @@ class _Tracer(OrderedDictTracer):
         """Record an operation and do it on the example."""
         proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
         if isinstance(proxy, KnownProxy):
-            proxy.values = tuple(
+            proxy.on_examples = tuple(
                 self._result(kind, target, values_of((args, kwargs), index))
                 for index in range(len(self._examples))
             )
@@ -198,7 +201,7 @@ class _Tracer(OrderedDictTracer):
         names = _argument_names(self.root, self._input_count)
         proxies: list[Any] = [self.create_proxy("placeholder", name, (), {}) for name in names]
         for index, proxy in enumerate(proxies):
-            proxy.values = map_tensors(torch.clone, tuple(e[index] for e in self._examples))
+            proxy.on_examples = map_tensors(torch.clone, tuple(e[index] for e in self._examples))
             _note_shape(proxy)
         return call, [self.root, *proxies]
 
@@ -222,8 +225,8 @@ def is_layer(module: nn.Module) -> bool:
 
 
 def _note_shape(proxy: KnownProxy) -> None:
-    if proxy.values and isinstance(proxy.values[0], Tensor):
-        proxy.node.meta[EXAMPLE_SHAPE] = proxy.values[0].shape
+    if proxy.on_examples and isinstance(proxy.on_examples[0], Tensor):
+        proxy.node.meta[EXAMPLE_SHAPE] = proxy.on_examples[0].shape
 
 
 def _argument_names(model: nn.Module, count: int) -> list[str]:

@@ -9,7 +9,11 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 
 import repq_fx
 from repq_fx import Scheme, TraceError
-from repq_fx.passes.computed_weights import foreign_hooks, store_computed_weights
+from repq_fx.passes.computed_weights import (
+    computed_tensors,
+    foreign_hooks,
+    store_computed_weights,
+)
 from repq_fx.passes.trace import copy_of
 
 # Models that were made with it are around for longer.
@@ -159,3 +163,12 @@ def test_a_hook_without_a_name_goes_by_its_class():
     layer = nn.ReLU()
     layer.register_forward_hook(nn.Identity())
     assert list(foreign_hooks(layer)) == ["Identity"]
+
+
+def test_tensors_with_a_history_are_found_wherever_a_module_keeps_them():
+    model = nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU())
+    made = [model[0].weight * factor for factor in range(4)]
+    model[0].last, model.pair, model[1].by_name = made[0], (1, [made[1]]), {"a": made[2]}
+    model.register_buffer("kept", made[3])
+    found = computed_tensors(model)
+    assert {id(tensor) for tensor in found} == {id(tensor) for tensor in made}

@@ -67,6 +67,28 @@ def test_an_example_of_one_image_that_is_treated_in_its_own_way():
         graph(torch.randn(2, 4, 8, 8))
 
 
+def test_an_example_of_zeros_hides_nothing():
+    class Doubled(nn.Module):
+        def forward(self, x):
+            return x * 2 if x.shape[0] == 1 else x
+
+    graph = export_trace(Doubled().eval(), (torch.zeros(2, 4, 8, 8),))
+    with pytest.raises(SizeError):
+        graph(torch.randn(1, 4, 8, 8))
+
+
+def test_a_model_that_takes_only_values_such_as_those_of_the_example():
+    class Picky(nn.Module):
+        def forward(self, x):
+            if not torch.compiler.is_compiling() and x.sum() < 100:
+                raise ValueError("The image is dark.")
+            return x * 2 if x.shape[0] == 1 else x
+
+    graph = export_trace(Picky().eval(), (torch.full((2, 4, 8, 8), 9.0),))
+    with pytest.raises(SizeError):
+        graph(torch.randn(1, 4, 8, 8))
+
+
 def test_small_sizes_of_related_inputs():
     class Fused(nn.Module):
         def forward(self, x, y):

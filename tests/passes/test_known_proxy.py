@@ -37,6 +37,12 @@ def size_after_reshape(_, x):
     return y * 2 if y.shape[2] > 4 else y
 
 
+def rows_of_values(_, x):
+    y = x.flatten(2) - x.flatten(2).max(dim=-1, keepdim=True).values
+    b, c, n = y.shape
+    return y.reshape(b, n, c)
+
+
 ANSWERED = {
     "height": lambda _, x: x * 2 if x.shape[2] > 4 else x,
     "small_height": lambda _, x: x * 2 if x.shape[2] > 6 else x,
@@ -63,6 +69,8 @@ ANSWERED = {
     "reshaped": rows,
     "reshaped_from_size": from_size,
     "size_after_reshape": size_after_reshape,
+    "values_of_a_maximum": rows_of_values,
+    "values_without_a_size": lambda _, x: x.sort(dim=1).values - x,
     "scaled_batch": lambda _, x: x.sum((1, 2, 3)) / x.shape[0],
 }
 REFUSED = {

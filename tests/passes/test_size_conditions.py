@@ -1,5 +1,7 @@
 """Exported graphs at other sizes than that of their example: right, or a sentence."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -83,6 +85,22 @@ def positions(x):
     return x + grid.sum(0)
 
 
+def large_square(x):
+    return x * 2 if x.shape[2] == x.shape[3] and x.shape[2] * x.shape[3] > 40 else x
+
+
+def scaled(x):
+    return F.interpolate(x, scale_factor=0.7, mode="bilinear")
+
+
+def multiple_of_patch(x):
+    return x if math.ceil(x.shape[2] / 4) * 4 == x.shape[2] else x * 2
+
+
+def rounded_down(x):
+    return x * 2 if math.floor(x.shape[2] / 3) > 1 and int(x.shape[3] * 0.5) > x.shape[2] / 9 else x
+
+
 def alone_in_batch(x):
     return x * 5 if x.shape[0] == 1 else x
 
@@ -98,7 +116,7 @@ def single_row(x):
 SNIPPETS = [
     overwritten_border, weighted_rows, size_as_number, padded_if_odd, doubled_if_tall, first_rows,
     halves, parts, resized, attended, squeezed, positions, alone_in_batch, single_row,
-    single_pooled_row,
+    single_pooled_row, large_square, scaled, multiple_of_patch, rounded_down,
 ]  # fmt: skip
 NAMES = [snippet.__name__ for snippet in SNIPPETS]
 
@@ -147,7 +165,23 @@ def test_any_mixture_is_right_or_refuses(snippets, size, others):
         require_right_or_refused(graph, model, torch.randn(images, 4, *other))
 
 
-@pytest.mark.parametrize("snippet", [overwritten_border, resized, positions, attended])
+def test_squares_of_a_size_are_checked():
+    model = Net(large_square).eval()
+    graph, x = export_trace(model, (torch.randn(1, 4, 8, 8),)), torch.randn(3, 4, 11, 11)
+    torch.testing.assert_close(graph(x), model(x), rtol=1e-4, atol=1e-4)
+    with pytest.raises(SizeError, match=r"\*\* 2\) > 40\) is True; .* it False"):
+        graph(torch.randn(1, 4, 6, 6))
+
+
+def test_the_batch_stays_free_where_a_question_about_an_image_cannot_be_checked():
+    model = Net(lambda x: x * 2 if x.shape[2] ** 0.5 > 2 else x).eval()
+    graph, x = export_trace(model, (torch.randn(1, 4, 8, 8),)), torch.randn(3, 4, 8, 8)
+    torch.testing.assert_close(graph(x), model(x), rtol=1e-4, atol=1e-4)
+    with pytest.raises(SizeError, match=r"size\(2\) is 8; .* makes it 2"):
+        graph(torch.randn(1, 4, 2, 8))
+
+
+@pytest.mark.parametrize("snippet", [overwritten_border, resized, positions, attended, scaled])
 def test_sizes_that_decide_nothing_stay_free(snippet):
     model = Net(snippet).eval()
     graph, x = export_trace(model, (torch.randn(1, 4, 8, 8),)), torch.randn(3, 4, 11, 14)
@@ -159,6 +193,7 @@ def test_sizes_that_decide_nothing_stay_free(snippet):
     [
         (size_as_number, (1, 4, 9, 8), r"\[1, 4, 8, 8\], on which x.size\(2\) is 8; .* makes it 9"),
         (padded_if_odd, (1, 4, 8, 9), r"\(\(x.size\(3\) % 2\) == 0\) is True; .* it False"),
+        (multiple_of_patch, (3, 4, 9, 12), r"\(\(ceil\(\(x.size\(2\) / 4\)\) \* 4\) == x.size"),
         (doubled_if_tall, (1, 4, 9, 8), r"<= .* is True; .*\[1, 4, 9, 8\] makes it False"),
     ],
 )

@@ -1,5 +1,9 @@
 """Graphs at other sizes than that of their example: right, or a sentence; never another number."""
 
+import math
+import re
+from math import ceil, trunc
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -77,13 +81,32 @@ def symbolic(x):
     return x.reshape(b, c, h * w).softmax(2).reshape(b, c, h, w) * 2
 
 
+def cropped_to_multiples(x):
+    return x[:, :, : math.floor(x.shape[2] / 3) * 3, : 2 * trunc(x.shape[3] / 2)]
+
+
+def resized_to_multiples(x):
+    size = (ceil(x.shape[2] / 3) * 3, x.shape[3] + 2)
+    return F.interpolate(x, size, mode="bilinear")
+
+
+def rolled_by_remainder(x):
+    return x.roll(divmod(x.shape[2], 3), (2, 3))
+
+
+def rounded(x):
+    return x[..., : round(x.shape[3] * 0.7)]
+
+
 def halved(x):
     return x[:, :, : max(x.shape[2] // 2, 2)]
 
 
+SYMBOLIC = [cropped_to_multiples, resized_to_multiples, rolled_by_remainder]
 SNIPPETS = [
     mean_by_count, pad_to_even, tall_or_wide, by_rows, by_parts, by_unbound, by_chunks,
     scaled_by_float, by_table, times_parts, symbolic, halved,
+    rounded, *SYMBOLIC,
 ]  # fmt: skip
 NAMES = [snippet.__name__ for snippet in SNIPPETS]
 
@@ -128,6 +151,26 @@ def test_only_the_truth_of_a_question_is_fixed():
     torch.testing.assert_close(graph(other), model(other), rtol=1e-4, atol=1e-4)
     with pytest.raises(SizeError, match=r"% 2\) is False; .* 6, 9\] makes it True"):
         graph(torch.randn(1, 4, 6, 9))
+
+
+@pytest.mark.parametrize("snippet", SYMBOLIC, ids=[snippet.__name__ for snippet in SYMBOLIC])
+def test_rounded_sizes_stay_in_the_graph(snippet, tmp_path):
+    model = Net(snippet).eval()
+    graph = repq_fx.reparameterize(model, torch.randn(1, 4, 8, 8))
+    for size in [(9, 11), (7, 6), (20, 13)]:
+        x = torch.randn(2, 4, *size)
+        torch.testing.assert_close(graph(x), model(x), rtol=1e-4, atol=1e-4)
+    quantized = repq_fx.quantize(model, [torch.randn(1, 4, 8, 8)], progress=False)
+    repq_fx.save(quantized, tmp_path / "net.repq")
+    loaded = repq_fx.load(tmp_path / "net.repq")
+    torch.testing.assert_close(loaded(x), quantized(x), rtol=0, atol=0)
+
+
+def test_a_message_writes_rounding_as_a_person_would():
+    model = Net(lambda x: x if ceil(x.shape[2] / 4) * 4 == x.shape[2] else x * 2).eval()
+    graph = trace(model, torch.randn(1, 4, 8, 8))
+    with pytest.raises(SizeError, match=re.escape("(ceil((relu.shape[2] / 4)) * 4) == relu")):
+        graph(torch.randn(1, 4, 10, 8))
 
 
 def test_a_question_asked_twice_is_checked_once():
