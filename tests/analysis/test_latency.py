@@ -58,3 +58,16 @@ def test_thread_count_is_restored():
 def test_too_few_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         measure_latency({}, **arguments)
+
+
+def test_quartiles_lie_between_the_times(monkeypatch):
+    # In each of four rounds a call that warms up and one that counts from the third on.
+    seconds = iter([0.02] * 5 + [0.001, 0.02, 0.1])
+    clock = [0.0]
+
+    def model():
+        clock[0] += next(seconds)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    result = measure_latency({"uneven": model}, repeats=2)["uneven"]
+    assert 1 <= result.lower_quartile < result.median < result.upper_quartile <= 100
