@@ -1,0 +1,25 @@
+"""A model of every family of timm goes from random weights to integer programs in a file."""
+
+import math
+
+import pytest
+
+pytest.importorskip("timm", reason="timm is not installed")
+
+from benchmarks.accuracy.timm_families import FAMILIES, measure  # noqa: E402
+
+FAST = ("fasternet_t0", "edgenext_xx_small", "mobilenetv3_small_050")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(each, id=each.name, marks=[] if each.name in FAST else [pytest.mark.slow])
+        for each in FAMILIES
+    ],
+)
+def test_family(family):
+    outcome = measure(family)
+    assert outcome.failure is None
+    assert outcome.int8 > outcome.reference - 1 or math.isinf(outcome.reference)
