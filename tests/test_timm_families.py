@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("timm", reason="timm is not installed")
 
-from benchmarks.accuracy.timm_families import FAMILIES, measure  # noqa: E402
+from benchmarks.accuracy.timm_families import FAMILIES, measure
 
 FAST = ("fasternet_t0", "edgenext_xx_small", "mobilenetv3_small_050")
 
