@@ -182,6 +182,8 @@ class _Planner:
         return replace(candidate, after=after, reason=reason)
 
     def _objection(self, candidate: Candidate, view: ConvMap, after: Cost) -> str | None:
+        if view.spatial_dims + 2 != len(self._features.shapes[candidate.source.node]):
+            return "its result has another number of axes than its source"
         for node in candidate.interior[:-1]:
             for user in node.users:
                 if self._is_outside(user, candidate.interior):

@@ -206,6 +206,18 @@ def test_reshaping_that_mixes_rows_is_kept(merge_exactly):
     assert calls(merge_exactly(model, torch.randn(2, 3, 4))) == [nn.Linear, "flatten", nn.Linear]
 
 
+@pytest.mark.parametrize("axes", [(1, 2), (0, 2), (0, 1)], ids=str)
+def test_rows_that_stay_regrouped_stay_so(axes, merge_exactly):
+    model = Net(
+        lambda net, x: net.norm(net.b(net.a(x).relu().flatten(*axes)).flatten(0, -2)),
+        a=linear(),
+        b=linear(6, 3),
+        norm=nn.BatchNorm1d(3),
+    )
+    merged = merge_exactly(model, torch.randn(2, 3, 5, 4))
+    assert calls(merged).count(nn.Linear) == 2
+
+
 def test_other_batch_sizes(chosen):
     model, image, merged = chosen
     image = torch.randn(7, *image.shape[1:])
