@@ -116,8 +116,9 @@ def quantize(
         model: Any traceable model in evaluation mode, in training or deploy form. Of one in half
             or double precision, a copy in float32 is quantized.
         data: Calibration data, as for `calibrate`.
-        example_inputs: The model's inputs; by default the first batch of `data`, of which as many
-            tensors count as ``forward`` has parameters without a default.
+        example_inputs: The model's inputs; by default two images of the first batch of `data`, or
+            all if the model takes no other number, of as many tensors as ``forward`` has parameters
+            without a default.
         scheme: Bits, weight quantizer and range rule.
         reconstruction: Learn rounding, ranges and biases with this method; see `reconstruct`.
         backend: As for `convert`.
@@ -143,10 +144,12 @@ def quantize(
     first = next(batches, None)
     if first is None:
         raise CalibrationError("quantize: the calibration data is empty.")
+    in_single = passes.in_single_precision(model)
     if example_inputs is None:
-        example_inputs = model_inputs(first, _required_inputs(model), "calibration batch 0")
+        batch = model_inputs(first, _required_inputs(model), "calibration batch 0")
+        example_inputs = passes.small_example(in_single, batch)
     inputs = passes.inputs_in_single_precision(passes.as_inputs(example_inputs))
-    merged = passes.merge_graph(passes.in_single_precision(model), inputs, leaves=leaves)
+    merged = passes.merge_graph(in_single, inputs, leaves=leaves)
     require_override_targets(scheme.overrides, merged, model)
     reasons = unstorable(merged)
     if reasons:

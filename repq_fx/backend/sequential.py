@@ -133,7 +133,8 @@ class _Walk(Interpreter):
         # A layer that is called twice is quantized once, for its first call.
         if observer is not None and quantized_weight_of(module) is None:
             pair = Pair(exact_args[0], args[0])
-            _quantize_layer(module, observer, pair, exact, thorough=self._thorough)
+            output = _quantize_layer(module, observer, pair, exact, thorough=self._thorough)
+            return Pair(exact, output)
         return Pair(exact, module(*args, **kwargs))
 
     def _on_both(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Pair:
@@ -193,7 +194,8 @@ def _quantize_layer(
     exact: Tensor,
     *,
     thorough: bool,
-) -> None:
+) -> Tensor:
+    """Quantize the weight of `layer`, correct its bias, and return what it then computes."""
     moment, weight = None, layer.weight
     if observer.compensates_rounding and _moment_size(layer) <= _LARGEST_MOMENT:
         exact_input = input.exact if observer.refits else None
@@ -205,10 +207,13 @@ def _quantize_layer(
     if thorough and moment is not None:
         quantized = observer.improve(quantized, weight, moment)
     set_quantized(layer, quantized, layer.bias)
+    output: Tensor = layer(input.quantized)
     if observer.corrects_bias:
-        shift = _channel_mean(exact, layer) - _channel_mean(layer(input.quantized), layer)
+        shift = _channel_mean(exact, layer) - _channel_mean(output, layer)
         bias = shift if layer.bias is None else layer.bias + shift
         layer.bias = nn.Parameter(bias, requires_grad=False)
+        output += shift[:, None, None] if isinstance(layer, nn.Conv2d) else shift
+    return output
 
 
 def _moment_size(layer: nn.Conv2d | nn.Linear) -> int:

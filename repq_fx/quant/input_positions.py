@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .spread import point_in_square
+
 # Neighbouring positions of an image tell nearly the same: so many in all, or so many for each
 # entry of a row, give a second moment that more of them do not change (benchmarks/README.md).
 _POSITIONS = 2**11
@@ -14,8 +16,6 @@ _POSITIONS_PER_ENTRY = 8
 # What one product reads of the unfolded images: 32 MiB, and sums in float32 that lose little.
 _VALUES_AT_ONCE = 2**23
 _POSITIONS_AT_ONCE = 2**13
-# Multiples of 1 / p and 1 / p^2, without their integers, fill the unit square evenly.
-_PLASTIC = 1.32471795724474602596  # The real root of p^3 = p + 1.
 
 
 def columns_of(layer: nn.Conv2d | nn.Linear, input: Tensor) -> Iterator[Tensor]:
@@ -66,9 +66,9 @@ def enough_positions(layer: nn.Conv2d | nn.Linear) -> int:
 def _unfold(layer: nn.Conv2d, image: Tensor, steps: tuple[int, int], index: int) -> Tensor:
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     padded = F.pad(image, layer._reversed_padding_repeated_twice, mode=mode)
-    # Shifts of the grid that are spread evenly after any number of images.
-    row = int(index / _PLASTIC % 1 * steps[0])
-    column = int(index / _PLASTIC**2 % 1 * steps[1])
+    row, column = (
+        int(share * step) for share, step in zip(point_in_square(index), steps, strict=True)
+    )
     strides = (layer.stride[0] * steps[0], layer.stride[1] * steps[1])
     shifted = padded[:, :, row * layer.stride[0] :, column * layer.stride[1] :]
     return F.unfold(shifted, layer.kernel_size, layer.dilation, 0, strides)

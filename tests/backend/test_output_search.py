@@ -34,7 +34,7 @@ def test_no_scaled_range_is_better_for_the_outputs(rule, activation):
     start = observer.parameters_of_range()
     found = search_range(observer, readers, exact, arriving)
     least = output_error(observer, found, readers, exact, arriving)
-    for factor in (1.0, *_FACTORS):
+    for factor in _FACTORS:
         scaled = type(start)(start.scale * factor, start.zero_point)
         assert least <= output_error(observer, scaled, readers, exact, arriving) * (1 + 1e-6)
 
