@@ -11,11 +11,11 @@ from .spread import point_in_square
 
 # Neighbouring positions of an image tell nearly the same: so many in all, or so many for each
 # entry of a row, give a second moment that more of them do not change (benchmarks/README.md).
-_POSITIONS = 2**11
+_POSITIONS = 2**13
 _POSITIONS_PER_ENTRY = 8
 # What one product reads of the unfolded images: 32 MiB, and sums in float32 that lose little.
 _VALUES_AT_ONCE = 2**23
-_POSITIONS_AT_ONCE = 2**13
+_POSITIONS_AT_ONCE = 2**14
 
 
 def columns_of(layer: nn.Conv2d | nn.Linear, input: Tensor) -> Iterator[Tensor]:

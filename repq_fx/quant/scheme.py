@@ -159,6 +159,16 @@ class Scheme:
         """Every field as text, for reports."""
         return {entry.name: str(getattr(self, entry.name)) for entry in fields(self)}
 
+    def faster(self) -> "Scheme":
+        """This scheme without what takes most of the time: rounding weights for the outputs.
+
+        At 8 bits it adds little. The schemes of overrides lose it too.
+        """
+        overrides = (
+            o if o.scheme is None else replace(o, scheme=o.scheme.faster()) for o in self.overrides
+        )
+        return replace(self, gptq=False, overrides=tuple(overrides))
+
     def with_overrides(self, *overrides: Override) -> "Scheme":
         """This scheme with `overrides` added after its own."""
         return replace(self, overrides=(*self.overrides, *overrides))

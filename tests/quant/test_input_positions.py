@@ -38,10 +38,10 @@ def test_a_few_positions_are_all_taken(make_layer):
 
 @pytest.mark.parametrize("make_layer", LAYERS.values(), ids=LAYERS)
 def test_of_many_positions_no_more_than_needed_are_taken_and_tell_the_same(make_layer, monkeypatch):
-    layer, images = make_layer(), smooth((24, 4, 40, 40))
+    layer, images = make_layer(), smooth((24, 4, 64, 64))
     sampled = InputMoment.of(layer, images, centered=True)
     enough = enough_positions(layer)
-    assert enough <= sampled.count <= 2 * enough
+    assert 0.9 * enough <= sampled.count <= 2 * enough  # A shifted grid may lose its last row.
     monkeypatch.setattr("repq_fx.quant.input_positions._POSITIONS", 10**9)
     every = InputMoment.of(layer, images, centered=True)
     assert every.count == layer(images)[:, 0].numel()
@@ -51,16 +51,16 @@ def test_of_many_positions_no_more_than_needed_are_taken_and_tell_the_same(make_
 
 def test_an_image_of_another_shape_than_square_and_one_alone():
     layer = nn.Conv2d(2, 2, 1)
-    for shape in [(2, 1, 5000), (1, 2, 5000, 1), (1, 2, 3, 3001)]:
+    for shape in [(2, 1, 20000), (1, 2, 20000, 1), (1, 2, 3, 12001)]:
         columns = torch.cat(list(columns_of(layer, torch.randn(shape))), 2)
         assert enough_positions(layer) <= columns.shape[2] <= 2 * enough_positions(layer)
 
 
 def test_borders_count_as_they_do_among_all():
     layer = nn.Conv2d(1, 1, 3, padding=1, bias=False)
-    columns = torch.cat(list(columns_of(layer, torch.ones(64, 1, 32, 32))), 2)
+    columns = torch.cat(list(columns_of(layer, torch.ones(256, 1, 32, 32))), 2)
     in_padding = (columns == 0).double().mean(2)[0].reshape(3, 3)
-    assert columns.shape[2] < 64 * 32 * 32 / 8
+    assert columns.shape[2] < 256 * 32 * 32 / 8
     assert in_padding[0, 1].item() == pytest.approx(1 / 32, rel=0.3)
     assert in_padding[2, 1].item() == pytest.approx(1 / 32, rel=0.3)
     assert in_padding[1, 0].item() == pytest.approx(1 / 32, rel=0.3)
@@ -69,7 +69,7 @@ def test_borders_count_as_they_do_among_all():
 
 def test_tokens_are_taken_evenly():
     layer = nn.Linear(8, 4)
-    tokens = torch.arange(10000.0).reshape(50, 200, 1).expand(-1, -1, 8)
+    tokens = torch.arange(40000.0).reshape(50, 800, 1).expand(-1, -1, 8)
     (columns,) = columns_of(layer, tokens)
     assert enough_positions(layer) <= columns.shape[2] <= 2 * enough_positions(layer)
     assert (columns[0, 0].diff() == columns[0, 0, 1]).all()
