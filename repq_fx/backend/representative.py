@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from ..quant.spread import point_in_square
 
-# So many positions of all images, or tokens: a 16 x 16 tile of each of 32 images.
-_POSITIONS = 2**13
+# So many positions of all images, or tokens: a 32 x 32 tile of each of 32 images.
+_POSITIONS = 2**15
 # So many values, but of no fewer images.
 _MOST_VALUES = 2**23
 _FEWEST_IMAGES = 32
