@@ -20,6 +20,7 @@ from .quant.calibration import (
     Batch,
     batches_of,
     first_images,
+    fitting,
     model_inputs,
     number_of_batches,
 )
@@ -207,7 +208,9 @@ def _calibrated(
     progress.begin(_EQUALIZE)
     seen = [first]
     if scheme.equalization:
-        merged = passes.equalize(merged, first_images(merged, seen, batches))
+        images = first_images(merged, seen, batches)
+        with fitting(images, 0):
+            merged = passes.equalize(merged, images)
     progress.begin(_OBSERVE)
     scheme = scheme.with_overrides(*(Override(leaf, None) for leaf in leaves))
     prepared = place_observers(merged, inputs, scheme)

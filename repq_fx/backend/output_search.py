@@ -16,6 +16,8 @@ from .representative import representative_part
 # EasyQuant goes from 0.5 to 2; so far from the rule's choice a few images do not speak for others.
 _FACTORS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2)
 _MIDDLE = _FACTORS.index(1.0)
+# Of a smaller one in float32 some squares may have been lost.
+_SMALLEST_ENERGY = 1e-25
 
 
 def search_range(
@@ -77,4 +79,9 @@ def _descend(
 
 
 def _energy(values: Tensor) -> float:
+    flat = values.reshape(-1)
+    energy = float(flat @ flat)
+    if _SMALLEST_ENERGY < energy < float("inf"):
+        return energy
+    # Squares leave float32; a conversion takes ten times as long.
     return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2

@@ -106,9 +106,8 @@ class _LayerRecorder(ShapeRecorder, Generic[T]):
         layer: Any = self.fetch_attr(target)
         output = super().call_module(target, args, kwargs)
         if is_weighted(layer) and args:
-            # The extremes tell it: whatever is not finite is one of them.
-            extremes = (*torch.aminmax(args[0]), *torch.aminmax(output))
-            if not all(bool(torch.isfinite(value)) for value in extremes):
+            # Whatever is not finite is one of the extremes, and makes an output that is not.
+            if not all(bool(torch.isfinite(value)) for value in torch.aminmax(output)):
                 raise CalibrationError(
                     f"Layer '{target}' reads or returns NaN or infinite values on the calibration "
                     "data."

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
 
@@ -120,7 +121,7 @@ def first_images(model: Any, seen: list[Batch], batches: Iterator[Batch]) -> tup
         batches: The rest of the calibration data.
 
     Raises:
-        CalibrationError: See `model_inputs`; or the first batch does not fit the model.
+        CalibrationError: See `model_inputs`.
     """
     count = sum(node.op == "placeholder" for node in model.graph.nodes)
     device = _device_of(model)
@@ -138,8 +139,6 @@ def first_images(model: Any, seen: list[Batch], batches: Iterator[Batch]) -> tup
             if single.are_read:
                 return inputs
         keep(kept, inputs, KEPT_IMAGES)
-        if index == 0:
-            _run(model, kept[0], index)
         if sum(values[0].shape[:1].numel() for values in kept) >= KEPT_IMAGES:
             break
     return joined(kept)
@@ -175,11 +174,23 @@ def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def _run(prepared: nn.Module, inputs: tuple[Tensor, ...], index: int) -> None:
+    with fitting(inputs, index):
+        try:
+            prepared(*(value.clone() for value in inputs))  # The model may overwrite them.
+        except CalibrationError as error:
+            place = f"inside the model, {_failing_tensor(prepared, inputs)}"
+            raise CalibrationError(f"calibration batch {index}: {place}{error}") from error
+
+
+@contextmanager
+def fitting(inputs: tuple[Tensor, ...], index: int) -> Iterator[None]:
+    """Say which batch it was that a model could not be run with.
+
+    Raises:
+        CalibrationError: What runs inside fails.
+    """
     try:
-        prepared(*(value.clone() for value in inputs))  # The model may overwrite them.
-    except CalibrationError as error:
-        place = f"inside the model, {_failing_tensor(prepared, inputs)}"
-        raise CalibrationError(f"calibration batch {index}: {place}{error}") from error
+        yield
     except (RuntimeError, ValueError, TypeError) as error:
         shapes = ", ".join(f"{tuple(value.shape)} {value.dtype}" for value in inputs)
         reason = str(error).partition("\n")[0]
