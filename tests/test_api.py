@@ -55,7 +55,7 @@ def multiplications(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("size", "fast", "most"), [(32, False, 12), (96, False, 8), (32, True, 12), (96, True, 8)]
+    ("size", "fast", "most"), [(32, False, 12), (96, False, 8), (32, True, 6), (96, True, 6)]
 )
 def test_quantizing_takes_few_forward_passes(size, fast, most, monkeypatch):
     """Of the calibration images through all layers, whatever they are for."""
@@ -75,7 +75,6 @@ def test_quantizing_takes_few_forward_passes(size, fast, most, monkeypatch):
 def test_fast_is_the_faster_scheme_and_hardly_worse(model, images):
     fast = repq_fx.quantize(model, images, fast=True, progress=False)
     faster = repq_fx.Scheme().faster()
-    assert not faster.gptq
     same = repq_fx.quantize(model, images, scheme=faster, progress=False)
     assert torch.equal(fast(images), same(images))
     thorough = repq_fx.quantize(model, images, progress=False)

@@ -80,5 +80,8 @@ def test_the_faster_scheme_is_faster_everywhere():
     faster = scheme.faster()
     assert faster.weight_bits == 6
     assert not faster.gptq
-    assert faster.overrides == (Override("a", replace(inner, gptq=False)), Override("b", None))
+    assert not faster.output_search
+    quick = replace(inner, gptq=False, output_search=False)
+    assert faster.overrides == (Override("a", quick), Override("b", None))
     assert scheme.gptq
+    assert scheme.output_search
