@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 
 from . import passes
 from .backend import lower_to_x86, place_observers, require_override_targets, to_reference
+from .backend.survey import Survey, within_memory
 from .errors import CalibrationError
 from .export import unstorable
 from .progress import Progress
@@ -209,6 +210,7 @@ def _calibrated(
     seen = [first]
     if scheme.equalization:
         images = first_images(merged, seen, batches)
+        images = within_memory(images, Survey.of(merged, images), networks=1)
         with fitting(images, 0):
             merged = passes.equalize(merged, images)
     progress.begin(_OBSERVE)

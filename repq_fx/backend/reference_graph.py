@@ -1,9 +1,7 @@
 """From a prepared and calibrated graph to the reference quantized graph."""
 
-import logging
 from collections.abc import Callable
 
-from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from .._torch_ao import convert_decomposed
@@ -17,14 +15,8 @@ from .reference_grids import DEQUANTIZE, note_grids
 from .refined_copy import refined_copy
 from .refinement import REFINEMENT, Refinement
 from .sequential import ObserverRoles, Pair, quantize_sequentially
-from .survey import Survey
+from .survey import Survey, within_memory
 from .unread_observers import observer_of
-
-_LOGGER = logging.getLogger(__name__)
-# What the walk may hold of the two networks at a time, and how many images it reads at least.
-_MEMORY = 2 * 2**30
-_FEWEST_IMAGES = 8
-_BYTES_OF_PAIR = 2 * 4
 
 
 def to_reference(prepared: GraphModule, progress: Progress) -> GraphModule:
@@ -45,7 +37,7 @@ def to_reference(prepared: GraphModule, progress: Progress) -> GraphModule:
         device = next(prepared.parameters(), inputs[0]).device  # It may have moved since.
         inputs = tuple(value.to(device) for value in inputs)
         survey = Survey.of(refined, inputs)
-        inputs = _few_enough(inputs, survey)
+        inputs = within_memory(inputs, survey, networks=2)
         watch = _showing(refined, survey, len(inputs[0]), progress)
         pairs = [Pair(value, value) for value in inputs]
         roles = ObserverRoles.of(refined)
@@ -73,19 +65,6 @@ def _drop_unread_quantization(reference: GraphModule) -> None:
             node.replace_all_uses_with(node.all_input_nodes[0].all_input_nodes[0])
     reference.graph.eliminate_dead_code()
     reference.recompile()
-
-
-def _few_enough(inputs: tuple[Tensor, ...], survey: Survey | None) -> tuple[Tensor, ...]:
-    """As many images as the walk has memory for."""
-    if survey is None or len({value.shape[:1] for value in inputs}) > 1:
-        return inputs
-    each = _BYTES_OF_PAIR * max(survey.live_values, 1)
-    count = min(max(_MEMORY // each, _FEWEST_IMAGES), len(inputs[0]))
-    _LOGGER.info(
-        "integers are chosen from %d of %d images, which take %.0f MiB at a time",
-        count, len(inputs[0]), count * each / 2**20,
-    )  # fmt: skip
-    return tuple(value[:count] for value in inputs)
 
 
 def _showing(

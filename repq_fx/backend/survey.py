@@ -1,5 +1,6 @@
 """What a walk through a network will cost, from a run with one image."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,16 @@ from torch.utils._pytree import tree_leaves
 from ..quant import ActivationObserver
 from ..quant.input_positions import enough_positions
 
+_LOGGER = logging.getLogger(__name__)
 # A layer runs in the float network and in the quantized one, and about as often again for the
 # ranges of what it reads.
 _RUNS = 4
 # A step of a factorization in float64 takes as long as so many multiplications in float32.
 _FACTORIZATION = 2 / 3
+# What a step may hold of a network's values at a time, and how many images it reads at least.
+_MEMORY = 2 * 2**30
+_FEWEST_IMAGES = 8
+_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,24 @@ class Survey:
         """Of one node, for so many images."""
         each, once = self.work.get(node.name, (0.0, 0.0))
         return images * each + once
+
+
+def within_memory(
+    inputs: tuple[Tensor, ...], survey: Survey | None, *, networks: int
+) -> tuple[Tensor, ...]:
+    """As many images as may pass in one batch through so many networks of this size side by side.
+
+    All of them where nothing is known of the network or where the inputs are no batches.
+    """
+    if survey is None or len({len(value) for value in inputs}) > 1:
+        return inputs
+    each = networks * _BYTES * max(survey.live_values, 1)
+    count = min(max(_MEMORY // each, _FEWEST_IMAGES), len(inputs[0]))
+    _LOGGER.info(
+        "%d of %d images pass through %d network(s) in one batch, which holds up to %.0f MiB",
+        count, len(inputs[0]), networks, count * each / 2**20,
+    )  # fmt: skip
+    return tuple(value[:count] for value in inputs)
 
 
 class _Run(Interpreter):

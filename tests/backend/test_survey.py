@@ -9,7 +9,7 @@ from torch.fx import symbolic_trace
 
 import repq_fx
 from repq_fx import api
-from repq_fx.backend.survey import Survey
+from repq_fx.backend.survey import Survey, within_memory
 
 
 class Residual(nn.Module):
@@ -71,8 +71,29 @@ def test_fewer_images_are_read_where_all_would_take_too_much(
     each = Survey.of(prepared, (data,)).live_values * 8
     for memory, expected in ((2**31, 32), (20 * each, 20), (0, 8)):
         seen.clear()
-        monkeypatch.setattr("repq_fx.backend.reference_graph._MEMORY", memory)
+        monkeypatch.setattr("repq_fx.backend.survey._MEMORY", memory)
         with caplog.at_level(logging.INFO, logger="repq_fx"):
             repq_fx.convert(prepared, "reference", progress=False)
         assert set(seen) == {1, expected}
-        assert f"integers are chosen from {expected} of 32 images" in caplog.messages[-1]
+        assert f"{expected} of 32 images pass through 2 network(s)" in caplog.messages[-1]
+
+
+def test_equalization_reads_fewer_images_too(small_net, images, monkeypatch):
+    data = torch.cat([images] * 8)[:32]
+    seen = []
+    equalize = repq_fx.passes.equalize
+
+    def counted(graph, inputs):
+        seen.append(len(inputs[0]))
+        return equalize(graph, inputs)
+
+    monkeypatch.setattr("repq_fx.backend.survey._MEMORY", 0)
+    monkeypatch.setattr(repq_fx.passes, "equalize", counted)
+    repq_fx.quantize(small_net, data, progress=False)
+    assert seen == [8]
+
+
+def test_inputs_of_several_lengths_stay_as_they_are():
+    inputs = torch.randn(3, 2), torch.randn(4, 2)
+    assert within_memory(inputs, Survey(10**12, {}), networks=2) is inputs
+    assert within_memory(inputs[:1], None, networks=2)[0] is inputs[0]
