@@ -47,6 +47,22 @@ def test_a_network_that_takes_no_single_image_has_none(inputs):
     assert Survey.of(symbolic_trace(Folded()), (inputs,)) is None
 
 
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        return x * self.calls.add_(1.0)
+
+
+def test_what_the_network_overwrites_stays():
+    graph, images = symbolic_trace(Counts()), torch.ones(2, 3)
+    assert Survey.of(graph, (images,)) is not None
+    assert graph.calls.item() == 0
+    assert torch.equal(images, torch.ones(2, 3))
+
+
 def test_observers_count_nothing(small_net, images):
     prepared = api.prepare(small_net, images, repq_fx.Scheme())
     assert Survey.of(prepared, (images,)) is not None
