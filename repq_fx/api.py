@@ -85,6 +85,9 @@ def convert(
 ) -> GraphModule:
     """Turn a calibrated model into a quantized one; `prepared` is not changed.
 
+    The float and the quantized network run side by side with the images that `calibrate` has kept,
+    or with as many of them as take 2 GiB, at least 8; how many that are is logged.
+
     Args:
         prepared: A model from `prepare_fx`, calibrated. After a loop of your own instead of
             `calibrate`, ranges are those of the float network, weights are rounded to nearest and
