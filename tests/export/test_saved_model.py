@@ -1,5 +1,8 @@
 """Files of quantized models: exact round trip, nothing to execute, clear refusals."""
 
+import errno
+import os
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -125,6 +128,25 @@ def test_truncated_files_are_refused(kept, file):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(FileFormatError, match=r"there is no file '.*missing\.repq'"):
         repq_fx.load(tmp_path / "missing.repq")
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(FileFormatError, match="is no regular file"):
+            repq_fx.load(path)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "model.repq"
+    path.write_bytes(b"")
+
+    def refuse(_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(FileFormatError, match=r"model\.repq' cannot be read: Permission denied"):
+        repq_fx.load(path)
 
 
 def test_an_unwritable_path_is_refused_and_leaves_nothing(quantized, tmp_path):
