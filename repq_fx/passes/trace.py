@@ -15,10 +15,11 @@ from ..quant import QuantizedModule
 from .affine_views import LikeRecorder
 from .agreement import difference
 from .canonical_calls import canonicalize_calls
-from .computed_weights import computed_tensors, foreign_hooks, store_computed_weights
+from .computed_weights import computed_tensors, store_computed_weights
 from .example import ExampleInputs, Inputs, as_inputs, random_like, run
+from .lost_hooks import require_no_hooks
 from .plain_layers import use_plain_layers
-from .symbolic import Leaves, is_layer, symbolic_trace
+from .symbolic import Leaves, symbolic_trace
 
 _OF_QUANTIZED_MODELS = (QuantizedModule, WeightedQuantizedModule, ObserverBase)
 Tracing = Callable[[nn.Module, Inputs], GraphModule]
@@ -158,32 +159,6 @@ def require_traceable(model: nn.Module, leaves: Leaves = ()) -> None:
         problem = _problem(tensor)
         if problem is not None:
             raise TraceError(f"Cannot trace a model whose '{name}' {problem}.")
-
-
-def require_no_hooks(model: nn.Module, leaves: Leaves) -> None:
-    """Check that no hook would be lost: of what becomes one node, or of the model itself.
-
-    Those of a container are called while it is traced, and so are part of the graph; those in a
-    leaf that was asked for stay with it.
-
-    Raises:
-        TraceError: One would be.
-    """
-    kept = tuple(f"{leaf}." for leaf in _leaf_names(model, leaves))
-    for name, module in model.named_modules():
-        if f"{name}.".startswith(kept) or not (module is model or is_layer(module)):
-            continue
-        for hook in foreign_hooks(module):
-            place = f"'{name}'" if name else "the model"
-            raise TraceError(
-                f"Cannot trace a model with hooks: {place} ({type(module).__name__}) has the "
-                f"forward hook '{hook}', which would be lost; remove it, or make it part of a "
-                f"forward."
-            )
-
-
-def _leaf_names(model: nn.Module, leaves: Leaves) -> list[str]:
-    return [n for n, m in model.named_modules() if n and (n in leaves or type(m) in leaves)]
 
 
 def _problem(tensor: Tensor) -> str | None:
