@@ -11,7 +11,7 @@ import inspect
 import math
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -105,6 +105,11 @@ def _is_of_values(qualified: str) -> bool:
 @cache
 def _function_names() -> dict[Callable[..., Any], str]:
     return {function: name for name, function in all_functions().items()}
+
+
+def is_function(value: Any) -> bool:
+    """Whether a file may hold `value` as one of the functions that it may call."""
+    return callable(value) and isinstance(value, Hashable) and value in _function_names()
 
 
 def function_name(function: Any) -> str:

@@ -260,3 +260,36 @@ def test_headers_that_are_no_object_are_refused(text, file):
     save_file(load_file(file), file, {"repq_fx": text})
     with pytest.raises(FileFormatError, match=r"^load: '.*' is damaged: [^\n]+$"):
         repq_fx.load(file)
+
+
+class Numbered(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return {0: y, "half": [y / 2], 7: {1: y + 1}}
+
+
+def test_dictionaries_with_numbers_as_keys_keep_them(tmp_path):
+    quantized = repq_fx.quantize(Numbered().eval(), IMAGES, progress=False)
+    repq_fx.save(quantized, tmp_path / "model.repq")
+    expected, found = quantized(IMAGES), repq_fx.load(tmp_path / "model.repq")(IMAGES)
+    assert list(found) == [0, "half", 7]
+    assert torch.equal(found[7][1], expected[7][1])
+
+
+@pytest.mark.parametrize(
+    "key", [["x"], {}, 1.5, None, True, {"node": "x"}], ids=lambda key: type(key).__name__
+)
+def test_other_keys_are_refused(key, tmp_path):
+    path = tmp_path / "model.repq"
+    repq_fx.save(repq_fx.quantize(Numbered().eval(), IMAGES, progress=False), path)
+
+    def forge(header):
+        header["nodes"][-1]["args"] = {"tuple": [{"items": [[key, 1]]}]}
+
+    edited(path, forge)
+    with pytest.raises(FileFormatError, match="is no key with its value"):
+        repq_fx.load(path)
