@@ -14,10 +14,12 @@ from ..errors import TraceError
 from ..quant import QuantizedModule
 from .affine_views import LikeRecorder
 from .agreement import difference
+from .aliases import overwritten_alias
 from .canonical_calls import canonicalize_calls
 from .computed_weights import computed_tensors, store_computed_weights
 from .example import ExampleInputs, Inputs, as_inputs, random_like, run
 from .lost_hooks import require_no_hooks
+from .mutation import read_results_of_mutations
 from .plain_layers import use_plain_layers
 from .symbolic import Leaves, symbolic_trace
 
@@ -85,16 +87,23 @@ def trace_and_run(model: nn.Module, inputs: Inputs, leaves: Leaves) -> Traced:
     samples = (inputs, random_like(inputs))
     outputs = _outputs(model, samples)
     failures: dict[str, TraceError] = {}
+    last_resort: Traced | None = None
     for name, tracing, own_model in _attempts(model, inputs, leaves):
         try:
             traced = tracing(own_model, inputs)
             canonicalize_calls(traced)
+            read_results_of_mutations(traced)
             likes = _require_faithful(traced, samples, outputs)
         except TraceError as error:
             failures[name] = error
         else:
             use_plain_layers(traced, leaves)
-            return Traced(traced, likes, samples, outputs)
+            found = Traced(traced, likes, samples, outputs)
+            if overwritten_alias(traced) is None:
+                return found
+            last_resort = last_resort or found  # torch.export writes it without mutations.
+    if last_resort is not None:
+        return last_resort
     reasons = " ".join(f"{name}: {str(error).rstrip('.')}." for name, error in failures.items())
     first = next(iter(failures.values()))
     raise TraceError(f"Cannot trace {type(model).__name__}. {reasons}") from first
