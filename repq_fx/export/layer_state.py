@@ -11,7 +11,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from ..backend import ReferenceConv2d, ReferenceLinear, int8
 from ..errors import FileFormatError
 from .fields import checked, field
-from .json_values import decode_attribute, encode
+from .json_values import decode_attribute, encode_attribute
 from .names import check_word, shortened
 
 MODULE_INTERNALS = frozenset(nn.Module().__dict__) - {"training"}
@@ -33,7 +33,11 @@ def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
         )
     # What others noted on a layer, such as its place in a list, no code of its class reads.
     known = _attribute_names()[type(layer)] - MODULE_INTERNALS
-    plain = {key: encode(value) for key, value in layer.__dict__.items() if key in known}
+    plain = {
+        key: _encoded(value, f"{key!r} of the {type_name} {name!r}")
+        for key, value in layer.__dict__.items()
+        if key in known
+    }
     return {
         "type": type_name,
         "attributes": plain,
@@ -41,6 +45,15 @@ def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
         "buffers": {key: value is not None for key, value in layer._buffers.items()},
         "layers": {key: layer_state(inner, f"{name}.{key}") for key, inner in _layers_in(layer)},
     }
+
+
+def _encoded(value: Any, place: str) -> Any:
+    try:
+        return encode_attribute(value)
+    except FileFormatError as error:
+        raise FileFormatError(
+            f"save: {place} is a {type(value).__name__}, which cannot be stored in a model file."
+        ) from error
 
 
 def layer_tensors(layer: nn.Module, name: str) -> dict[str, Tensor]:

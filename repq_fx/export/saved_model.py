@@ -98,10 +98,8 @@ def read_model(path: str | os.PathLike[str]) -> tuple[GraphModule, Surroundings 
         FileFormatError: The file is missing, truncated, not ours, of a newer version, damaged, or
             refers to something that is not in the closed set.
     """
-    if not Path(path).is_file():
-        raise FileFormatError(f"load: there is no file {str(path)!r}.")
+    content = _content_of(path)
     try:
-        content = Path(path).read_bytes()
         tensors = tensors_of(content)
     except Exception as error:  # Also what names of unknown types raise.
         raise FileFormatError(
@@ -120,6 +118,17 @@ def read_model(path: str | os.PathLike[str]) -> tuple[GraphModule, Surroundings 
         own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         kind, settings = field(around, "kind", str), field(around, "settings", dict)
         return graph, Surroundings(kind, settings, own)
+
+
+def _content_of(path: str | os.PathLike[str]) -> bytes:
+    if not Path(path).exists():
+        raise FileFormatError(f"load: there is no file {str(path)!r}.")
+    if not Path(path).is_file():  # A pipe would be waited for.
+        raise FileFormatError(f"load: {str(path)!r} is no regular file.")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise FileFormatError(f"load: {str(path)!r} cannot be read: {error.strerror}.") from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from .agreement import difference
 from .append_affines import append_affines
 from .erase_assertions import erase_assertions
 from .example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
+from .lost_hooks import require_no_hooks
 from .merge_parts import merge_parts
 from .merge_regions import merge_regions
 from .mutation import read_results_of_mutations
@@ -19,7 +20,7 @@ from .norm_layers import call_norm_layers
 from .region import Region
 from .remove_unused import remove_unused
 from .symbolic import Leaves
-from .trace import copy_of, require_no_hooks, require_traceable, trace_and_run
+from .trace import copy_of, require_traceable, trace_and_run
 from .unshare_modules import unshare_modules
 
 _LOGGER = logging.getLogger(__name__)

@@ -98,3 +98,33 @@ def test_settings_are_of_the_declared_types(field, value, tmp_path):
     message = rf"'{field}' of a LevelGrid|LevelGrid: expected .*({field}=)?{value!r}"
     with pytest.raises(FileFormatError, match=message):
         repq_fx.load(path)
+
+
+@pytest.mark.parametrize("activation", ["relu", torch.nn.functional.gelu], ids=str)
+def test_functions_that_a_layer_keeps_are_stored_by_name(activation, tmp_path):
+    tokens = torch.randn(2, 5, 8)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation=activation)
+    quantized = repq_fx.quantize(
+        nn.Sequential(nn.Linear(8, 8), layer).eval(), tokens, progress=False
+    )
+    repq_fx.save(quantized, tmp_path / "model.repq")
+    with torch.no_grad():
+        assert torch.equal(repq_fx.load(tmp_path / "model.repq")(tokens), quantized(tokens))
+
+
+@pytest.mark.parametrize("name", ["os.system", "torch.load", "builtins.eval", 3])
+def test_a_function_that_a_graph_may_not_call_no_layer_keeps(name, file):
+    edited(
+        file,
+        lambda header: header["layers"]["0"]["attributes"].update(stride={"function": name}),
+    )
+    with pytest.raises(FileFormatError, match=r"not allowed in a model file|not a str"):
+        repq_fx.load(file)
+
+
+def test_what_a_layer_keeps_is_named_where_no_file_can_hold_it(tmp_path):
+    layer = nn.Sequential(nn.LSTM(8, 8)).eval()
+    traced = repq_fx.trace(layer, torch.randn(2, 5, 8))
+    expected = "'_flat_weights' of the LSTM '0' is a list, which cannot be stored in a model file."
+    with pytest.raises(FileFormatError, match=f"^save: {expected}$"):
+        repq_fx.save(traced, tmp_path / "model.repq")

@@ -125,6 +125,33 @@ def test_weights_written_in_place_are_noticed(program):
     torch.testing.assert_close(program(images), before + 1)
 
 
+def replace(layer, bias):
+    layer.bias = bias
+
+
+def replace_memory(layer, bias):
+    layer.bias.data = bias
+
+
+@needs_kernels
+@pytest.mark.parametrize("write", [replace, replace_memory], ids=lambda each: each.__name__)
+def test_weights_put_in_the_place_of_others_are_noticed(program, write):
+    images = torch.randn(1, 3, 9, 9)
+    before = program(images)
+    last = program.body.get_submodule("2")
+    write(last, last.bias + 1)
+    torch.testing.assert_close(program(images), before + 1)
+
+
+@needs_kernels
+@pytest.mark.parametrize("convert", ["half", "double"])
+def test_a_converted_program_is_refused(program, convert):
+    program(torch.randn(1, 3, 9, 9))
+    getattr(program, convert)()
+    with pytest.raises(TypeError, match=r"'1\.weight_scale' is torch\..*do not convert or move it"):
+        program(torch.randn(1, 3, 9, 9))
+
+
 @needs_kernels
 def test_a_program_is_compiled_once(program, monkeypatch):
     calls = []
