@@ -58,7 +58,7 @@ def encode(value: Any) -> Any:
         return {"device": str(value)}
     if value is Ellipsis:
         return {"ellipsis": None}
-    raise FileFormatError(f"save: a {name} ({value!r}) cannot be stored in a model file.")
+    raise FileFormatError(f"save: a {name} ({shortened(value)}) cannot be stored in a model file.")
 
 
 def decode_argument(value: Any, nodes: Mapping[str, Node]) -> Any:

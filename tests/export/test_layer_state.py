@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.fx import GraphModule, symbolic_trace
 
 import repq_fx
 from repq_fx import FileFormatError
@@ -43,6 +44,15 @@ def test_what_others_noted_on_a_layer_is_not_stored(tmp_path):
     model = repq_fx.trace(net, IMAGES)
     repq_fx.save(model, tmp_path / "model.repq")
     assert torch.equal(repq_fx.load(tmp_path / "model.repq")(IMAGES), model(IMAGES))
+
+
+def test_a_value_that_no_file_holds_is_named_on_one_line(tmp_path):
+    net = nn.Sequential(nn.Upsample(size=torch.ones(9, 9).int())).eval()
+    model = GraphModule(net, symbolic_trace(net).graph)
+    with pytest.raises(FileFormatError) as refused:
+        repq_fx.save(model, tmp_path / "model.repq")
+    assert len(str(refused.value)) < 200
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
