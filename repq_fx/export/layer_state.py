@@ -13,6 +13,7 @@ from ..errors import FileFormatError
 from .fields import checked, field
 from .json_values import decode_attribute, encode_attribute
 from .names import check_word, shortened
+from .recurrent_layers import OWN_ATTRIBUTES, list_parameters
 
 MODULE_INTERNALS = frozenset(nn.Module().__dict__) - {"training"}
 """What nn.Module keeps about itself; `training` is the one entry that is plain data."""
@@ -32,7 +33,7 @@ def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
             "repq_fx can be stored in a model file."
         )
     # What others noted on a layer, such as its place in a list, no code of its class reads.
-    known = _attribute_names()[type(layer)] - MODULE_INTERNALS
+    known = _attribute_names()[type(layer)] - MODULE_INTERNALS - OWN_ATTRIBUTES
     plain = {
         key: _encoded(value, f"{key!r} of the {type_name} {name!r}")
         for key, value in layer.__dict__.items()
@@ -95,6 +96,8 @@ def layer_from_state(state: Any, name: str, tensors: dict[str, Tensor]) -> nn.Mo
     for key, inner in state.get("layers", {}).items():
         path = f"{name}.{check_word(key, 'the layer')}"
         layer.add_module(key, layer_from_state(inner, path, tensors))
+    if isinstance(layer, nn.RNNBase):
+        list_parameters(layer, name)
     return layer
 
 

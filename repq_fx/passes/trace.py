@@ -217,8 +217,9 @@ def _require_faithful(
         try:
             found = run(forward, sample)
         except Exception as error:
+            reason = " ".join(str(error).split())
             raise TraceError(
-                f"The trace is not faithful to the model: on {source} it fails with: {error}"
+                f"The trace is not faithful to the model: on {source} it fails with: {reason}"
             ) from error
         departure = difference(known, found)
         if departure is not None:

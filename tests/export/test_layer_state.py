@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.fx import GraphModule, symbolic_trace
 
 import repq_fx
 from repq_fx import FileFormatError
@@ -43,6 +44,15 @@ def test_what_others_noted_on_a_layer_is_not_stored(tmp_path):
     model = repq_fx.trace(net, IMAGES)
     repq_fx.save(model, tmp_path / "model.repq")
     assert torch.equal(repq_fx.load(tmp_path / "model.repq")(IMAGES), model(IMAGES))
+
+
+def test_a_value_that_no_file_holds_is_named_on_one_line(tmp_path):
+    net = nn.Sequential(nn.Upsample(size=torch.ones(9, 9).int())).eval()
+    model = GraphModule(net, symbolic_trace(net).graph)
+    with pytest.raises(FileFormatError) as refused:
+        repq_fx.save(model, tmp_path / "model.repq")
+    assert len(str(refused.value)) < 200
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +133,9 @@ def test_a_function_that_a_graph_may_not_call_no_layer_keeps(name, file):
 
 
 def test_what_a_layer_keeps_is_named_where_no_file_can_hold_it(tmp_path):
-    layer = nn.Sequential(nn.LSTM(8, 8)).eval()
+    layer = nn.Sequential(nn.Linear(8, 8)).eval()
     traced = repq_fx.trace(layer, torch.randn(2, 5, 8))
-    expected = "'_flat_weights' of the LSTM '0' is a list, which cannot be stored in a model file."
+    traced.get_submodule("0").in_features = {8}
+    expected = "'in_features' of the Linear '0' is a set, which cannot be stored in a model file."
     with pytest.raises(FileFormatError, match=f"^save: {expected}$"):
         repq_fx.save(traced, tmp_path / "model.repq")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from ...errors import SizeError
 from ...ops import CompiledProgram, new_program
 from ..fixed_settings import FixedSettings
 
@@ -84,7 +85,24 @@ class Int8Program(FixedSettings):
         self.body = body
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Map float32 or uint8 tensors to one tensor, or to a tuple of several."""
+        """Map float32 or uint8 tensors to one tensor, or to a tuple of several.
+
+        Raises:
+            SizeError: An instruction cannot take what it gets for inputs of such sizes. The graph
+                may hold for other sizes alone, which it checks when the program has run.
+            TypeError: An input has another dtype than the first instruction reads.
+            ValueError: An input is missing, or not of the shape or on the device that it should be.
+        """
+        try:
+            return self._run(*inputs)
+        except RuntimeError as error:
+            sizes = ", ".join(str(list(each.shape)) for each in inputs)
+            reason = str(error).split("\n")[0].rstrip(".")
+            raise SizeError(
+                f"The integer program cannot take an input of {sizes}: {reason}."
+            ) from error
+
+    def _run(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         compiled = self._compiled
         if compiled is None or not compiled.is_current:
             self._compiled = compiled = self._compile()

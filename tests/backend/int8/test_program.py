@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from repq_fx.backend.int8 import Epilogue, LevelGrid, Quantize
+from repq_fx.backend.int8 import Combination, Combine, Epilogue, LevelGrid, Quantize
 from repq_fx.backend.int8 import program as program_module
+from repq_fx.errors import SizeError
 from repq_fx.ops import has_extension, new_program
 
 from .conftest import assert_contract, levels, program_of
@@ -91,6 +92,13 @@ def test_compiled_programs_are_neither_copied_nor_pickled(program):
 def test_bad_input_is_named(program, inputs, error, message):
     with pytest.raises(error, match=message):
         program(*inputs)
+
+
+def test_operands_that_do_not_fit_are_a_size_error():
+    grid = LevelGrid(0.03, 114)
+    total = program_of(Combine(Combination.SUM, grid, grid, Epilogue(grid)), inputs=2)
+    with pytest.raises(SizeError, match=r"an input of \[1, 3, 9, 9\], \[1, 3, 4, 4\]: .* match"):
+        total(levels(1, 3, 9, 9), levels(1, 3, 4, 4))
 
 
 @needs_kernels
