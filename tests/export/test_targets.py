@@ -120,6 +120,8 @@ def test_other_attributes_are_not_read(name):
     assert name not in ATTRIBUTES
 
 
-@pytest.mark.parametrize("function", [torch.relu_, F.hardtanh_, F.leaky_relu_], ids=str)
+@pytest.mark.parametrize(
+    "function", [torch.relu_, F.hardtanh_, F.leaky_relu_], ids=lambda function: function.__name__
+)
 def test_what_works_in_place_is_known_where_its_twin_is(function):
     assert function_from_name(function_name(function)) is function
