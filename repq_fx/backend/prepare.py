@@ -5,12 +5,14 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
 
 from .. import _torch_ao
+from ..passes.gather_functions import gather_functions
 from ..quant import Scheme
 from .batch_statistics import call_batch_statistics
 from .configuration import get_backend_config, get_qconfig_mapping
 from .float_layers import report_float_layers
 from .other_values import drop_observers_of_other_values
 from .output_shell import OutputShell
+from .override_targets import modules_of
 from .pool_padding import observe_inside_padding
 from .unread_observers import drop_unread_observers
 
@@ -27,6 +29,8 @@ def place_observers(model: nn.Module, inputs: tuple[Tensor, ...], scheme: Scheme
     """
     graph = model if isinstance(model, GraphModule) else symbolic_trace(model)
     call_batch_statistics(graph)
+    kept = [module for override in scheme.overrides for module in modules_of(override, graph)]
+    gather_functions(graph, inputs, kept)
     mapping, backend = get_qconfig_mapping(scheme), get_backend_config()
     shell = OutputShell(graph)
     with shell.taken_off(graph):

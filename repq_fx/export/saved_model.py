@@ -24,6 +24,7 @@ from .._atomic_file import write_atomically
 from ..backend.int8 import Instruction, Int8Program
 from ..backend.reference_grids import note_grids
 from ..errors import FileFormatError, RepqError
+from ..passes.elementwise_function import ElementwiseFunction
 from . import checksum
 from .fields import checked, field
 from .graph_nodes import decode_graph, encode_node
@@ -170,6 +171,9 @@ def _encode_graph(
             layer = graph_module.get_submodule(node.target)
             if isinstance(layer, Int8Program):
                 layers[node.target] = {"program": _encode_graph(layer.body, f"{name}.", tensors)}
+            elif isinstance(layer, ElementwiseFunction):
+                body = _encode_graph(layer.body, f"{name}.", tensors)
+                layers[node.target] = {"function": body, "channels": layer.channels}
             else:
                 layers[node.target] = layer_state(layer, name)
                 tensors |= layer_tensors(layer, name)
@@ -199,6 +203,9 @@ def _build(header: Any, tensors: dict[str, Tensor], prefix: str = "") -> GraphMo
         if "program" in state:
             body = _build(state["program"], tensors, f"{prefix}{name}.")
             attributes[name] = Int8Program(_checked_program(body, name))
+        elif "function" in state:
+            body = _build(state["function"], tensors, f"{prefix}{name}.")
+            attributes[name] = ElementwiseFunction(body, _checked_channels(state.get("channels")))
         else:
             attributes[name] = layer_from_state(state, f"{prefix}{name}", tensors)
     graph = decode_graph(field(header, "nodes", list), attributes)
@@ -211,6 +218,10 @@ def _build(header: Any, tensors: dict[str, Tensor], prefix: str = "") -> GraphMo
     model = GraphModule(attributes, graph)
     note_grids(model)
     return model.eval()
+
+
+def _checked_channels(channels: Any) -> int | None:
+    return None if channels is None else checked(channels, int, "'channels'")
 
 
 def _parameter_of_a_layer(target: str, layers: Mapping[str, nn.Module]) -> nn.Parameter | None:
