@@ -1,5 +1,6 @@
 """Writing a file so that it appears whole or not at all."""
 
+import hashlib
 import os
 import stat
 import tempfile
@@ -8,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _SUFFIX = ".repq-part"
+_LONGEST = 200  # File systems take 255 bytes; the rest is for what a temporary has around the name.
 _STALE_SECONDS = 24 * 60 * 60  # No write takes that long.
 
 
@@ -23,7 +25,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | bytearray) -
     """
     target = Path(os.path.realpath(path))
     mode = _mode_of(target, path)
-    prefix = f".{target.name}."
+    prefix = _prefix_of(target.name)
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=_SUFFIX)
     except OSError as error:
@@ -37,6 +39,13 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | bytearray) -
         Path(temporary).unlink(missing_ok=True)
         raise
     _remove_stale(target.parent, prefix)
+
+
+def _prefix_of(name: str) -> str:
+    """How the temporaries of a file begin, short enough that they can be called so."""
+    if len(os.fsencode(name)) <= _LONGEST:
+        return f".{name}."
+    return f".{hashlib.sha256(os.fsencode(name)).hexdigest()}."
 
 
 def _mode_of(target: Path, path: str | os.PathLike[str]) -> int:

@@ -67,6 +67,9 @@ SINGLE_ELEMENT_FUNCTIONS: frozenset[Target] = frozenset({
     nn.Mish, F.mish, nn.Softplus, F.softplus, nn.ELU, F.elu,
 })  # fmt: skip
 
+# Those that are nothing but a table of such a function.
+FORMS_OF_ONE_TENSOR = SINGLE_ELEMENT_FUNCTIONS.difference(REQUANTIZED_OPS)
+
 # No grid is placed for their sake, but between two grids they are integer instructions too: tables
 # of a function of one element, paddings and cuts.
 INTEGER_FORMS: frozenset[Target] = frozenset({

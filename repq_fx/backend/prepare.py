@@ -10,6 +10,7 @@ from ..quant import Scheme
 from .batch_statistics import call_batch_statistics
 from .configuration import get_backend_config, get_qconfig_mapping
 from .float_layers import report_float_layers
+from .made_operands import MadeOperands
 from .other_values import drop_observers_of_other_values
 from .output_shell import OutputShell
 from .override_targets import modules_of
@@ -32,10 +33,11 @@ def place_observers(model: nn.Module, inputs: tuple[Tensor, ...], scheme: Scheme
     kept = [module for override in scheme.overrides for module in modules_of(override, graph)]
     gather_functions(graph, inputs, kept)
     mapping, backend = get_qconfig_mapping(scheme), get_backend_config()
-    shell = OutputShell(graph)
-    with shell.taken_off(graph):
+    shell, made = OutputShell(graph), MadeOperands()
+    with made.behind_layers(graph), shell.taken_off(graph):
         prepared = _torch_ao.prepare(graph, mapping, inputs, backend)
     shell.put_on(prepared)
+    made.remove_layers(prepared)
     report_float_layers(prepared)
     drop_unread_observers(prepared)
     drop_observers_of_other_values(prepared, inputs)

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate
 
 from ..errors import CalibrationError
+from ..passes.graph_run import GraphRun, own_containers
 from ..quant import ActivationObserver, InputMoment, TensorHistogram, WeightObserver
 from .output_search import search_range
 from .quantized_layer import quantized_weight_of, set_quantized
@@ -86,12 +87,11 @@ def quantize_sequentially(
     _Walk(prepared, original, roles, thorough=thorough).run(*pairs)
 
 
-class _Walk(Interpreter):
+class _Walk(GraphRun):
     def __init__(
         self, prepared: GraphModule, original: nn.Module, roles: ObserverRoles, *, thorough: bool
     ) -> None:
         super().__init__(prepared)
-        self.extra_traceback = False  # It would be put into the sentence of an error.
         self._thorough = thorough
         self._original = original
         self._roles = roles
@@ -222,11 +222,13 @@ def _channel_mean(output: Tensor, layer: nn.Module) -> Tensor:
 
 
 def _exact(arguments: Any) -> Any:
-    return map_aggregate(arguments, lambda a: a.exact if isinstance(a, Pair) else a)
+    exact = map_aggregate(arguments, lambda a: a.exact if isinstance(a, Pair) else a)
+    return own_containers(exact)
 
 
 def _quantized(arguments: Any) -> Any:
-    return map_aggregate(arguments, lambda a: a.quantized if isinstance(a, Pair) else a)
+    quantized = map_aggregate(arguments, lambda a: a.quantized if isinstance(a, Pair) else a)
+    return own_containers(quantized)
 
 
 def _read_by_weighted_layers(prepared: GraphModule) -> set[Node]:

@@ -11,7 +11,7 @@ import inspect
 import math
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -82,6 +82,10 @@ def all_functions() -> Mapping[str, Callable[..., Any]]:
         qualified = resolve_name(function) or "torch.Tensor."
         if not qualified.startswith(("torch.Tensor.", "torch.nn.init.")):
             functions[qualified] = function
+    for home in (torch, functional):  # What works in place is not in that account.
+        for name, function in vars(home).items():
+            if name.endswith("_") and f"{home.__name__}.{name.removesuffix('_')}" in functions:
+                functions[f"{home.__name__}.{name}"] = function
     return {name: function for name, function in functions.items() if _is_of_values(name)}
 
 
@@ -105,6 +109,11 @@ def _is_of_values(qualified: str) -> bool:
 @cache
 def _function_names() -> dict[Callable[..., Any], str]:
     return {function: name for name, function in all_functions().items()}
+
+
+def is_function(value: Any) -> bool:
+    """Whether a file may hold `value` as one of the functions that it may call."""
+    return callable(value) and isinstance(value, Hashable) and value in _function_names()
 
 
 def function_name(function: Any) -> str:
@@ -138,8 +147,9 @@ def function_from_name(name: str) -> Callable[..., Any]:
 
 def _is_allowed(overload: OpOverload) -> bool:
     name = overload.name().partition("::")[2].partition(".")[0]
-    # In place there is not always a function: `silu_`.
-    is_known = not _operator_names().isdisjoint((name, name.removesuffix("_"))) or _is_method(name)
+    # In place there is not always a function, as of `silu_`, nor out of place, as of `fill`.
+    forms = (name, name.removesuffix("_"), f"{name}_")
+    is_known = not _operator_names().isdisjoint(forms) or _is_method(name) or _is_method(forms[-1])
     return _is_of_values(name) and operators.computes_values(overload, is_known=is_known)
 
 

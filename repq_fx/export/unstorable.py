@@ -6,7 +6,7 @@ from ..backend.int8 import Int8Program
 from ..errors import FileFormatError
 from .graph_nodes import encode_node
 from .layer_state import layer_state
-from .saved_model import tensor_attribute
+from .saved_graph import tensor_attribute
 
 
 def unstorable(graph_module: GraphModule) -> list[str]:
@@ -27,7 +27,7 @@ def unstorable(graph_module: GraphModule) -> list[str]:
 
 def _check(graph_module: GraphModule, node: Node) -> None:
     """Encode what `write_model` would of one node, but for tensors."""
-    encode_node(node)
+    encode_node(node, {str(node.target): ""})
     if node.op == "call_module":
         layer = graph_module.get_submodule(str(node.target))
         if not isinstance(layer, Int8Program):  # Of instructions, all of which can be stored.

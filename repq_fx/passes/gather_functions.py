@@ -17,19 +17,25 @@ from .free_names import free_name
 from .known_activations import known_activation
 from .mutation import is_own, mutated_operand, operator_name
 
+# Those that quantization has no rule of its own for.
+_RARE_LAYERS = (
+    nn.SELU, nn.CELU, nn.LogSigmoid, nn.Softsign, nn.Tanhshrink, nn.Hardshrink, nn.Softshrink,
+    nn.Threshold,
+)  # fmt: skip
+_RARE_FUNCTIONS = frozenset(
+    ("abs", "exp", "log", "sqrt", "rsqrt", "reciprocal", "square", "pow", "clamp", "clip",
+     "clamp_min", "clamp_max", "selu", "celu", "logsigmoid", "softsign", "tanhshrink", "erf")
+)  # fmt: skip
 _LAYERS = (
-    nn.Identity, nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU, nn.SiLU, nn.Hardswish,
-    nn.Hardsigmoid, nn.Sigmoid, nn.GELU, nn.Tanh, nn.Mish, nn.Softplus, nn.ELU, nn.SELU, nn.CELU,
-    nn.LogSigmoid, nn.Softsign, nn.Tanhshrink, nn.Hardshrink, nn.Softshrink, nn.Threshold,
+    *_RARE_LAYERS, nn.Identity, nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU, nn.SiLU,
+    nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.GELU, nn.Tanh, nn.Mish, nn.Softplus, nn.ELU,
     nn.BatchNorm2d,
 )  # fmt: skip
-_FUNCTIONS = frozenset(
+_FUNCTIONS = _RARE_FUNCTIONS | frozenset(
     ("iadd", "isub", "imul", "itruediv", "add", "sub", "mul", "div", "truediv", "true_divide",
-     "subtract", "multiply", "divide", "neg", "negative", "abs", "exp", "log", "sqrt", "rsqrt",
-     "reciprocal", "square", "pow", "clamp", "clip", "clamp_min", "clamp_max", "minimum", "maximum",
-     "relu", "relu6", "hardtanh", "leaky_relu", "prelu", "silu", "hardswish", "hardsigmoid",
-     "sigmoid", "gelu", "tanh", "mish", "softplus", "elu", "selu", "celu", "logsigmoid", "softsign",
-     "tanhshrink", "erf")
+     "subtract", "multiply", "divide", "neg", "negative", "minimum", "maximum", "relu", "relu6",
+     "hardtanh", "leaky_relu", "prelu", "silu", "hardswish", "hardsigmoid", "sigmoid", "gelu",
+     "tanh", "mish", "softplus", "elu")
 )  # fmt: skip
 
 
@@ -92,11 +98,18 @@ class _Finder:
             if end is source or any(_follows(user, end, sources) for user in end.users):
                 continue
             steps = _steps(end, sources)
-            reads = {operand for step in steps for operand in step.all_input_nodes}
-            if len(steps) > 1 or any(operand in self._constants for operand in reads):
+            if len(steps) > 1 or self._is_better_a_layer(end):
                 channels = filter(None, map(self._channels, steps))
                 found.append(_Function(source, steps, max(channels, default=None)))
         return found
+
+    def _is_better_a_layer(self, step: Node) -> bool:
+        """Whether a single step reads a constant tensor, or is not what `patterns` lists."""
+        if any(operand in self._constants for operand in step.all_input_nodes):
+            return True
+        if step.op == "call_module":
+            return type(self._graph_module.get_submodule(str(step.target))) in _RARE_LAYERS
+        return operator_name(step).rstrip("_") in _RARE_FUNCTIONS
 
     def _sources(self) -> dict[Node, Node]:
         """Of each computed tensor, what it is a function of: itself where nothing else serves.

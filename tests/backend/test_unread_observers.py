@@ -51,6 +51,18 @@ class Chain(nn.Module):
         return self.head(torch.cat([F.max_pool2d(pooled, 2), pooled[:, :, :3, :3].tanh()], 1))
 
 
+class TwoConvolutions(nn.Module):
+    """A layer reads a function of two convolutions."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.left, self.right, self.head = (nn.Conv2d(c, 4, 1) for c in (3, 3, 4))
+        self.function = function
+
+    def forward(self, image):
+        return self.head(self.function(self.left(image), self.right(image)))
+
+
 def observed(prepared):
     called = [n for n in prepared.graph.nodes if n.op == "call_module"]
     return [
@@ -93,6 +105,26 @@ def test_what_no_layer_reads_has_none(head):
     images = torch.randn(2, 3, 16, 16)
     prepared = api.prepare(Chain(head).eval(), images, repq_fx.Scheme())
     assert observed(prepared) == ["image"]
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (lambda left, right: left / (right.exp() + 1), ["image", "truediv"]),
+        (lambda left, right: torch.clamp(left, min=right), ["image", "clamp"]),
+        (lambda left, right: left / 3 + right, ["image", "left", "right", "truediv", "add"]),
+        (
+            lambda left, right: left.clamp(min=-1) + right,
+            ["image", "left", "right", "clamp", "add"],
+        ),
+    ],
+    ids=["of two", "clamped by another", "by a number", "clamped by a number"],
+)
+def test_only_functions_of_one_tensor_have_an_integer_form(function, names):
+    prepared = api.prepare(
+        TwoConvolutions(function).eval(), torch.randn(2, 3, 8, 8), repq_fx.Scheme()
+    )
+    assert observed(prepared) == names
 
 
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")

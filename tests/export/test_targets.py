@@ -8,6 +8,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.overrides import get_testing_overrides
 
 from repq_fx import FileFormatError
@@ -116,3 +117,8 @@ def test_results_of_several_are_read_by_name(name):
 )
 def test_other_attributes_are_not_read(name):
     assert name not in ATTRIBUTES
+
+
+@pytest.mark.parametrize("function", [torch.relu_, F.hardtanh_, F.leaky_relu_], ids=str)
+def test_what_works_in_place_is_known_where_its_twin_is(function):
+    assert function_from_name(function_name(function)) is function

@@ -1,12 +1,16 @@
 """A sequence of instructions that runs in one call."""
 
 import logging
+import operator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from ...errors import SizeError
 from ...ops import CompiledProgram, new_program
 from ..fixed_settings import FixedSettings
 
@@ -18,26 +22,54 @@ class _Compiled:
     """A compiled program, and the tensors that it was compiled from."""
 
     program: CompiledProgram
-    tensors: tuple[Tensor, ...]
+    owners: list[dict[str, Tensor | None]]
+    buffers: list[Tensor | None]
+    tensors: list[Tensor]
     versions: list[int]
+    addresses: list[int]
 
     @classmethod
     def of(cls, program: CompiledProgram, body: nn.Module) -> "_Compiled":
+        owners = [module._buffers for module in body.modules() if module._buffers]
+        buffers = [buffer for owner in owners for buffer in owner.values()]
         # Tensors of inference mode cannot be changed later and count no versions.
-        tensors = tuple(tensor for tensor in body.buffers() if not tensor.is_inference())
-        return cls(program, tensors, [tensor._version for tensor in tensors])
+        tensors = [each for each in buffers if each is not None and not each.is_inference()]
+        return cls(program, owners, buffers, tensors, _versions(tensors), _addresses(tensors))
 
     @property
     def is_current(self) -> bool:
-        """Whether no tensor was written to since."""
-        return [tensor._version for tensor in self.tensors] == self.versions
+        """Whether no tensor was written to or replaced since, nor its memory (`.data = ...`)."""
+        buffers = chain.from_iterable(map(dict.values, self.owners))
+        return (
+            all(map(operator.is_, buffers, self.buffers))
+            and _versions(self.tensors) == self.versions
+            and _addresses(self.tensors) == self.addresses
+        )
+
+
+def _versions(tensors: list[Tensor]) -> list[int]:
+    return [tensor._version for tensor in tensors]
+
+
+def _addresses(tensors: list[Tensor]) -> list[int]:
+    return list(map(Tensor.data_ptr, tensors))
+
+
+def _require_own_type(name: str, tensor: Tensor) -> None:
+    is_converted = tensor.is_floating_point() and tensor.dtype != torch.float32
+    if is_converted or tensor.device.type != "cpu":
+        raise TypeError(
+            f"program: {name!r} is {tensor.dtype} on {tensor.device}; a lowered model keeps "
+            f"integers and float32 numbers on the CPU, so do not convert or move it."
+        )
 
 
 class Int8Program(FixedSettings):
     """Instructions, and the compiled program that runs them all at once.
 
     The program is compiled at the first call, for this machine, and again after its weights have
-    changed; it is neither saved nor copied.
+    changed; it is neither saved nor copied. Only what is written behind torch's back, through
+    NumPy or into `.data`, it cannot notice.
     Without the compiled extension, or for inputs that it does not know, the instructions run one by
     one in PyTorch, which takes long and gives the same levels but for rare ties of rounding.
 
@@ -53,7 +85,24 @@ class Int8Program(FixedSettings):
         self.body = body
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Map float32 or uint8 tensors to one tensor, or to a tuple of several."""
+        """Map float32 or uint8 tensors to one tensor, or to a tuple of several.
+
+        Raises:
+            SizeError: An instruction cannot take what it gets for inputs of such sizes. The graph
+                may hold for other sizes alone, which it checks when the program has run.
+            TypeError: An input has another dtype than the first instruction reads.
+            ValueError: An input is missing, or not of the shape or on the device that it should be.
+        """
+        try:
+            return self._run(*inputs)
+        except RuntimeError as error:
+            sizes = ", ".join(str(list(each.shape)) for each in inputs)
+            reason = str(error).split("\n")[0].rstrip(".")
+            raise SizeError(
+                f"The integer program cannot take an input of {sizes}: {reason}."
+            ) from error
+
+    def _run(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         compiled = self._compiled
         if compiled is None or not compiled.is_current:
             self._compiled = compiled = self._compile()
@@ -83,6 +132,8 @@ class Int8Program(FixedSettings):
         program = new_program(len(placeholders))
         if program is None:
             return None
+        for name, tensor in self.body.named_buffers():
+            _require_own_type(name, tensor)
         values: dict[Node, int] = {node: index for index, node in enumerate(placeholders)}
         for node in nodes:
             if node.op == "call_module":
