@@ -1,6 +1,6 @@
 """The nodes of a graph as JSON, and back; nothing of a file reaches generated code unchecked."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from typing import Any
 
 from torch.fx import Graph, Node
@@ -14,12 +14,8 @@ from .targets import ATTRIBUTES, check_method, check_operands, function_from_nam
 _GETATTR = "getattr"
 
 
-def encode_node(node: Node, paths: Mapping[str, str]) -> dict[str, Any]:
+def encode_node(node: Node) -> dict[str, Any]:
     """A node as JSON.
-
-    Args:
-        node: Of any kind.
-        paths: What layers and tensors are called in the file, by their names in the graph.
 
     Raises:
         FileFormatError: Its function or a value is not one that a file can hold.
@@ -36,7 +32,7 @@ def encode_node(node: Node, paths: Mapping[str, str]) -> dict[str, Any]:
     elif operation == "placeholder":
         check_parameter(target)
     elif operation in ("call_module", "get_attr"):
-        target = paths[str(target)]
+        check_path(target, "the layer or tensor")
     for key in node.kwargs:
         check_identifier(key, "the argument")
     return {

@@ -4,12 +4,10 @@ The same checks hold when a file is written, so that what was saved can be loade
 """
 
 import re
-from collections.abc import Iterable
 from keyword import iskeyword
 from typing import Any
 
 _WORD = re.compile(r"[A-Za-z0-9_]+")
-_NOT_OF_WORDS = re.compile(r"[^A-Za-z0-9_]")
 _DEEPEST = 100  # Layers inside layers; Python's compiler follows each dot by recursion.
 # What generated code refers to; a parameter of that name would stand in its place.
 _GLOBALS_OF_CODE = frozenset(
@@ -62,34 +60,10 @@ def check_path(name: Any, what: str) -> str:
     words = name.split(".")
     if len(words) > _DEEPEST:
         raise ValueError(f"{what} {shortened(name)} lies too deep.")
-    if not _is_plain(name):
-        raise ValueError(f"{what} {shortened(name)} is not a plain name.")
+    for word in words:
+        if not _WORD.fullmatch(word) or word.startswith("__"):
+            raise ValueError(f"{what} {shortened(name)} is not a plain name.")
     return name
-
-
-def plain_paths(paths: Iterable[str]) -> dict[str, str]:
-    """For each path another that `check_path` takes, itself where it does already.
-
-    Converters name layers ``/features/0/Conv``, and a `torch.nn.ModuleDict` may have any keys.
-    Paths with a common beginning keep one.
-    """
-    plain = {"": ""}
-    taken: set[str] = set()
-    for path in sorted(set(paths), key=lambda path: (not _is_plain(path), path)):
-        for end in [*(dot.start() for dot in re.finditer(r"\.", path)), len(path)]:
-            if path[:end] not in plain:
-                owner, _, word = path[:end].rpartition(".")
-                wish = _NOT_OF_WORDS.sub("_", word).lstrip("_") if not _is_plain(word) else word
-                whole = f"{plain[owner]}.{wish or 'layer'}".lstrip(".")
-                while whole in taken:
-                    whole += "_"
-                plain[path[:end]] = whole
-                taken.add(whole)
-    return plain
-
-
-def _is_plain(path: str) -> bool:
-    return all(_WORD.fullmatch(word) and not word.startswith("__") for word in path.split("."))
 
 
 def shortened(value: Any) -> str:

@@ -13,7 +13,7 @@ from ..passes.elementwise_function import ElementwiseFunction
 from .fields import checked, field
 from .graph_nodes import decode_graph, encode_node
 from .layer_state import MODULE_INTERNALS, layer_from_state, layer_state, layer_tensors, tensor_of
-from .names import check_path, plain_paths
+from .names import check_path
 
 
 def encode_graph(
@@ -25,25 +25,23 @@ def encode_graph(
         FileFormatError: The graph holds a layer, function or value that a file cannot.
         ValueError: So does its message.
     """
-    own = [n for n in graph_module.graph.nodes if n.op in ("call_module", "get_attr")]
-    paths = plain_paths(str(node.target) for node in own)
     layers: dict[str, Any] = {}
-    for node in own:
-        path = paths[node.target]
-        name = f"{prefix}{path}"
-        if node.op == "get_attr":
-            tensors[name] = tensor_attribute(graph_module, node.target)
-        elif path not in layers:
+    nodes = []
+    for node in graph_module.graph.nodes:
+        nodes.append(encode_node(node))
+        name = f"{prefix}{node.target}"
+        if node.op == "call_module" and node.target not in layers:
             layer = graph_module.get_submodule(node.target)
             if isinstance(layer, Int8Program):
-                layers[path] = {"program": encode_graph(layer.body, f"{name}.", tensors)}
+                layers[node.target] = {"program": encode_graph(layer.body, f"{name}.", tensors)}
             elif isinstance(layer, ElementwiseFunction):
                 body = encode_graph(layer.body, f"{name}.", tensors)
-                layers[path] = {"function": body, "channels": layer.channels}
+                layers[node.target] = {"function": body, "channels": layer.channels}
             else:
-                layers[path] = layer_state(layer, name)
+                layers[node.target] = layer_state(layer, name)
                 tensors |= layer_tensors(layer, name)
-    nodes = [encode_node(node, paths) for node in graph_module.graph.nodes]
+        elif node.op == "get_attr":
+            tensors[name] = tensor_attribute(graph_module, node.target)
     return {"nodes": nodes, "layers": layers}
 
 

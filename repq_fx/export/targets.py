@@ -37,13 +37,15 @@ ATTRIBUTES = frozenset(
      "T", "H", "mT", "mH", "real", "imag", *_result_fields())
 )  # fmt: skip
 """What a saved graph may read of a tensor, or of several that a function returned."""
-_OPERATORS = ({*magic_methods, *inplace_methods} & vars(operator).keys()) - {"setitem"}
+_OPERATORS = ({*magic_methods, *inplace_methods, "abs"} & vars(operator).keys()) - {"setitem"}
 _BUILTINS = ("abs", "bool", "float", "int", "len", "list", "max", "min", "round", "slice", "sum",
              "tuple")  # fmt: skip
 _ENDLESS = frozenset(("comb", "factorial", "perm"))  # Of a large number.
 # They take no tensor, so that torch does not count them among those that can be overridden.
 _FACTORIES = ("arange", "empty", "eye", "full", "linspace", "ones", "scalar_tensor", "tensor",
               "zeros")  # fmt: skip
+# As `torch.nn.functional` names them too; torch does not count them either.
+_IN_PLACE = ("celu_", "relu_", "selu_", "threshold_")
 # Kernels of other back ends that trust their arguments.
 _INTERNAL = ("fbgemm_", "quantized_", "miopen_", "fused_", "choose_qparams", "batch_norm_")
 _CONVERSIONS = frozenset(
@@ -66,7 +68,7 @@ def all_functions() -> Mapping[str, Callable[..., Any]]:
         f"operator.{name}": getattr(operator, name) for name in _OPERATORS
     }
     functions |= {f"builtins.{name}": getattr(builtins, name) for name in _BUILTINS}
-    functions |= {f"torch.{name}": getattr(torch, name) for name in _FACTORIES}
+    functions |= {f"torch.{name}": getattr(torch, name) for name in (*_FACTORIES, *_IN_PLACE)}
     functions |= {
         f"math.{name}": function
         for name, function in vars(math).items()

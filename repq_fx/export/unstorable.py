@@ -27,7 +27,7 @@ def unstorable(graph_module: GraphModule) -> list[str]:
 
 def _check(graph_module: GraphModule, node: Node) -> None:
     """Encode what `write_model` would of one node, but for tensors."""
-    encode_node(node, {str(node.target): ""})
+    encode_node(node)
     if node.op == "call_module":
         layer = graph_module.get_submodule(str(node.target))
         if not isinstance(layer, Int8Program):  # Of instructions, all of which can be stored.

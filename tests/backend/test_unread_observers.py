@@ -86,6 +86,34 @@ def test_a_mask_before_a_softmax_costs_nothing(masked, backend):
         assert repq_fx.analysis.sqnr_db(model(tokens), quantized(tokens)) > 38
 
 
+class MaskedBy(Attention):
+    """Its mask is an input."""
+
+    def forward(self, tokens, mask):
+        scores = self.query(tokens) @ self.key(tokens).transpose(1, 2) + mask
+        return self.head(scores.softmax(-1) @ self.value(tokens))
+
+
+@pytest.mark.parametrize("masked", [-1e9, -math.inf], ids=str)
+def test_a_mask_may_be_an_input(masked):
+    model, tokens = MaskedBy(masked).eval(), torch.randn(4, 6, 8)
+    batch = (tokens, model.mask.clone().expand(4, 6, 6))
+    quantized = repq_fx.quantize(model, [batch], batch, progress=False)
+    with torch.no_grad():
+        assert repq_fx.analysis.sqnr_db(model(*batch), quantized(*batch)) > 38
+
+
+def test_an_infinite_input_that_a_layer_reads_is_named():
+    class Sum(TwoConvolutions):
+        def forward(self, image, other):
+            return self.head(self.left(image) + self.right(other))
+
+    model, images = Sum(None).eval(), torch.randn(2, 3, 8, 8)
+    batch = (images, torch.full_like(images, -math.inf))
+    with pytest.raises(repq_fx.CalibrationError, match="'right' reads or returns NaN or inf"):
+        repq_fx.quantize(model, [batch], (images, images), progress=False)
+
+
 def test_a_logarithm_reads_what_is_not_rounded():
     model, images = Logarithm().eval(), torch.randn(4, 3, 9, 9)
     quantized = repq_fx.quantize(model, images, progress=False)

@@ -249,9 +249,9 @@ PLAIN = st.recursive(
 def test_any_plain_argument_comes_back_as_it_was(value):
     graph = Graph()
     graph.output((graph.placeholder("x"), value))
-    entries = [encode_node(node, {}) for node in graph.nodes]
+    entries = [encode_node(node) for node in graph.nodes]
     again = decode_graph(entries, ())
-    assert [encode_node(node, {}) for node in again.nodes] == entries
+    assert [encode_node(node) for node in again.nodes] == entries
     found = GraphModule(nn.Module(), again)(IMAGES)
     assert found == (IMAGES, list(again.output_node().args[0])[1])
 

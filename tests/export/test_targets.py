@@ -58,7 +58,8 @@ def test_functions_that_are_not_of_tensors_are_refused(name):
     "function",
     [torch.relu, torch.conv2d, torch.nn.functional.hardswish, torch.arange, torch.zeros,
      torch.Size, torch.linalg.inv, torch.sym_max, operator.mod, math.ceil, math.dist, len, int,
-     float, bool, min, max, abs, round, sum, slice, OrderedDict],
+     float, bool, min, max, abs, round, sum, slice, OrderedDict, operator.abs, torch.relu_,
+     torch.nn.functional.relu_, torch.ops.aten.fill.Tensor, torch.ops.aten.fill.Scalar],
 )  # fmt: skip
 def test_functions_of_tensors_have_a_name(function):
     assert function_from_name(function_name(function)) is function

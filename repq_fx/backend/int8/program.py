@@ -22,6 +22,7 @@ class _Compiled:
     """A compiled program, and the tensors that it was compiled from."""
 
     program: CompiledProgram
+    reads: tuple[frozenset[int], ...]  # For each output, the inputs that it depends on.
     owners: list[dict[str, Tensor | None]]
     buffers: list[Tensor | None]
     tensors: list[Tensor]
@@ -29,12 +30,22 @@ class _Compiled:
     addresses: list[int]
 
     @classmethod
-    def of(cls, program: CompiledProgram, body: nn.Module) -> "_Compiled":
+    def of(
+        cls, program: CompiledProgram, reads: tuple[frozenset[int], ...], body: nn.Module
+    ) -> "_Compiled":
         owners = [module._buffers for module in body.modules() if module._buffers]
         buffers = [buffer for owner in owners for buffer in owner.values()]
         # Tensors of inference mode cannot be changed later and count no versions.
         tensors = [each for each in buffers if each is not None and not each.is_inference()]
-        return cls(program, owners, buffers, tensors, _versions(tensors), _addresses(tensors))
+        noted = _versions(tensors), _addresses(tensors)
+        return cls(program, reads, owners, buffers, tensors, *noted)
+
+    def with_axes(self, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        """The inputs, a scalar as a vector of one element, where that changes no output's shape."""
+        scalars = frozenset(index for index, values in enumerate(inputs) if values.dim() == 0)
+        if not scalars or any(reads <= scalars for reads in self.reads):
+            return list(inputs)
+        return [values.reshape(1) if values.dim() == 0 else values for values in inputs]
 
     @property
     def is_current(self) -> bool:
@@ -110,7 +121,8 @@ class Int8Program(FixedSettings):
             return self._interpret(*inputs)
         try:
             # It reads memory, where a lazily negated tensor has the other sign.
-            outputs = compiled.program.run([values.resolve_neg() for values in inputs])
+            operands = [values.resolve_neg() for values in compiled.with_axes(inputs)]
+            outputs = compiled.program.run(operands)
         except NotImplementedError as error:
             _LOGGER.warning("instructions run in PyTorch, slowly: %s", str(error).split("\n")[0])
             return self._interpret(*inputs)
@@ -135,14 +147,18 @@ class Int8Program(FixedSettings):
         for name, tensor in self.body.named_buffers():
             _require_own_type(name, tensor)
         values: dict[Node, int] = {node: index for index, node in enumerate(placeholders)}
+        read = {node: frozenset({index}) for node, index in values.items()}
+        results: list[Node] = []
         for node in nodes:
             if node.op == "call_module":
                 instruction: Any = self.body.get_submodule(str(node.target))
+                read[node] = frozenset().union(*(read[i] for i in node.all_input_nodes))
                 values[node] = instruction.emit(program, *(values[i] for i in node.args))
             elif node.op == "output":
-                for result in node.all_input_nodes:
+                results = node.all_input_nodes
+                for result in results:
                     program.output(values[result])
-        return _Compiled.of(program, self.body)
+        return _Compiled.of(program, tuple(read[result] for result in results), self.body)
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         self._compiled = None  # Loading may put other tensors in the place of the buffers.

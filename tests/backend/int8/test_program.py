@@ -102,6 +102,17 @@ def test_operands_that_do_not_fit_are_a_size_error():
 
 
 @needs_kernels
+def test_a_learned_factor_runs_in_the_kernels(caplog):
+    grid = LevelGrid(0.03, 114)
+    scaled = program_of(Combine(Combination.PRODUCT, grid, grid, Epilogue(grid)), inputs=2)
+    for inputs in ((levels(2, 3, 9, 9), levels()), (levels(), levels(2, 3, 9, 9))):
+        assert_contract(scaled(*inputs), scaled.body(*inputs))
+    assert not caplog.text
+    # Of scalars alone the result is one too.
+    assert scaled(levels(), levels()).shape == ()
+
+
+@needs_kernels
 def test_what_no_step_knows_runs_in_pytorch(caplog):
     program = program_of(convolution(addend=ADDEND), inputs=2)
     values = (
