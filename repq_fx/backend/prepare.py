@@ -6,6 +6,7 @@ from torch.fx import GraphModule, symbolic_trace
 
 from .. import _torch_ao
 from ..passes.gather_functions import gather_functions
+from ..passes.pixel_shuffles import shuffle_pixels
 from ..quant import Scheme
 from .batch_statistics import call_batch_statistics
 from .configuration import get_backend_config, get_qconfig_mapping
@@ -32,6 +33,7 @@ def place_observers(model: nn.Module, inputs: tuple[Tensor, ...], scheme: Scheme
     call_batch_statistics(graph)
     kept = [module for override in scheme.overrides for module in modules_of(override, graph)]
     gather_functions(graph, inputs, kept)
+    shuffle_pixels(graph, kept)
     mapping, backend = get_qconfig_mapping(scheme), get_backend_config()
     shell, made = OutputShell(graph), MadeOperands()
     with made.behind_layers(graph), shell.taken_off(graph):

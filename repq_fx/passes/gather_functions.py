@@ -104,8 +104,8 @@ class _Finder:
         return found
 
     def _is_better_a_layer(self, step: Node) -> bool:
-        """Whether a single step reads a constant tensor, or is not what `patterns` lists."""
-        if any(operand in self._constants for operand in step.all_input_nodes):
+        """Whether a single step reads several tensors, or quantization has no rule for it."""
+        if sum(isinstance(argument, Node) for argument in step.args) > 1:
             return True
         if step.op == "call_module":
             return type(self._graph_module.get_submodule(str(step.target))) in _RARE_LAYERS
@@ -169,7 +169,10 @@ class _Finder:
             layer = self._graph_module.get_submodule(str(step.target))
             return [torch.Size((*tensor.shape, 1, 1)) for tensor in _tensors_of(layer)]
         known = (self._constants.known(n) for n in step.all_input_nodes if n in self._constants)
-        return [torch.Size((1, 1, *each.shape)) for each in known if isinstance(each, Tensor)]
+        tensors = [value for value in known if isinstance(value, Tensor)]
+        if operator_name(step) == "prelu":  # As the layer has it.
+            return [torch.Size((*tensor.shape, 1, 1)) for tensor in tensors]
+        return [torch.Size((1, 1, *tensor.shape)) for tensor in tensors]
 
 
 def _tensors_of(layer: nn.Module) -> list[Tensor]:

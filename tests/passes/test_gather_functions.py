@@ -63,6 +63,8 @@ ONE_LAYER = {
     "clip": (lambda _, x: torch.clip(x, -1, 2), nn.Hardtanh),
     "lower_bound": (lambda _, x: x.clamp(min=0), nn.ReLU),
     "upper_bound": (lambda _, x: x.clamp(max=2), nn.Hardtanh),
+    "square": (lambda _, x: x * x, ElementwiseFunction),
+    "functional_prelu": (lambda net, x: F.prelu(x, net.prelu.weight), ElementwiseFunction),
     "exp": (lambda _, x: x.exp(), ElementwiseFunction),
     "mish": (lambda _, x: x * torch.tanh(F.softplus(x)), ElementwiseFunction),
     "one_number": (lambda net, x: x * net.one, ElementwiseFunction),
