@@ -44,7 +44,7 @@ FUSED = {
 TABLES = {
     "mish": (lambda _, x: x * torch.tanh(F.softplus(x)), Lookup),
     "steep_hard_swish": (lambda _, x: x * (0.2 * x + 0.5).clamp(0, 1), Lookup),
-    "square": (lambda net, x: x * x + net.number, Lookup),
+    "softsign": (lambda net, x: F.softsign(x) * net.one, Lookup),
     "prelu": (lambda net, x: F.prelu(x, net.channels.flatten()), ChannelLookup),
 }
 
