@@ -10,6 +10,7 @@ from ..passes.pixel_shuffles import shuffle_pixels
 from ..quant import Scheme
 from .batch_statistics import call_batch_statistics
 from .configuration import get_backend_config, get_qconfig_mapping
+from .constant_operands import keep_whole_ranges
 from .float_layers import report_float_layers
 from .made_operands import MadeOperands
 from .other_values import drop_observers_of_other_values
@@ -44,4 +45,5 @@ def place_observers(model: nn.Module, inputs: tuple[Tensor, ...], scheme: Scheme
     drop_unread_observers(prepared)
     drop_observers_of_other_values(prepared, inputs)
     observe_inside_padding(prepared)
+    keep_whole_ranges(prepared)
     return prepared

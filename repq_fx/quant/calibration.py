@@ -245,5 +245,5 @@ def _report_constant_tensors(prepared: Any) -> None:
             lowest, highest = histogram.lowest, histogram.highest
         except CalibrationError as error:  # On a GPU nobody has looked before.
             raise CalibrationError(f"inside the model, at {observed!r}, {error}") from error
-        if lowest == highest:
+        if lowest == highest and node.args[0].op != "get_attr":
             _LOGGER.warning("the output of %r was %g for all calibration data", observed, lowest)
