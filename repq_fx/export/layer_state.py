@@ -10,6 +10,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from ..backend import ReferenceConv2d, ReferenceLinear, int8
 from ..errors import FileFormatError
+from ..passes.elementwise_function import ScaledActivation
 from .fields import checked, field
 from .json_values import decode_attribute, encode_attribute
 from .names import check_word, shortened
@@ -154,7 +155,7 @@ def _layer_types() -> dict[str, type[nn.Module]]:
         if _is_type(value, int8.Instruction)
     }
     # Of an attention the last layer is of a class that `torch.nn` does not name.
-    others = (ReferenceConv2d, ReferenceLinear, NonDynamicallyQuantizableLinear)
+    others = (ReferenceConv2d, ReferenceLinear, ScaledActivation, NonDynamicallyQuantizableLinear)
     return torch_layers | {layer.__name__: layer for layer in others} | instructions
 
 

@@ -9,7 +9,8 @@ from torch.fx import GraphModule, Node
 from ..backend.int8 import Instruction, Int8Program
 from ..backend.reference_grids import note_grids
 from ..errors import FileFormatError
-from .fields import field
+from ..passes.elementwise_function import ElementwiseFunction
+from .fields import checked, field
 from .graph_nodes import decode_graph, encode_node
 from .layer_state import MODULE_INTERNALS, layer_from_state, layer_state, layer_tensors, tensor_of
 from .names import check_path
@@ -33,6 +34,9 @@ def encode_graph(
             layer = graph_module.get_submodule(node.target)
             if isinstance(layer, Int8Program):
                 layers[node.target] = {"program": encode_graph(layer.body, f"{name}.", tensors)}
+            elif isinstance(layer, ElementwiseFunction):
+                body = encode_graph(layer.body, f"{name}.", tensors)
+                layers[node.target] = {"function": body, "channels": layer.channels}
             else:
                 layers[node.target] = layer_state(layer, name)
                 tensors |= layer_tensors(layer, name)
@@ -67,6 +71,9 @@ def build_graph(header: Any, tensors: dict[str, Tensor], prefix: str = "") -> Gr
         if "program" in state:
             body = build_graph(state["program"], tensors, f"{prefix}{name}.")
             attributes[name] = Int8Program(_checked_program(body, name))
+        elif "function" in state:
+            body = build_graph(state["function"], tensors, f"{prefix}{name}.")
+            attributes[name] = ElementwiseFunction(body, _checked_channels(state.get("channels")))
         else:
             attributes[name] = layer_from_state(state, f"{prefix}{name}", tensors)
     graph = decode_graph(field(header, "nodes", list), attributes)
@@ -79,6 +86,10 @@ def build_graph(header: Any, tensors: dict[str, Tensor], prefix: str = "") -> Gr
     model = GraphModule(attributes, graph)
     note_grids(model)
     return model.eval()
+
+
+def _checked_channels(channels: Any) -> int | None:
+    return None if channels is None else checked(channels, int, "'channels'")
 
 
 def _parameter_of_a_layer(target: str, layers: Mapping[str, nn.Module]) -> nn.Parameter | None:

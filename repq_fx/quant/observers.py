@@ -13,8 +13,9 @@ from .coordinate_descent import improve
 from .gptq import InputMoment
 from .grid import AffineParameters, Grid
 from .histogram import TensorHistogram
+from .quantized_weight import QuantizedWeight
 from .range_rules import MinMax, RangeRule, choose_parameters
-from .weights import QuantizedWeight, WeightQuantizer
+from .weights import WeightQuantizer
 
 # With more bits, fitting damps the signal more than it repairs (benchmarks/results, "refit").
 _MOST_REFIT_BITS = 4

@@ -159,6 +159,16 @@ class Scheme:
         """Every field as text, for reports."""
         return {entry.name: str(getattr(self, entry.name)) for entry in fields(self)}
 
+    def faster(self) -> "Scheme":
+        """This scheme without what takes most of the time: `gptq` and `output_search`.
+
+        The schemes of overrides lose them too. What that costs stands in `benchmarks/README.md`.
+        """
+        overrides = (
+            o if o.scheme is None else replace(o, scheme=o.scheme.faster()) for o in self.overrides
+        )
+        return replace(self, gptq=False, output_search=False, overrides=tuple(overrides))
+
     def with_overrides(self, *overrides: Override) -> "Scheme":
         """This scheme with `overrides` added after its own."""
         return replace(self, overrides=(*self.overrides, *overrides))

@@ -90,6 +90,7 @@ class Int8Program(FixedSettings):
 
     # Two threads may both compile, and either result serves.
     _compiled: _Compiled | None = None
+    _has_told: bool = False  # That it runs in PyTorch.
 
     def __init__(self, body: GraphModule) -> None:
         super().__init__()
@@ -124,7 +125,10 @@ class Int8Program(FixedSettings):
             operands = [values.resolve_neg() for values in compiled.with_axes(inputs)]
             outputs = compiled.program.run(operands)
         except NotImplementedError as error:
-            _LOGGER.warning("instructions run in PyTorch, slowly: %s", str(error).split("\n")[0])
+            if not self._has_told:
+                self._has_told = True
+                reason = str(error).split("\n")[0]
+                _LOGGER.warning("instructions run in PyTorch, slowly: %s", reason)
             return self._interpret(*inputs)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
