@@ -244,4 +244,4 @@ def compensated_rounding(
             integers[:, index : index + 1] = rounded
             errors[:, index : index + 1] = entries[:, index : index + 1] - rounded * steps
     restored = integers.gather(1, order.argsort(1)[:, :, None].expand_as(integers))
-    return restored.mT.reshape(weight.shape).float()
+    return restored.mT.reshape(weight.shape).float().contiguous()

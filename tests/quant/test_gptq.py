@@ -66,6 +66,7 @@ def test_outputs_are_nearer_than_by_rounding_to_nearest(make_layer, shape, quant
     moment = InputMoment.of(layer, data, centered=False)
     nearest = quantizer.quantize(weight, 3).dequantize()
     compensated = quantizer.quantize(weight, 3, moment)
+    assert compensated.values.is_contiguous()  # As files want it.
     assert compensated.values.abs().max() <= 3
     error = moment.output_error(compensated.dequantize() - weight)
     assert error < moment.output_error(nearest - weight)
