@@ -1,15 +1,18 @@
 """The public functions that compose the steps; no algorithms here."""
 
+import copy
 import inspect
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from enum import Enum
 from itertools import chain
 
+import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from . import passes
+from . import analysis, passes
 from .backend import lower_to_x86, place_observers, require_override_targets, to_reference
 from .errors import CalibrationError
 from .export import unstorable
@@ -21,6 +24,7 @@ from .reconstruct import Reconstruction, reconstruct
 _LOGGER = logging.getLogger(__name__)
 ExampleInputs = Tensor | tuple[Tensor, ...]
 _DEFAULT_SCHEME = Scheme()
+_SENSITIVITY_IMAGES = 4
 
 
 class Backend(str, Enum):
@@ -104,7 +108,7 @@ def quantize(
     data: Tensor | Iterable[Batch],
     example_inputs: ExampleInputs | None = None,
     *,
-    scheme: Scheme = _DEFAULT_SCHEME,
+    scheme: Scheme | str = _DEFAULT_SCHEME,
     reconstruction: Reconstruction | None = None,
     backend: str | Backend = Backend.X86,
     leaves: passes.Leaves = (),
@@ -118,7 +122,7 @@ def quantize(
         data: Calibration data, as for `calibrate`.
         example_inputs: The model's inputs; by default the first batch of `data`, of which as many
             tensors count as ``forward`` has parameters without a default.
-        scheme: Bits, weight quantizer and range rule.
+        scheme: Bits, weight quantizer and range rule; or the name of a preset, such as "w6a6".
         reconstruction: Learn rounding, ranges and biases with this method; see `reconstruct`.
         backend: As for `convert`.
         leaves: Qualified names or types of modules to leave in float as they are; see `trace`.
@@ -126,7 +130,8 @@ def quantize(
 
     Raises:
         RepqError: As the single steps do.
-        ValueError: An override of `scheme` matches nothing in the merged model.
+        ValueError: An override of `scheme` matches nothing in the merged model, or there is no
+            preset of the name.
 
     Example:
         >>> import torch, repq_fx
@@ -136,7 +141,7 @@ def quantize(
         >>> int8(images[:2]).shape
         torch.Size([2, 10])
     """
-    backend = as_backend(backend)
+    backend, scheme = as_backend(backend), Scheme.of(scheme)
     if reconstruction is not None and not isinstance(data, Tensor):
         data = list(batches_of(data))  # They are read twice.
     batches = batches_of(data)
@@ -171,12 +176,35 @@ def _required_inputs(model: nn.Module) -> int:
     return max(len(required), 1)
 
 
-def prepare(model: nn.Module, example_inputs: ExampleInputs, scheme: Scheme) -> GraphModule:
+def prepare(model: nn.Module, example_inputs: ExampleInputs, scheme: Scheme | str) -> GraphModule:
     """Insert the observers of `scheme`: `prepare_fx` with our tables, without its warnings.
 
     Unlike stock `prepare_fx` it places none where no quantized layer reads the tensor. A `model`
     that is a graph may be rewritten on the way.
     """
+    scheme = Scheme.of(scheme)
     require_override_targets(scheme.overrides, model, model)
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
     return place_observers(model, inputs, scheme)
+
+
+def layer_sensitivities(
+    merged: GraphModule, batches: Sequence[Tensor], scheme: Scheme, *, progress: bool = True
+) -> dict[str, float]:
+    """How much each layer alone disturbs the outputs; see `analysis.layer_sensitivities`.
+
+    With ranges and rounding that are quick to find: they serve to compare layers.
+
+    Args:
+        merged: A graph in merged form; not changed.
+        batches: Calibration data; the outputs are those of the first four images.
+        scheme: As for `quantize`.
+        progress: Show a progress bar.
+    """
+    quick = replace(scheme, gptq=False, output_search=False, sequential_ranges=False)
+    if scheme.equalization:
+        merged = passes.equalize(merged, (torch.cat(list(batches)),))
+    shown = batches[0][:_SENSITIVITY_IMAGES]
+    prepared = prepare(copy.deepcopy(merged), shown, quick)
+    calibrate(prepared, batches, progress=progress)
+    return analysis.layer_sensitivities(prepared, shown)
