@@ -4,16 +4,20 @@ The CUDA sources are in it where there are a GPU and a toolkit that fits torch, 
 REPQ_FX_CUDA=1.
 """
 
+import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+import setuptools
 
 # One fat binary from Turing to Blackwell; overridden by the usual TORCH_CUDA_ARCH_LIST.
 CUDA_ARCHITECTURES = "7.5;8.0;9.0;12.0+PTX"
+SETUPTOOLS = 77  # As in pyproject.toml.
+WITHOUT_KERNELS = os.getenv("REPQ_FX_NO_EXT") == "1"
 
 
 def sources(*folders: str) -> list[str]:
@@ -77,17 +81,31 @@ def decide_on_cuda(cuda_home: str | None) -> tuple[bool, str]:
     return False, f"CPU kernels only: {obstacle}."
 
 
-def extension_options() -> dict:
-    """The `setup` keywords that build the extension; none with REPQ_FX_NO_EXT=1."""
-    if os.getenv("REPQ_FX_NO_EXT") == "1":
-        return {}
-    try:
-        import torch  # noqa: F401  (only here: REPQ_FX_NO_EXT=1 needs no torch to build)
-    except ModuleNotFoundError:
+def require_tools() -> None:
+    """End in one sentence where pip, which checks nothing without isolation, would print a page."""
+    if int(setuptools.__version__.partition(".")[0]) < SETUPTOOLS:
+        sys.exit(
+            f"repq_fx needs setuptools {SETUPTOOLS} or newer to build, found "
+            f"{setuptools.__version__}: pip install --upgrade setuptools wheel"
+        )
+    if WITHOUT_KERNELS:
+        return
+    if not any(map(shutil.which, (os.getenv("CXX", "c++"), "g++", "clang++"))):
+        sys.exit(
+            "repq_fx compiles its kernels and finds no C++ compiler: install g++ "
+            "(or set REPQ_FX_NO_EXT=1: no kernels, slow)."
+        )
+    if importlib.util.find_spec("torch") is None:
         sys.exit(
             "repq_fx is compiled for the torch that will run it: install torch first, then "
             "`pip install --no-build-isolation .` (or set REPQ_FX_NO_EXT=1: no kernels, slow)."
         )
+
+
+def extension_options() -> dict:
+    """The `setup` keywords that build the extension; none with REPQ_FX_NO_EXT=1."""
+    if WITHOUT_KERNELS:
+        return {}
     from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
 
     with_cuda, decision = decide_on_cuda(CUDA_HOME)
@@ -120,4 +138,7 @@ def extension_options() -> dict:
     }
 
 
-setup(packages=find_packages(include=["repq_fx", "repq_fx.*"]), **extension_options())
+require_tools()
+setuptools.setup(
+    packages=setuptools.find_packages(include=["repq_fx", "repq_fx.*"]), **extension_options()
+)

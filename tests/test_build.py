@@ -1,6 +1,7 @@
 """What is built where; importing has no side effects, and works without the compiled kernels."""
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -164,8 +165,25 @@ def test_what_was_asked_for_and_cannot_be_is_one_sentence(machine, message, buil
         build(**GPU | {"request": "1"} | machine)
 
 
+def test_an_old_setuptools_is_one_sentence(build, monkeypatch):
+    monkeypatch.setattr(setuptools, "__version__", "65.5.0")
+    with pytest.raises(SystemExit, match=r"setuptools 77 or newer to build, found 65\.5\.0"):
+        build(**GPU)
+
+
+def test_without_a_compiler_the_build_says_what_to_install(build, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(SystemExit, match=r"finds no C\+\+ compiler: install g\+\+"):
+        build(**GPU)
+
+
+def test_the_version_of_setuptools_is_that_of_pyproject():
+    limit = re.search(r"SETUPTOOLS = (\d+)", (ROOT / "setup.py").read_text())[1]
+    assert f'"setuptools>={limit}"' in (ROOT / "pyproject.toml").read_text()
+
+
 def test_without_torch_the_build_says_what_to_install():
-    code = "import sys; sys.modules['torch'] = None; sys.argv[1:] = ['--version']; import setup"
+    code = "import importlib.util as i; i.find_spec = lambda name: None; import setup"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
     )

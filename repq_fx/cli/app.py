@@ -29,7 +29,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001  (as typer calls it)
         kernels = " and ".join(device.upper() for device in ops.compiled_devices())
         typer.echo(
             f"repq_fx {__version__}, torch {torch.__version__}, "
-            f"compiled kernels for {kernels or 'nothing: all runs slowly, in PyTorch'}"
+            + (f"compiled kernels for {kernels}" if kernels else "no compiled kernels (slow)")
         )
         raise typer.Exit
 

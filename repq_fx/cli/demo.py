@@ -17,7 +17,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .. import analysis, api, integrations, passes
+from .. import analysis, api, integrations, ops, passes
 from .._torch_ao import quantize_with_torch_defaults
 from ..analysis import LatencyStatistics
 from ..models import fashion_repvgg
@@ -35,7 +35,7 @@ _INTRODUCTION = """\
 Merges a small RepVGG, trained on Fashion-MNIST, into one convolution per block,
 quantizes it to W8A8, W6A6 and W4A8 (bits of weights and activations) by the
 usual per-tensor min-max and by repq_fx, and compares them on 2,000 test images.
-Model and images are in the package; it takes about half a minute.
+Model and images are in the package; it takes {duration}.
 """
 _NEXT_STEPS = """\
 On your own model, in evaluation mode and with a loader of its images:
@@ -66,7 +66,12 @@ def demo(
     has not seen and 128 training images for calibration.
     """
     require_writable(report, "--report", ".json")
-    typer.echo(_INTRODUCTION)
+    quick = ops.has_extension()
+    typer.echo(
+        _INTRODUCTION.format(
+            duration="about half a minute" if quick else "minutes, as no kernels are compiled"
+        )
+    )
     progress = Progress()
     model, test_images, test_labels, calibration_images = _load_assets()
     with progress.stage("merge", "merge branches"):
@@ -143,7 +148,7 @@ def _name(bits: tuple[int, int]) -> str:
 
 
 def _load_assets() -> tuple[nn.Module, Tensor, Tensor, Tensor]:
-    assets = files("repq_fx.cli") / "demo_assets"
+    assets = files("repq_fx.cli.demo_assets")
     model = fashion_repvgg().eval()
     model.load_state_dict(load((assets / "fashion_repvgg.safetensors").read_bytes()))
     with (assets / "fashion_mnist.npz").open("rb") as file:
