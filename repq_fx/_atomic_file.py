@@ -25,11 +25,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | bytearray) -
     """
     target = Path(os.path.realpath(path))
     mode = _mode_of(target, path)
-    prefix = _prefix_of(target.name)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=_SUFFIX)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write here: {error.strerror}", str(path)) from error
+    handle, temporary = _new_temporary(target, path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -38,7 +34,28 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | bytearray) -
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _remove_stale(target.parent, prefix)
+    _remove_stale(target.parent, _prefix_of(target.name))
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Check that `write_atomically` could write a file now; none is left, and an old one untouched.
+
+    Raises:
+        OSError: See `write_atomically`.
+    """
+    target = Path(os.path.realpath(path))
+    _mode_of(target, path)
+    handle, temporary = _new_temporary(target, path)
+    os.close(handle)
+    Path(temporary).unlink()
+
+
+def _new_temporary(target: Path, path: str | os.PathLike[str]) -> tuple[int, str]:
+    """An open file beside `target`, and its name."""
+    try:
+        return tempfile.mkstemp(dir=target.parent, prefix=_prefix_of(target.name), suffix=_SUFFIX)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write here: {error.strerror}", str(path)) from error
 
 
 def _prefix_of(name: str) -> str:

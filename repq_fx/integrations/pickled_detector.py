@@ -120,7 +120,7 @@ def quantized_maps(
     *,
     per_level: int,
     stride: int,
-    scheme: Scheme,
+    scheme: Scheme | str,
     reconstruction: Reconstruction | None,
     backend: str | api.Backend,
     progress: bool,

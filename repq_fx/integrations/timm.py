@@ -25,7 +25,7 @@ def quantize(  # noqa: PLR0913  (all but two by name)
     *,
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
-    scheme: Scheme = _DEFAULT_SCHEME,
+    scheme: Scheme | str = _DEFAULT_SCHEME,
     reconstruction: Reconstruction | None = None,
     images: int = 32,
     batch: int = 16,
@@ -40,7 +40,7 @@ def quantize(  # noqa: PLR0913  (all but two by name)
             configuration says; or calibration data as for `repq_fx.quantize`.
         weights: A checkpoint for ``timm.models.load_checkpoint``.
         pretrained: Let timm download the weights of `model`.
-        scheme: Bits, weight quantizer and range rule.
+        scheme: Bits, weight quantizer and range rule, or the name of a preset.
         reconstruction: Learn rounding, ranges and biases; see `repq_fx.reconstruct`.
         images: How many images of a folder calibrate.
         batch: Images in one forward pass.

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ...errors import RepqError
 
-_READING_ERRORS = (OSError, SyntaxError, TypeError, ValueError, KeyError, RuntimeError)
+_READING_ERRORS = (
+    AssertionError, OSError, SyntaxError, TypeError, ValueError, KeyError, RuntimeError,
+)  # fmt: skip
 
 
 def calibration_images(
@@ -73,6 +75,21 @@ def mean_average_precision(
     return 100.0 * float(metrics.box.map), 100.0 * float(metrics.box.map50)
 
 
+def split_folders(yolo: Any, data: str | Path) -> dict[str, Any]:
+    """Where a data set has the images of its ``train`` and ``val`` split.
+
+    Raises:
+        RepqError: The data set cannot be read, or has other classes than the model.
+    """
+    found = {}
+    for split in ("train", "val"):
+        try:
+            found[split] = _described(yolo, data, split)[split]
+        except _READING_ERRORS as error:
+            raise _unreadable(data, split, error) from error
+    return found
+
+
 def _unreadable(data: str | Path, split: str, error: Exception) -> RepqError:
     return RepqError(f"cannot read the {split!r} images of {str(data)!r}: {error}")
 
@@ -80,6 +97,11 @@ def _unreadable(data: str | Path, split: str, error: Exception) -> RepqError:
 def _described(yolo: Any, data: str | Path, split: str) -> dict[str, Any]:
     from ultralytics.data.utils import check_det_dataset
 
+    if Path(data).is_dir() and not any(Path(data).glob("*.y*ml")):
+        raise RepqError(
+            f"a detector's data is the YAML file of a data set in YOLO's format, with images and "
+            f"labels; {str(data)!r} is a folder without one."
+        )
     described: dict[str, Any] = check_det_dataset(str(data), split=split)
     classes = len(yolo.names)
     if described["nc"] != classes:
