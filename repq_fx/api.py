@@ -12,8 +12,14 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from . import analysis, passes
-from .backend import LOWERINGS, as_backend, place_observers, require_override_targets, to_reference
-from .backend import Backend as Backend
+from .backend import (
+    LOWERINGS,
+    Backend,
+    as_backend,
+    place_observers,
+    require_override_targets,
+    to_reference,
+)
 from .backend.survey import Survey, within_memory
 from .errors import CalibrationError
 from .export import unstorable
