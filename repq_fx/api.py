@@ -8,7 +8,6 @@ from dataclasses import replace
 from enum import Enum
 from itertools import chain
 
-import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
@@ -203,7 +202,8 @@ def layer_sensitivities(
     """
     quick = replace(scheme, gptq=False, output_search=False, sequential_ranges=False)
     if scheme.equalization:
-        merged = passes.equalize(merged, (torch.cat(list(batches)),))
+        rest = iter(batches[1:])
+        merged = passes.equalize(merged, first_images(merged, [batches[0]], rest))
     shown = batches[0][:_SENSITIVITY_IMAGES]
     prepared = prepare(copy.deepcopy(merged), shown, quick)
     calibrate(prepared, batches, progress=progress)

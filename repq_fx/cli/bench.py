@@ -90,8 +90,8 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
         load_weights(network, weights)
     shape = _shape(size, preprocessing)
     count = batch * math.ceil(_CALIBRATION_IMAGES / batch)
-    calibration = (
-        torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
+    calibration, done = (
+        (torch.randn(count, *shape, generator=torch.Generator().manual_seed(0)), None)
         if data is None
         else _read(data, count, shape, preprocessing)
     )
@@ -121,7 +121,9 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
     )
     channels, height, width = shape
     protocol = Protocol(
-        data=None if data is None else str(data), calibration_images=count,
+        data=None if data is None else str(data),
+        calibration_images=None if quantized else count,
+        mean=None if done is None else done.mean, std=None if done is None else done.std,
         image_channels=channels, image_height_pixels=height, image_width_pixels=width,
         latency_batch_size=batch, latency_threads=threads, latency_rounds=repeats,
     )  # fmt: skip
@@ -169,14 +171,16 @@ def _shape(size: str | None, preprocessing: Preprocessing) -> tuple[int, int, in
 
 def _read(
     data: Path, count: int, shape: tuple[int, int, int], preprocessing: Preprocessing
-) -> Tensor:
+) -> tuple[Tensor, Preprocessing | None]:
+    """Images, and what was done to them; None where a file has them ready."""
     channels, height, _ = shape
     changes: dict[str, Any] = {"size": height}
     if channels != len(preprocessing.mean):
         changes |= {"mean": (0.5,) * channels, "std": (0.5,) * channels}
-    images = torch.cat(list(open_images(data, replace(preprocessing, **changes)).batches(count)))
+    found = open_images(data, replace(preprocessing, **changes))
+    images = torch.cat(list(found.batches(count)))
     if images.shape != (count, *shape):
         raise RepqError(
             f"--data holds {list(images.shape)}, needed are at least {[count, *shape]}."
         )
-    return images
+    return images, found.preprocessing

@@ -54,7 +54,8 @@ def quantize_detector(request: Request, max_drop: float | None) -> None:
     ultralytics.require_detector(model)
     side = ultralytics.image_size(model, request.image_size)
     folders = ultralytics.split_folders(model, request.data)
-    images, batch = request.calibration_images, request.batch_size
+    sizes, batch = ultralytics.split_sizes(model, request.data), request.batch_size
+    images = min(request.calibration_images, sizes["train"])
     warn_of_few_images(images, progress)
     if folders["train"] == folders["val"]:
         progress.warn(
@@ -64,7 +65,7 @@ def quantize_detector(request: Request, max_drop: float | None) -> None:
     with progress.stage("merge", "merge branches"):
         merged = ultralytics.merge(model, imgsz=side)
         require_storable(merged.model.model[0].graph)
-    with progress.stage("quantize", f"quantize with up to {images} images of the train split"):
+    with progress.stage("quantize", f"quantize with {images} images of the train split"):
         int8 = ultralytics.quantize(
             model, request.data, scheme=request.scheme, reconstruction=request.reconstruction,
             max_drop=max_drop, imgsz=side, images=images, batch=batch, backend=request.backend,
@@ -72,8 +73,8 @@ def quantize_detector(request: Request, max_drop: float | None) -> None:
         integrations.save(int8, request.out)
     protocol = Protocol(
         data=f"train split of {request.data}", eval_data=f"val split of {request.data}",
-        calibration_images=images, image_channels=3, image_height_pixels=side,
-        image_width_pixels=side, mean=(0.0,) * 3, std=(1.0,) * 3, batch_size=batch,
+        calibration_images=images, evaluation_images=sizes["val"],
+        image_channels=3, image_height_pixels=side, image_width_pixels=side, mean=(0.0,) * 3, std=(1.0,) * 3, batch_size=batch,
         latency_batch_size=1, latency_threads=request.threads, latency_rounds=_LATENCY_ROUNDS,
     )  # fmt: skip
     rows = _measure(request, merged, int8, side, progress)

@@ -105,13 +105,18 @@ def warn_of_bad_result(
     known = [(value, least, text) for value, least, text in limits if value is not None]
     if all(value >= least for value, least, _ in known):
         return
-    noise = sensitivities()
+    with progress.stage("diagnose", "find the layers that hurt most"):
+        try:
+            noise = sensitivities()
+        except RepqError as error:  # The result stands without the diagnosis.
+            progress.warn(f"which layers hurt most is unknown: {error}")
+            noise = {}
+    found = ", ".join(text.format(value) for value, _, text in known)
     total = sum(noise.values()) or 1.0
     worst = sorted(noise, key=lambda name: -noise[name])[:_SHOWN_LAYERS]
+    layers = ", ".join(f"{name} ({noise[name] / total:.0%})" for name in worst)
     progress.warn(
-        f"the result is far from FP32 ({', '.join(shown.format(v) for v, _, shown in known)}). "
-        "The layers that hurt most, with their share of the noise: "
-        + ", ".join(f"{name} ({noise[name] / total:.0%})" for name in worst)
-        + ". Try --float-layer NAME for these, more --calibration-images, --reconstruction repapq "
-        "or more bits."
+        f"the result is far from FP32 ({found}). "
+        + (f"The layers that hurt most, by their share of the noise: {layers}. " if layers else "")
+        + "Try --float-layer NAME, more --calibration-images, --reconstruction repapq or more bits."
     )

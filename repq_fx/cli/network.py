@@ -114,7 +114,7 @@ def _open(
     if weights is None and request.model.startswith("timm:"):
         progress.warn(f"without --weights {request.model} has random ones.")
     warn_of_few_images(calibrating.count, progress)
-    if eval_data is None:
+    if eval_data is None or eval_data.resolve() == request.data.resolve():
         progress.warn(
             f"the {calibrating.count} images that calibrate are among the {images.count} that are "
             "evaluated, which flatters the result; give others as --eval-data."

@@ -87,3 +87,14 @@ def test_outputs_of_any_structure_become_one_tensor():
     assert found[0, 0].tolist() == [1, 1, 1, 1, 2, 2]
     assert torch.equal(scores_of(torch.nn.Identity(), [torch.ones(2, 3)], label="x"),
                        torch.ones(2, 3))  # fmt: skip
+
+
+def test_a_result_stands_without_its_diagnosis():
+    def fail():
+        raise RepqError("no way.")
+
+    progress = Progress()
+    warn_of_bad_result([Row("FP32"), Row("INT8", sqnr_db=3.0)], fail, progress)
+    unknown, bad = progress.warnings
+    assert unknown == "which layers hurt most is unknown: no way."
+    assert "far from FP32 (SQNR 3.0 dB)" in bad

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from typing import NamedTuple
 
 import numpy as np
@@ -133,9 +134,16 @@ def fashion_arguments(weights, data, out, *options):
     return ("quantize", MODEL, "--weights", weights, "--data", data, "--out", out, *GREY, *options)
 
 
-def test_a_good_result_on_other_images_needs_no_warning(repq, weights, image_pack, tmp_path):
+@pytest.fixture
+def other_images(image_pack, tmp_path):
+    return shutil.copy(image_pack, tmp_path / "other.npz")
+
+
+def test_a_good_result_on_other_images_needs_no_warning(
+    repq, weights, image_pack, other_images, tmp_path
+):
     out = tmp_path / "m.repq"
-    code, _, error = repq(*fashion_arguments(weights, image_pack, out, "--eval-data", image_pack))
+    code, _, error = repq(*fashion_arguments(weights, image_pack, out, "--eval-data", other_images))
     assert code == 0
     assert "warning" not in error
     report = json.loads((tmp_path / "m.repq.json").read_text())
@@ -143,9 +151,15 @@ def test_a_good_result_on_other_images_needs_no_warning(repq, weights, image_pac
     assert report["rows"][1]["sqnr_db"] >= 15
 
 
-def test_images_that_calibrate_and_are_evaluated_are_a_warning(repq, weights, image_pack, tmp_path):
+@pytest.mark.parametrize("named", [False, True])
+def test_images_that_calibrate_and_are_evaluated_are_a_warning(
+    named, repq, weights, image_pack, tmp_path
+):
     out = tmp_path / "m.repq"
-    code, _, error = repq(*fashion_arguments(weights, image_pack, out, "--calibration-images", 20))
+    evaluated = ("--eval-data", image_pack) if named else ()
+    code, _, error = repq(
+        *fashion_arguments(weights, image_pack, out, "--calibration-images", 20, *evaluated)
+    )
     assert code == 0
     (warning,) = json.loads((tmp_path / "m.repq.json").read_text())["warnings"]
     assert "the 20 images that calibrate are among the 24 that are evaluated" in warning
@@ -153,12 +167,12 @@ def test_images_that_calibrate_and_are_evaluated_are_a_warning(repq, weights, im
 
 
 def test_a_bad_result_names_the_layers_that_hurt_most(
-    repq, weights, image_pack, tmp_path, monkeypatch
+    repq, weights, image_pack, other_images, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("repq_fx.cli.measurements.LEAST_SQNR_DB", 1000)
     out = tmp_path / "m.repq"
     code, _, _ = repq(
-        *fashion_arguments(weights, image_pack, out, "--eval-data", image_pack,
+        *fashion_arguments(weights, image_pack, out, "--eval-data", other_images,
                            "--calibration-images", 15)
     )  # fmt: skip
     assert code == 0
