@@ -19,7 +19,7 @@ from .image_data import Preprocessing, open_images
 from .model_source import build_model, load_weights, require_runs
 from .outputs import require_writable
 from .progress import Progress
-from .report import Protocol, Report, print_table
+from .report import ImageFormat, Protocol, Report, Timing, print_table
 from .runtimes import (
     BASELINE,
     CANDIDATES,
@@ -90,11 +90,7 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
         load_weights(network, weights)
     shape = _shape(size, preprocessing)
     count = batch * math.ceil(_CALIBRATION_IMAGES / batch)
-    calibration, done = (
-        (torch.randn(count, *shape, generator=torch.Generator().manual_seed(0)), None)
-        if data is None
-        else _read(data, count, shape, preprocessing)
-    )
+    calibration, done = _images(data, count, shape, preprocessing)
     images = calibration[:batch]
     require_runs(network, images[:1], "--size")
     if quantized:
@@ -119,13 +115,10 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
         f"{repeats} rounds in turns",
         rows,
     )
-    channels, height, width = shape
     protocol = Protocol(
         data=None if data is None else str(data),
         calibration_images=None if quantized else count,
-        mean=None if done is None else done.mean, std=None if done is None else done.std,
-        image_channels=channels, image_height_pixels=height, image_width_pixels=width,
-        latency_batch_size=batch, latency_threads=threads, latency_rounds=repeats,
+        image=ImageFormat.of(shape, done), latency=Timing(batch, threads, repeats),
     )  # fmt: skip
     Report(
         "bench", model, protocol, rows, weights=weights, stage_seconds=progress.stage_seconds
@@ -169,10 +162,13 @@ def _shape(size: str | None, preprocessing: Preprocessing) -> tuple[int, int, in
     return (channels, height, width)
 
 
-def _read(
-    data: Path, count: int, shape: tuple[int, int, int], preprocessing: Preprocessing
+def _images(
+    data: Path | None, count: int, shape: tuple[int, int, int], preprocessing: Preprocessing
 ) -> tuple[Tensor, Preprocessing | None]:
-    """Images, and what was done to them; None where a file has them ready."""
+    """Images or noise, and what was done to them; None where that is nothing."""
+    if data is None:
+        noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
+        return noise, None
     channels, height, _ = shape
     changes: dict[str, Any] = {"size": height}
     if channels != len(preprocessing.mean):

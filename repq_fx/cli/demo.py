@@ -25,9 +25,8 @@ from ..quant import Scheme
 from .measurements import accuracy_fields, float_size, similarity_fields
 from .outputs import require_writable
 from .progress import Progress
-from .report import Protocol, Report, Row, print_table
+from .report import ImageFormat, Protocol, Report, Row, Timing, print_table
 
-_LATENCY_ROUNDS = 30
 _BATCH_SIZE = 100
 _WIDTHS = ((8, 8), (6, 6), (4, 8))
 _BASELINE, _OURS = "per-tensor min-max", "repq_fx"
@@ -82,20 +81,17 @@ def demo(
         latency = analysis.measure_latency(
             {candidate.name: candidate.model for candidate in candidates},
             (test_images[:1],),
-            repeats=_LATENCY_ROUNDS,
             threads=threads,
         )
     with progress.stage("evaluate", f"evaluate each on {len(test_images)} images"):
         rows = _measure(candidates, test_images, test_labels, latency)
     print_table(f"RepVGG on Fashion-MNIST; latency of one image, {threads} thread(s)", rows)
     typer.echo(f"\n{_conclusion(rows)}\n")
-    channels, height, width = test_images.shape[1:]
     protocol = Protocol(
         data="Fashion-MNIST, training images", eval_data="Fashion-MNIST, test images",
         calibration_images=len(calibration_images), evaluation_images=len(test_images),
-        image_channels=channels, image_height_pixels=height, image_width_pixels=width,
-        mean=(0.5,), std=(0.5,), batch_size=_BATCH_SIZE, latency_batch_size=1,
-        latency_threads=threads, latency_rounds=_LATENCY_ROUNDS,
+        batch_size=_BATCH_SIZE, image=ImageFormat(1, 28, 28, mean=(0.5,), std=(0.5,)),
+        latency=Timing(batch_size=1, threads=threads),
     )  # fmt: skip
     Report(
         "demo", "repq_fx.models:fashion_repvgg", protocol, rows,

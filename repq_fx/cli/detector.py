@@ -17,11 +17,10 @@ from .measurements import (
 )
 from .outputs import report_path
 from .progress import Progress
-from .report import Protocol, Report, Row, print_table
+from .report import ImageFormat, Protocol, Report, Row, Timing, print_table
 from .request import Request
 from .storable import require_storable
 
-_LATENCY_ROUNDS = 30
 _COMPARED_IMAGES = 16
 
 
@@ -40,6 +39,11 @@ def open_detector(file: Path) -> Any:
             "only detectors predict boxes (repq bench times any network)."
         )
     return model
+
+
+def image_format(side: int) -> ImageFormat:
+    """The squares that detectors see, with values from 0 to 1."""
+    return ImageFormat(3, side, side, mean=(0.0,) * 3, std=(1.0,) * 3)
 
 
 def quantize_detector(request: Request, max_drop: float | None) -> None:
@@ -73,9 +77,8 @@ def quantize_detector(request: Request, max_drop: float | None) -> None:
         integrations.save(int8, request.out)
     protocol = Protocol(
         data=f"train split of {request.data}", eval_data=f"val split of {request.data}",
-        calibration_images=images, evaluation_images=sizes["val"],
-        image_channels=3, image_height_pixels=side, image_width_pixels=side, mean=(0.0,) * 3, std=(1.0,) * 3, batch_size=batch,
-        latency_batch_size=1, latency_threads=request.threads, latency_rounds=_LATENCY_ROUNDS,
+        calibration_images=images, evaluation_images=sizes["val"], batch_size=batch,
+        image=image_format(side), latency=Timing(batch_size=1, threads=request.threads),
     )  # fmt: skip
     rows = _measure(request, merged, int8, side, progress)
     print_table(
@@ -104,9 +107,7 @@ def _measure(request: Request, merged: Any, int8: Any, side: int, progress: Prog
     networks = {"FP32": merged.model.to(memory_format=torch.channels_last), "INT8": int8.model}
     with progress.stage("latency", "time FP32 and INT8"):
         example = torch.rand(1, 3, side, side)
-        latency = analysis.measure_latency(
-            networks, (example,), repeats=_LATENCY_ROUNDS, threads=request.threads
-        )
+        latency = analysis.measure_latency(networks, (example,), threads=request.threads)
     with progress.stage("evaluate", "evaluate FP32 and INT8 on the val split"):
         precision = {
             name: ultralytics.mean_average_precision(

@@ -15,7 +15,7 @@ from .measurements import float_size, scores_of
 from .model_source import build_model, load_weights, require_runs
 from .outputs import report_path, require_writable_with_report
 from .progress import Progress
-from .report import Protocol, Report, Row, new_table, show
+from .report import ImageFormat, Protocol, Report, Row, new_table, show
 
 
 def fuse(
@@ -54,11 +54,7 @@ def fuse(
         Row("merged", size_bytes=float_size(merged), sqnr_db=analysis.sqnr_db(reference, outputs)),
     ]
     found = [asdict(region) | {"merged": region.merged} for region in regions]
-    # Of a model whose inputs are no images some are None.
-    channels, height, width = (*shape[1:], None, None, None)[:3]
-    protocol = Protocol(
-        image_channels=channels, image_height_pixels=height, image_width_pixels=width
-    )
+    protocol = Protocol(image=ImageFormat.of(shape[1:]))
     report = report_path(out)
     Report(
         "fuse", model, protocol, rows, weights=weights, output=out, regions=found,

@@ -25,11 +25,9 @@ from .measurements import (
 from .model_source import build_model, load_weights, require_runs
 from .outputs import report_path
 from .progress import Progress
-from .report import Protocol, Report, Row, print_table
+from .report import ImageFormat, Protocol, Report, Row, Timing, print_table
 from .request import Request
 from .storable import require_storable
-
-_LATENCY_ROUNDS = 30
 
 
 @dataclass(frozen=True)
@@ -141,9 +139,7 @@ def _measure(
     merged = merged.to(memory_format=torch.channels_last)
     models = {"FP32": merged, "INT8": int8}
     with progress.stage("latency", "time FP32 and INT8"):
-        latency = analysis.measure_latency(
-            models, (inputs.example,), repeats=_LATENCY_ROUNDS, threads=request.threads
-        )
+        latency = analysis.measure_latency(models, (inputs.example,), threads=request.threads)
     with progress.stage("evaluate", f"evaluate FP32 and INT8 on {inputs.evaluated.count} images"):
         reference, scores = (
             scores_of(model, inputs.evaluated.batches(size=inputs.batch_size), label=label)
@@ -171,14 +167,10 @@ def _measure(
 
 
 def _protocol(request: Request, inputs: _Inputs) -> Protocol:
-    shape = inputs.example.shape[1:]
-    channels, height, width = shape if len(shape) == 3 else (None, None, None)
-    done = inputs.calibrating.preprocessing
     return Protocol(
         data=inputs.calibrating.name, eval_data=inputs.evaluated.name,
         calibration_images=inputs.calibrating.count, evaluation_images=inputs.evaluated.count,
-        image_channels=channels, image_height_pixels=height, image_width_pixels=width,
-        mean=None if done is None else done.mean,
-        std=None if done is None else done.std, batch_size=inputs.batch_size,
-        latency_batch_size=1, latency_threads=request.threads, latency_rounds=_LATENCY_ROUNDS,
+        batch_size=inputs.batch_size,
+        image=ImageFormat.of(inputs.example.shape[1:], inputs.calibrating.preprocessing),
+        latency=Timing(batch_size=1, threads=request.threads),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..integrations import ultralytics
-from .detector import open_detector
+from .detector import image_format, open_detector
 from .outputs import require_writable
 from .progress import Progress
 from .report import Protocol, Report, Row, print_table
@@ -44,8 +44,7 @@ def val(
     print_table(f"val split of {data.name} at {side} px", [row])
     if json is not None:
         protocol = Protocol(
-            eval_data=f"val split of {data}", image_channels=3, image_height_pixels=side,
-            image_width_pixels=side, mean=(0.0,) * 3, std=(1.0,) * 3, batch_size=batch_size,
-        )  # fmt: skip
+            eval_data=f"val split of {data}", batch_size=batch_size, image=image_format(side)
+        )
         Report("val", str(model), protocol, [row], stage_seconds=progress.stage_seconds).write(json)
         progress.end(json)

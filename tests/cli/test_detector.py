@@ -46,7 +46,7 @@ def test_quantize_writes_a_model_and_a_report(repq, checkpoint, data, tmp_path):
     assert report["rows"][1]["size_bytes"] == out.stat().st_size
     assert report["rows"][1]["float_layers"] == []
     assert report["rows"][1]["sqnr_db"] > 15
-    assert report["protocol"]["image_height_pixels"] == SIDE
+    assert report["protocol"]["image"]["height_pixels"] == SIDE
     assert adapter.is_quantized(repq_fx.load(out))
 
 

@@ -202,12 +202,12 @@ def test_reports_have_types_units_versions_and_preprocessing(repq, weights, imag
     code, _, _ = repq(*fashion_arguments(weights, image_pack, tmp_path / "m.repq"))
     assert code == 0
     report = json.loads((tmp_path / "m.repq.json").read_text())
-    scheme, protocol = report["scheme"], report["protocol"]
+    scheme, image = report["scheme"], report["protocol"]["image"]
     assert (scheme["weight_bits"], scheme["gptq"], scheme["refit"]) == (8, True, None)
     assert scheme["weight"]["type"] == "CoarseFine"
     assert scheme["weight"]["threshold"] == 1.25
-    assert (protocol["image_channels"], protocol["image_height_pixels"]) == (1, 28)
-    assert (protocol["mean"], protocol["std"]) == ([0.5], [0.5])
+    assert (image["channels"], image["height_pixels"]) == (1, 28)
+    assert (image["mean"], image["std"]) == ([0.5], [0.5])
     packages = report["environment"]["packages"]
     assert packages["repq_fx"] == repq_fx.__version__
     assert packages["torch"] == torch.__version__
