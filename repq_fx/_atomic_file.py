@@ -1,5 +1,6 @@
 """Writing a file so that it appears whole or not at all."""
 
+import hashlib
 import os
 import stat
 import tempfile
@@ -8,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _SUFFIX = ".repq-part"
+_LONGEST = 200  # File systems take 255 bytes; the rest is for what a temporary has around the name.
 _STALE_SECONDS = 24 * 60 * 60  # No write takes that long.
 
 
@@ -32,7 +34,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | bytearray) -
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _remove_stale(target.parent, _prefix(target))
+    _remove_stale(target.parent, _prefix_of(target.name))
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:
@@ -51,13 +53,16 @@ def require_writable(path: str | os.PathLike[str]) -> None:
 def _new_temporary(target: Path, path: str | os.PathLike[str]) -> tuple[int, str]:
     """An open file beside `target`, and its name."""
     try:
-        return tempfile.mkstemp(dir=target.parent, prefix=_prefix(target), suffix=_SUFFIX)
+        return tempfile.mkstemp(dir=target.parent, prefix=_prefix_of(target.name), suffix=_SUFFIX)
     except OSError as error:
         raise OSError(error.errno, f"cannot write here: {error.strerror}", str(path)) from error
 
 
-def _prefix(target: Path) -> str:
-    return f".{target.name}."
+def _prefix_of(name: str) -> str:
+    """How the temporaries of a file begin, short enough that they can be called so."""
+    if len(os.fsencode(name)) <= _LONGEST:
+        return f".{name}."
+    return f".{hashlib.sha256(os.fsencode(name)).hexdigest()}."
 
 
 def _mode_of(target: Path, path: str | os.PathLike[str]) -> int:

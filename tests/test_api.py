@@ -3,6 +3,7 @@
 import copy
 import gc
 import weakref
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -29,6 +30,55 @@ def images():
 def sqnr(model, other, images):
     with torch.no_grad():
         return repq_fx.analysis.sqnr_db(model(images), other(images))
+
+
+@contextmanager
+def multiplications(monkeypatch):
+    """Counts those of convolutions and linear layers, in a list with one number."""
+    count = [0]
+
+    def counting(kind):
+        forward = kind.forward
+
+        def counted(layer, values):
+            output = forward(layer, values)
+            if isinstance(output, torch.Tensor):  # Tracing calls it with something else.
+                count[0] += output.numel() * layer.weight[0].numel()
+            return output
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        for kind in (nn.Conv2d, nn.Linear):
+            patch.setattr(kind, "forward", counting(kind))
+        yield count
+
+
+@pytest.mark.parametrize(
+    ("size", "fast", "most"), [(32, False, 12), (96, False, 8), (32, True, 6), (96, True, 6)]
+)
+def test_quantizing_takes_few_forward_passes(size, fast, most, monkeypatch):
+    """Of the calibration images through all layers, whatever they are for."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.SiLU(),
+        nn.Conv2d(8, 16, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 1, 1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
+    ).eval()  # fmt: skip
+    images = torch.rand(32, 3, size, size)
+    with multiplications(monkeypatch) as one, torch.no_grad():
+        net(images)
+    with multiplications(monkeypatch) as all_of_them:
+        repq_fx.quantize(net, images, backend="reference", fast=fast, progress=False)
+    assert all_of_them[0] <= most * one[0]
+
+
+def test_fast_is_the_faster_scheme_and_hardly_worse(model, images):
+    fast = repq_fx.quantize(model, images, fast=True, progress=False)
+    faster = repq_fx.Scheme().faster()
+    same = repq_fx.quantize(model, images, scheme=faster, progress=False)
+    assert torch.equal(fast(images), same(images))
+    thorough = repq_fx.quantize(model, images, progress=False)
+    assert sqnr(model, fast, images) > sqnr(model, thorough, images) - 2
 
 
 @pytest.mark.parametrize("backend", ["reference", "x86"])

@@ -88,6 +88,12 @@ def test_what_killed_runs_left_is_removed_after_a_day(tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted([path, recent, other, foreign])
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127], ids=["letters", "accents"])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, name):
+    write_atomically(tmp_path / name, b"new")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_asking_whether_a_file_could_be_written_leaves_nothing(tmp_path):
     kept = tmp_path / "kept"
     kept.write_bytes(b"old")

@@ -5,17 +5,19 @@ cosine, which cannot see a damped signal, and for both ends of a two-sided range
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from ..quant import ActivationObserver, AffineParameters, affine_parameters
+from .representative import representative_part
 
 # EasyQuant goes from 0.5 to 2; so far from the rule's choice a few images do not speak for others.
-_FACTORS = (0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.2)
-# So many values of a tensor, but of no fewer images, tell as much about its range as all do.
-_MOST_VALUES = 2**23
-_FEWEST_IMAGES = 32
+_FACTORS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2)
+_MIDDLE = _FACTORS.index(1.0)
+# Of a smaller one in float32 some squares may have been lost.
+_SMALLEST_ENERGY = 1e-25
 
 
 def search_range(
@@ -36,12 +38,11 @@ def search_range(
         exact: The tensor in the float network.
         arriving: The tensor in the network quantized so far.
     """
-    if exact.numel() > _MOST_VALUES and exact.dim():
-        few = max(_FEWEST_IMAGES, _MOST_VALUES * len(exact) // exact.numel())
-        exact, arriving = exact[:few], arriving[:few]
+    exact, arriving = representative_part((exact, arriving), readers)
     outputs = [reader(exact) for reader in readers]
     energies = [_energy(output) for output in outputs]
 
+    @cache
     def loss_of(parameters: AffineParameters) -> float:
         rounded = observer.fake_quantize(arriving, parameters)
         return sum(
@@ -51,15 +52,36 @@ def search_range(
         )
 
     start = observer.parameters_of_range()
-    best = min((start, *(start.scaled(factor) for factor in _FACTORS)), key=loss_of)
+    best = _descend(loss_of, [start.scaled(factor) for factor in _FACTORS])
     for upper in (True, False):
         lowest, highest = best.real_range(observer.grid)
         if lowest < 0 < highest and not observer.symmetric:
-            ends = ((lowest, f * highest) if upper else (f * lowest, highest) for f in _FACTORS)
-            others = (affine_parameters(*end, observer.grid, symmetric=False) for end in ends)
-            best = min((best, *others), key=loss_of)
+            ends = [(lowest, f * highest) if upper else (f * lowest, highest) for f in _FACTORS]
+            others = [affine_parameters(*end, observer.grid, symmetric=False) for end in ends]
+            others[_MIDDLE] = best
+            best = _descend(loss_of, others)
     return best
 
 
+def _descend(
+    loss_of: Callable[[AffineParameters], float], candidates: Sequence[AffineParameters]
+) -> AffineParameters:
+    """From the middle candidate to where the loss rises again, on the side where it falls."""
+    best = _MIDDLE
+    for step in (-1, 1):
+        if step == 1 and best != _MIDDLE:
+            break
+        while 0 <= best + step < len(candidates):
+            if loss_of(candidates[best + step]) >= loss_of(candidates[best]):
+                break
+            best += step
+    return candidates[best]
+
+
 def _energy(values: Tensor) -> float:
+    flat = values.reshape(-1)
+    energy = float(flat @ flat)
+    if _SMALLEST_ENERGY < energy < float("inf"):
+        return energy
+    # Squares leave float32; a conversion takes ten times as long.
     return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2

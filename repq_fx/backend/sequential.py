@@ -13,17 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate
 
 from ..errors import CalibrationError
-from ..quant import ActivationObserver, InputMoment, TensorHistogram, WeightObserver
+from ..passes.graph_run import GraphRun, own_containers
+from ..quant import ActivationObserver, TensorHistogram, WeightObserver
+from .layer_rounding import quantize_layer
 from .output_search import search_range
-from .quantized_layer import quantized_weight_of, set_quantized
-
-# A layer with larger second moments of its inputs, in entries, is rounded to nearest: a dense row
-# of 9216 weights takes 0.7 GB for each of several copies.
-_LARGEST_MOMENT = 9216**2
+from .quantized_layer import quantized_weight_of
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ def quantize_sequentially(
     roles: ObserverRoles,
     *,
     thorough: bool = False,
+    watch: Callable[[Node], object] = lambda _: None,
 ) -> None:
     """Refine ranges, weights and biases of `prepared` as its observers ask for, in place.
 
@@ -80,25 +79,34 @@ def quantize_sequentially(
             holds at one time are held twice.
         roles: Of the observers of the whole network.
         thorough: Improve rounded weights by coordinate descent.
+        watch: Called with every node before it is computed.
     """
     # Two tensors each, or an operation in place on one side would change the other.
     pairs = (Pair(value.exact.clone(), value.quantized.clone()) for value in inputs)
-    _Walk(prepared, original, roles, thorough=thorough).run(*pairs)
+    walk = _Walk(prepared, original, roles, thorough=thorough, watch=watch)
+    walk.run(*pairs)
 
 
-class _Walk(Interpreter):
+class _Walk(GraphRun):
     def __init__(
-        self, prepared: GraphModule, original: nn.Module, roles: ObserverRoles, *, thorough: bool
+        self,
+        prepared: GraphModule,
+        original: nn.Module,
+        roles: ObserverRoles,
+        *,
+        thorough: bool,
+        watch: Callable[[Node], object],
     ) -> None:
         super().__init__(prepared)
-        self.extra_traceback = False  # It would be put into the sentence of an error.
         self._thorough = thorough
         self._original = original
         self._roles = roles
+        self._watch = watch
         self._node: Node
 
     def run_node(self, n: Node) -> Any:
         self._node = n
+        self._watch(n)
         try:
             return super().run_node(n)
         except CalibrationError as error:
@@ -132,8 +140,9 @@ class _Walk(Interpreter):
         observer = weight_observer(module)
         # A layer that is called twice is quantized once, for its first call.
         if observer is not None and quantized_weight_of(module) is None:
-            pair = Pair(exact_args[0], args[0])
-            _quantize_layer(module, observer, pair, exact, thorough=self._thorough)
+            inputs = exact_args[0], args[0]
+            output = quantize_layer(module, observer, *inputs, exact, thorough=self._thorough)
+            return Pair(exact, output)
         return Pair(exact, module(*args, **kwargs))
 
     def _on_both(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Pair:
@@ -186,47 +195,14 @@ def is_quantized_layer(prepared: GraphModule, node: Node) -> bool:
     return weight_observer(prepared.get_submodule(str(node.target))) is not None
 
 
-def _quantize_layer(
-    layer: nn.Conv2d | nn.Linear,
-    observer: WeightObserver,
-    input: Pair,
-    exact: Tensor,
-    *,
-    thorough: bool,
-) -> None:
-    moment, weight = None, layer.weight
-    if observer.compensates_rounding and _moment_size(layer) <= _LARGEST_MOMENT:
-        exact_input = input.exact if observer.refits else None
-        moment = InputMoment.of(
-            layer, input.quantized, exact_input, centered=observer.corrects_bias
-        )
-        weight = moment.refit(weight)
-    quantized = observer.quantize(weight, moment)
-    if thorough and moment is not None:
-        quantized = observer.improve(quantized, weight, moment)
-    set_quantized(layer, quantized, layer.bias)
-    if observer.corrects_bias:
-        shift = _channel_mean(exact, layer) - _channel_mean(layer(input.quantized), layer)
-        bias = shift if layer.bias is None else layer.bias + shift
-        layer.bias = nn.Parameter(bias, requires_grad=False)
-
-
-def _moment_size(layer: nn.Conv2d | nn.Linear) -> int:
-    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-    return groups * layer.weight[0].numel() ** 2
-
-
-def _channel_mean(output: Tensor, layer: nn.Module) -> Tensor:
-    channel = output.dim() - (3 if isinstance(layer, nn.Conv2d) else 1)  # An image may be alone.
-    return output.mean([d for d in range(output.dim()) if d != channel])
-
-
 def _exact(arguments: Any) -> Any:
-    return map_aggregate(arguments, lambda a: a.exact if isinstance(a, Pair) else a)
+    exact = map_aggregate(arguments, lambda a: a.exact if isinstance(a, Pair) else a)
+    return own_containers(exact)
 
 
 def _quantized(arguments: Any) -> Any:
-    return map_aggregate(arguments, lambda a: a.quantized if isinstance(a, Pair) else a)
+    quantized = map_aggregate(arguments, lambda a: a.quantized if isinstance(a, Pair) else a)
+    return own_containers(quantized)
 
 
 def _read_by_weighted_layers(prepared: GraphModule) -> set[Node]:

@@ -1,5 +1,6 @@
 """Detectors on the command line: opened by file name, quantized, and measured."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def quantize_detector(request: Request, max_drop: float | None) -> None:
         int8 = ultralytics.quantize(
             model, request.data, scheme=request.scheme, reconstruction=request.reconstruction,
             max_drop=max_drop, imgsz=side, images=images, batch=batch, backend=request.backend,
+            progress=sys.stderr.isatty(),
         )  # fmt: skip
         integrations.save(int8, request.out)
     protocol = Protocol(

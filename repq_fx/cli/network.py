@@ -1,5 +1,6 @@
 """Networks on the command line: quantized and measured on images."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +68,7 @@ def quantize_network(
         int8 = api.quantize(
             inputs.network, calibration, inputs.example, scheme=request.scheme,
             reconstruction=request.reconstruction, backend=request.backend,
+            progress=sys.stderr.isatty(),
         )  # fmt: skip
         integrations.save(int8, request.out)
     rows = _measure(request, inputs, merged, int8, progress)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import api
+from ..backend import as_backend
 from ..errors import RepqError
 from ..integrations import ultralytics
 from ..quant import Override, Scheme
@@ -41,6 +41,11 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
         typer.Option(help="Other images, which are evaluated", show_default="those that calibrate"),
     ] = None,
     scheme: Annotated[str, typer.Option(help="w8a8, w6a6, w4a8, ..., or vanilla")] = "w8a8",
+    fast: Annotated[
+        bool, typer.Option(
+            "--fast", help="In less time, a little less accurate", show_default="thorough"
+        )
+    ] = False,
     float_layer: Annotated[
         list[str] | None,
         typer.Option(help="Leave this layer in float; can be repeated", show_default="none"),
@@ -109,11 +114,12 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     is_detector = model.startswith("ultralytics:")
     usual = 128 if is_detector else 32 if reconstruction is None else 256
     chosen = ultralytics.as_detector_scheme(scheme) if is_detector else Scheme.of(scheme)
+    chosen = chosen.faster() if fast else chosen
     request = Request(
         model, data, out, scheme.lower(),
         chosen.with_overrides(*(Override(layer, None) for layer in float_layer or ())),
         None if reconstruction is None else Reconstruction.from_name(reconstruction),
-        api.as_backend(backend), calibration_images or usual, image_size,
+        as_backend(backend), calibration_images or usual, image_size,
         batch_size or (16 if is_detector else 32), threads,
     )  # fmt: skip
     if is_detector:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..api import Backend
+from ..backend import Backend
 from ..quant import Scheme
 from ..reconstruct import Reconstruction
 

@@ -17,6 +17,7 @@ from torch.fx import GraphModule
 
 from .. import api, passes
 from .._atomic_file import write_atomically
+from ..backend import Backend
 from ..errors import CalibrationError, RepqError
 from ..quant import Scheme
 from ..quant.calibration import Batch, batches_of, model_inputs
@@ -122,7 +123,7 @@ def quantized_maps(
     stride: int,
     scheme: Scheme | str,
     reconstruction: Reconstruction | None,
-    backend: str | api.Backend,
+    backend: str | Backend,
     progress: bool,
 ) -> PredictionMaps:
     """The quantized graph of `network`, which maps images to `per_level` maps for each level.

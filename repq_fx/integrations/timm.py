@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from .. import api
+from ..backend import Backend
 from ..errors import RepqError
 from ..quant import Scheme
 from ..quant.calibration import Batch
@@ -29,7 +30,7 @@ def quantize(  # noqa: PLR0913  (all but two by name)
     reconstruction: Reconstruction | None = None,
     images: int = 32,
     batch: int = 16,
-    backend: str | api.Backend = api.Backend.X86,
+    backend: str | Backend = Backend.X86,
     progress: bool = True,
 ) -> GraphModule:
     """Quantize a model of timm with images as its own transforms make them.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import api
+from ..backend import Backend
 from ..errors import RepqError
 from ..quant import Scheme
 from ..reconstruct import Reconstruction
@@ -60,7 +60,7 @@ def quantize(  # noqa: PLR0913  (each setting by name)
     imgsz: int = 640,
     images: int = 128,
     batch: int = 16,
-    backend: str | api.Backend = api.Backend.X86,
+    backend: str | Backend = Backend.X86,
     progress: bool = True,
 ) -> Any:
     """An INT8 model like `model`, which is not changed.

@@ -19,7 +19,7 @@ from .layer_channels import (
     rewrite,
     weighted_layer,
 )
-from .layer_statistics import LayerStatistics, measure_layers
+from .layer_statistics import OutputStatistics, measure_layers
 
 _RELUS = (nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_")
 
@@ -48,7 +48,7 @@ def absorb_high_biases(
         TraceError: See `measure_layers`.
         CalibrationError: See `measure_layers`.
     """
-    measured = measure_layers(graph, inputs)
+    measured = measure_layers(graph, inputs, OutputStatistics.of)
     absorbed = measured.graph_module
     moved: dict[str, int] = {}
     for path in find_channel_paths(absorbed, measured.shapes):
@@ -65,7 +65,7 @@ def absorb_high_biases(
     return absorbed, moved
 
 
-def _offset(statistics: LayerStatistics) -> Tensor:
+def _offset(statistics: OutputStatistics) -> Tensor:
     surely = torch.minimum(statistics.lowest, statistics.mean - 3 * statistics.deviation)
     return surely.clamp(min=0)
 

@@ -23,7 +23,7 @@ from .layer_channels import (
     rewrite,
     weighted_layer,
 )
-from .layer_statistics import measure_layers
+from .layer_statistics import input_magnitude, measure_layers
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def equalize(
     """
     if not 0 <= migration <= 1:
         raise ValueError(f"migration must lie in [0, 1], got {migration}.")
-    measured = measure_layers(graph, inputs)
+    measured = measure_layers(graph, inputs, input_magnitude)
     equalized, layers = measured.graph_module, measured.layers
     paths = find_channel_paths(equalized, measured.shapes)
     outputs: dict[str, Tensor] = {}
@@ -88,7 +88,7 @@ def equalize(
     # A layer produces on one path at most and consumes on one at most, and no factor depends on
     # rows, so ranges and weights from before any scaling serve every path.
     for path in paths:
-        ranges = torch.stack([layers[name].input_magnitude for name in path.consumers]).amax(0)
+        ranges = torch.stack([layers[name] for name in path.consumers]).amax(0)
         readers = [weighted_layer(equalized, name) for name in path.consumers]
         outputs[path.producer] = _factors(ranges, readers, migration)
         columns |= dict.fromkeys(path.consumers, outputs[path.producer])

@@ -37,6 +37,13 @@ def channel_rows(layer: WeightedLayer, tensor: Tensor) -> Tensor:
     return rows.flatten(1) if rows.ndim > 1 else rows.unsqueeze(1)
 
 
+def channel_bounds(layer: WeightedLayer, tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest and largest value of each channel, without a copy of `tensor`."""
+    channel = channel_axis(layer, tensor.ndim)
+    others = [axis for axis in range(tensor.ndim) if axis != channel]
+    return (tensor.amin(others), tensor.amax(others)) if others else (tensor, tensor)
+
+
 def largest_weights(layer: WeightedLayer) -> Tensor:
     """The largest magnitude among the weights that read each input channel, in float64."""
     weight, _ = exact_parameters(layer)

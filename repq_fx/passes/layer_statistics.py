@@ -1,7 +1,8 @@
 """What the convolutions and linear layers of a graph read and return on calibration data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Size, Tensor
@@ -12,29 +13,44 @@ from ..errors import CalibrationError
 from .affine_views import ShapeRecorder
 from .canonical_calls import canonicalize_calls
 from .example import ExampleInputs, as_inputs, run
-from .layer_channels import WeightedLayer, channel_rows, is_weighted
+from .layer_channels import WeightedLayer, channel_bounds, channel_rows, is_weighted
 from .trace import copy_of, require_traceable
+
+T = TypeVar("T")
+Statistic: TypeAlias = Callable[[WeightedLayer, Tensor, Tensor], T]
+"""What is computed of a layer, its input and its output, right after its call."""
 
 
 @dataclass(frozen=True)
-class LayerStatistics:
-    """One value for each channel, in float64.
+class OutputStatistics:
+    """One value for each channel of what a layer returns, in float64.
 
     Attributes:
-        input_magnitude: The largest magnitude that the layer reads.
-        lowest: The smallest value that it returns.
-        mean: The mean of what it returns.
-        deviation: The standard deviation of what it returns.
+        lowest: The smallest value.
+        mean: The mean.
+        deviation: The standard deviation.
     """
 
-    input_magnitude: Tensor
     lowest: Tensor
     mean: Tensor
     deviation: Tensor
 
+    @staticmethod
+    def of(layer: WeightedLayer, _: Tensor, output: Tensor) -> "OutputStatistics":
+        """A `Statistic`."""
+        deviation, mean = torch.std_mean(channel_rows(layer, output), 1, correction=0)
+        lowest, _ = channel_bounds(layer, output)
+        return OutputStatistics(lowest.double(), mean.double(), deviation.double())
+
+
+def input_magnitude(layer: WeightedLayer, input: Tensor, _: Tensor) -> Tensor:
+    """A `Statistic`: the largest magnitude of each channel that a layer reads, in float64."""
+    lowest, highest = channel_bounds(layer, input)
+    return torch.maximum(-lowest, highest).double()
+
 
 @dataclass(frozen=True)
-class MeasuredGraph:
+class MeasuredGraph(Generic[T]):
     """A run of a graph.
 
     Attributes:
@@ -46,10 +62,12 @@ class MeasuredGraph:
 
     graph_module: GraphModule
     shapes: dict[Node, Size]
-    layers: dict[str, LayerStatistics]
+    layers: dict[str, T]
 
 
-def measure_layers(graph: GraphModule, inputs: ExampleInputs) -> MeasuredGraph:
+def measure_layers(
+    graph: GraphModule, inputs: ExampleInputs, statistic: Statistic[T]
+) -> MeasuredGraph[T]:
     """Run a copy of `graph` once.
 
     Raises:
@@ -65,42 +83,36 @@ def measure_layers(graph: GraphModule, inputs: ExampleInputs) -> MeasuredGraph:
         )
     require_traceable(graph)
     samples = as_inputs(inputs)
-    if not all(bool(torch.isfinite(leaf).all()) for leaf in tree_leaves(samples)):
+    first, *others = tree_leaves(samples)
+    # A mask beside the images may be infinite; layers that read it are looked at below.
+    if not first.isfinite().all() or any(leaf.isnan().any() for leaf in others):
         raise CalibrationError("The calibration data holds NaN or infinite values.")
     graph_copy: Any = copy_of(graph)
     canonicalize_calls(graph_copy)
-    measured = MeasuredGraph(graph_copy, {}, {})
-    run(_LayerRecorder(measured).run, samples)
+    measured: MeasuredGraph[T] = MeasuredGraph(graph_copy, {}, {})
+    run(_LayerRecorder(measured, statistic).run, samples)
     return measured
 
 
-class _LayerRecorder(ShapeRecorder):
-    """Notes the statistics of every layer right after its call: a later node may overwrite them."""
+class _LayerRecorder(ShapeRecorder, Generic[T]):
+    """Notes the statistic of every layer right after its call: a later node may overwrite them."""
 
-    def __init__(self, measured: MeasuredGraph) -> None:
+    def __init__(self, measured: MeasuredGraph[T], statistic: Statistic[T]) -> None:
         super().__init__(measured.graph_module, measured.shapes)
         self.extra_traceback = False  # It would be put into the sentence of an error.
         self._layers = measured.layers
+        self._statistic = statistic
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one module."""
         layer: Any = self.fetch_attr(target)
-        if not is_weighted(layer) or not args:
-            return super().call_module(target, args, kwargs)
-        input_magnitude = channel_rows(layer, args[0]).abs().amax(1).double()
         output = super().call_module(target, args, kwargs)
-        self._layers[target] = _statistics(target, layer, input_magnitude, output)
+        if is_weighted(layer) and args:
+            # Whatever is not finite is one of the extremes, and makes an output that is not.
+            if not all(bool(torch.isfinite(value)) for value in torch.aminmax(output)):
+                raise CalibrationError(
+                    f"Layer '{target}' reads or returns NaN or infinite values on the calibration "
+                    "data."
+                )
+            self._layers[target] = self._statistic(layer, args[0], output)
         return output
-
-
-def _statistics(
-    name: str, layer: WeightedLayer, input_magnitude: Tensor, output: Tensor
-) -> LayerStatistics:
-    rows = channel_rows(layer, output)
-    deviation, mean = torch.std_mean(rows, 1, correction=0)
-    values = (input_magnitude, rows.amin(1), mean, deviation)
-    if not all(bool(torch.isfinite(value).all()) for value in values):
-        raise CalibrationError(
-            f"Layer '{name}' reads or returns NaN or infinite values on the calibration data."
-        )
-    return LayerStatistics(*(value.double() for value in values))

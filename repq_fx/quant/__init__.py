@@ -9,6 +9,7 @@ from .kl import KL as KL
 from .observers import ActivationObserver as ActivationObserver
 from .observers import WeightObserver as WeightObserver
 from .quantized_module import QuantizedModule as QuantizedModule
+from .quantized_weight import QuantizedWeight as QuantizedWeight
 from .range_rules import MAE as MAE
 from .range_rules import MSE as MSE
 from .range_rules import Cosine as Cosine
@@ -22,4 +23,3 @@ from .scheme import Scheme as Scheme
 from .weights import CoarseFine as CoarseFine
 from .weights import PerChannel as PerChannel
 from .weights import PerTensor as PerTensor
-from .weights import QuantizedWeight as QuantizedWeight

@@ -2,29 +2,40 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from .._torch_ao import is_prepared
 from ..errors import CalibrationError
+from ..progress import Progress
 from .kept_inputs import KEPT_IMAGES, KEPT_INPUTS, images_worth_keeping, joined, keep
 from .observers import ActivationObserver
 from .single_images import SingleImages
 
 _LOGGER = logging.getLogger(__name__)
 _BATCH_SIZE = 32
+CALIBRATE = "calibrate"
+"""The name of this stage on a progress bar."""
 
 Batch = Tensor | Sequence[Any]
 
 
 def calibrate(
-    prepared: Any, data: Tensor | Iterable[Batch], *, steps: int | None, progress: bool
+    prepared: Any,
+    data: Tensor | Iterable[Batch],
+    *,
+    steps: int | None,
+    total: int | None,
+    progress: Progress,
 ) -> None:
-    """Show every batch to the observers of `prepared`; see `repq_fx.calibrate`."""
+    """Show every batch to the observers of `prepared`; see `repq_fx.calibrate`.
+
+    `total` is how many batches there will be, for the bar, if that is known.
+    """
     if steps is not None and steps < 1:
         raise ValueError(f"calibrate: steps must be at least 1, got {steps}.")
     observers = [m for m in prepared.modules() if isinstance(m, ActivationObserver)]
@@ -39,14 +50,9 @@ def calibrate(
     device = _device_of(prepared)
     lowest, highest, seen = float("inf"), float("-inf"), 0
     kept: list[tuple[Tensor, ...]] = []
-    batches = tqdm(
-        islice(batches_of(data), steps),
-        total=steps if steps is not None else _length_of(data),
-        desc="calibrate",
-        unit="batch",
-        disable=not progress,
-    )
-    for index, batch in enumerate(batches):
+    progress.begin(CALIBRATE)
+    for index, batch in enumerate(islice(batches_of(data), steps)):
+        _show(progress, index, total)
         inputs = model_inputs(batch, input_count, f"calibration batch {index}")
         inputs = tuple(value.to(device) for value in inputs)
         with SingleImages(prepared, inputs) as single:
@@ -68,6 +74,13 @@ def calibrate(
         )
     prepared.meta[KEPT_INPUTS] = joined(kept) if kept else None
     _report_constant_tensors(prepared)
+
+
+def _show(progress: Progress, index: int, total: int | None) -> None:
+    if total:
+        progress.step(min(index / total, 1.0), f"batch {index + 1} of {total}")
+    else:
+        progress.step(0.0, f"batch {index + 1}")
 
 
 def _require_single_precision(prepared: nn.Module) -> None:
@@ -108,7 +121,7 @@ def first_images(model: Any, seen: list[Batch], batches: Iterator[Batch]) -> tup
         batches: The rest of the calibration data.
 
     Raises:
-        CalibrationError: See `model_inputs`; or the first batch does not fit the model.
+        CalibrationError: See `model_inputs`.
     """
     count = sum(node.op == "placeholder" for node in model.graph.nodes)
     device = _device_of(model)
@@ -126,8 +139,6 @@ def first_images(model: Any, seen: list[Batch], batches: Iterator[Batch]) -> tup
             if single.are_read:
                 return inputs
         keep(kept, inputs, KEPT_IMAGES)
-        if index == 0:
-            _run(model, kept[0], index)
         if sum(values[0].shape[:1].numel() for values in kept) >= KEPT_IMAGES:
             break
     return joined(kept)
@@ -137,8 +148,8 @@ def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
     """The first `count` tensors of a batch, such as ``(images, labels)``, in float32.
 
     Raises:
-        CalibrationError: The batch holds fewer, or one is empty, not floating-point or not finite;
-            the message begins with `label`.
+        CalibrationError: The batch holds fewer, or one is empty, not floating-point or NaN, or the
+            first is infinite; the message begins with `label`.
     """
     values = (batch,) if isinstance(batch, Tensor) else batch
     if not isinstance(values, Sequence) or len(values) < count:
@@ -147,7 +158,7 @@ def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
             f"input(s), got {type(batch).__name__}."
         )
     inputs = tuple(values[:count])
-    for value in inputs:
+    for index, value in enumerate(inputs):
         if not isinstance(value, Tensor):
             raise CalibrationError(f"{label} holds a {type(value).__name__}, expected a tensor.")
         if not value.is_floating_point():
@@ -156,18 +167,32 @@ def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
             )
         if value.numel() == 0:
             raise CalibrationError(f"{label} is empty: shape {tuple(value.shape)}.")
-        if not torch.isfinite(value).all():
+        # A mask beside the images may be infinite; where a layer reads it, an observer objects.
+        is_bad = value.isnan() if index else ~value.isfinite()
+        if is_bad.any():
             raise CalibrationError(f"{label} holds NaN or infinite values.")
     return tuple(value.float() for value in inputs)
 
 
 @torch.no_grad()
 def _run(prepared: nn.Module, inputs: tuple[Tensor, ...], index: int) -> None:
+    with fitting(inputs, index):
+        try:
+            prepared(*(value.clone() for value in inputs))  # The model may overwrite them.
+        except CalibrationError as error:
+            place = f"inside the model, {_failing_tensor(prepared, inputs)}"
+            raise CalibrationError(f"calibration batch {index}: {place}{error}") from error
+
+
+@contextmanager
+def fitting(inputs: tuple[Tensor, ...], index: int) -> Iterator[None]:
+    """Say which batch it was that a model could not be run with.
+
+    Raises:
+        CalibrationError: What runs inside fails.
+    """
     try:
-        prepared(*(value.clone() for value in inputs))  # The model may overwrite them.
-    except CalibrationError as error:
-        place = f"inside the model, {_failing_tensor(prepared, inputs)}"
-        raise CalibrationError(f"calibration batch {index}: {place}{error}") from error
+        yield
     except (RuntimeError, ValueError, TypeError) as error:
         shapes = ", ".join(f"{tuple(value.shape)} {value.dtype}" for value in inputs)
         reason = str(error).partition("\n")[0]
@@ -203,7 +228,8 @@ def _observers_called(prepared: Any) -> Iterator[tuple[Any, ActivationObserver]]
                 yield node, observer
 
 
-def _length_of(data: Any) -> int | None:
+def number_of_batches(data: Any) -> int | None:
+    """How many batches `batches_of` gives, if the data knows."""
     if isinstance(data, Tensor):
         return -(-len(data) // _BATCH_SIZE)
     try:
@@ -219,5 +245,5 @@ def _report_constant_tensors(prepared: Any) -> None:
             lowest, highest = histogram.lowest, histogram.highest
         except CalibrationError as error:  # On a GPU nobody has looked before.
             raise CalibrationError(f"inside the model, at {observed!r}, {error}") from error
-        if lowest == highest:
+        if lowest == highest and node.args[0].op != "get_attr":
             _LOGGER.warning("the output of %r was %g for all calibration data", observed, lowest)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .gptq import InputMoment
 from .grid import SMALLEST_SCALE, Grid
-from .weights import QuantizedWeight
+from .quantized_weight import QuantizedWeight
 
 _SWEEPS = 3
 # Columns are visited in blocks; what a change asks of those outside passes by one product.

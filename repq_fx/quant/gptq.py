@@ -7,18 +7,21 @@ of the layer's inputs.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import CalibrationError
 from .grid import Grid
+from .input_positions import columns_of, entries_met
 
 # Added to the diagonal, relative to its mean: the value of the GPTQ paper.
 _DAMPING = 0.01
 # Errors are passed on within a block at once, and to the columns after it by one product.
 _BLOCK_COLUMNS = 128
+# Of the rows of a product with itself; smaller blocks multiply more slowly.
+_BLOCK_ROWS = 512
 # How strongly `refit` holds on to the float weight, relative to the mean of the diagonal, and the
 # least number of positions that it asks for.
 _RIDGE = 0.2
@@ -50,7 +53,7 @@ class InputMoment:
         *,
         centered: bool,
     ) -> "InputMoment":
-        """Measure them, one image after the other.
+        """Measure them, at enough positions of all images.
 
         Args:
             layer: Gives kernel, stride, padding, dilation and groups.
@@ -62,13 +65,13 @@ class InputMoment:
         Raises:
             CalibrationError: The input holds NaN or infinity.
         """
-        values, count, seen = _products(layer, input, input, centered=centered)
+        values, count = _products(layer, input, input, centered=centered)
         if not values.isfinite().all():
             raise CalibrationError("the input of a layer holds NaN or infinite values.")
         cross = None
         if exact_input is not None:
-            cross, _, _ = _products(layer, exact_input, input, centered=centered)
-        return InputMoment(values, cross, count, seen)
+            cross, _ = _products(layer, exact_input, input, centered=centered)
+        return InputMoment(values, cross, count, entries_met(layer, input))
 
     def refit(self, weight: Tensor) -> Tensor:
         """The weight whose outputs on what arrives are nearest to the float network's.
@@ -108,6 +111,32 @@ class InputMoment:
         # An input that is always 0 has no say; 1 keeps a group of only such inputs invertible.
         return torch.where(damping > 0, damping, torch.ones_like(damping)).expand_as(diagonal)
 
+    @cached_property
+    def elimination(self) -> tuple[Tensor, Tensor]:
+        """The order in which inputs are rounded, and how each asks the later ones to make up.
+
+        Returns:
+            int64 ``[groups, k]``, falling second moments; and lower triangular float64
+            ``[groups, k, k]``, `L` with ``L^T L`` the damped moment in that order. For inputs
+            rounded with errors ``e``, the best values of those that follow differ from theirs by
+            ``(L e)_j / L_jj`` in the next one: this is the rule of GPTQ without its inverse.
+        """
+        groups, size, _ = self.values.shape
+        order = self.values.diagonal(dim1=1, dim2=2).argsort(1, descending=True)
+        # A factor from the last input to the first is one from the first to the last, turned round.
+        square, reverse = (groups, size, size), order.flip(1)
+        damped = self.values.gather(1, reverse[:, :, None].expand(square))
+        damped = damped.gather(2, reverse[:, None].expand(square))
+        damping = self.damping()  # The same for all inputs of a group.
+        damped.diagonal(dim1=1, dim2=2).add_(damping)
+        lower, failures = torch.linalg.cholesky_ex(damped)
+        # Sums in float32 are not quite those of a moment; where that shows, damp more.
+        while bool(failures.any()):
+            damped.diagonal(dim1=1, dim2=2).add_(damping)
+            damping = 10 * damping
+            lower, failures = torch.linalg.cholesky_ex(damped)
+        return order, lower.flip(1, 2).mT.contiguous()
+
     def output_error(self, error: Tensor) -> Tensor:
         """Mean squared output error that a weight error ``[out, ...]`` causes, summed over rows."""
         rows = self.rows_of(error)
@@ -116,47 +145,65 @@ class InputMoment:
 
 def _products(
     layer: nn.Conv2d | nn.Linear, left: Tensor, right: Tensor, *, centered: bool
-) -> tuple[Tensor, int, Tensor]:
-    """Mean of ``left right^T`` ``[groups, k, k]``, the number of positions, `InputMoment.seen`."""
+) -> tuple[Tensor, int]:
+    """Mean of ``left right^T`` ``[groups, k, k]``, and the number of positions."""
     # A power of two, so exact: the float32 products neither overflow nor vanish.
-    unit = _power_of_two_above(torch.maximum(left.abs().max(), right.abs().max()))
-    products, left_sums, right_sums = torch.zeros(()), torch.zeros(()), torch.zeros(())
-    count, seen = 0, torch.zeros((), dtype=torch.bool)
+    unit = _power_of_two_above(torch.maximum(_magnitude(left), _magnitude(right)))
+    products: Tensor | None = None
+    left_sums, right_sums, count = torch.zeros(()), torch.zeros(()), 0
     origin: tuple[Tensor | float, Tensor | float] | None = None if centered else (0.0, 0.0)
-    columns = _columns(layer, left / unit)
-    for left_image, right_image in zip(columns, _columns(layer, right / unit), strict=True):
-        seen = seen.to(right.device) | (right_image != 0).any(2)
+    for left_entries, right_entries in _chunks(layer, left, right):
+        right_entries.div_(unit)
+        if left is not right:
+            left_entries.div_(unit)
         if origin is None:
             # Near the mean, so that taking it out of float32 products cancels little.
-            origin = left_image.mean(2, keepdim=True), right_image.mean(2, keepdim=True)
-        left_entries, right_entries = left_image - origin[0], right_image - origin[1]
-        products = products + (left_entries @ right_entries.mT).double()
-        left_sums = left_sums + left_entries.sum(2, keepdim=True, dtype=torch.float64)
-        right_sums = right_sums + right_entries.sum(2, keepdim=True, dtype=torch.float64)
+            origin = left_entries.mean(2, keepdim=True), right_entries.mean(2, keepdim=True)
+        right_entries.sub_(origin[1])
+        if left is not right:
+            left_entries.sub_(origin[0])
+        product = _product(left_entries, right_entries).double()
+        products = product if products is None else products.add_(product)
+        left_sums = left_sums + left_entries.sum(2, keepdim=True).double()
+        right_sums = right_sums + right_entries.sum(2, keepdim=True).double()
         count += left_entries.shape[2]
-    mean = products / count
+    assert products is not None  # An input holds data.
+    mean = products.div_(count)
     if centered:
-        mean = mean - left_sums @ right_sums.mT / count**2
-    return mean * unit.double() ** 2, count, seen
+        mean.baddbmm_(left_sums, right_sums.mT, alpha=-1 / count**2)
+    return mean.mul_(unit.double() ** 2), count
+
+
+def _chunks(
+    layer: nn.Conv2d | nn.Linear, left: Tensor, right: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    if left is right:
+        return ((chunk, chunk) for chunk in columns_of(layer, right))
+    return zip(columns_of(layer, left), columns_of(layer, right), strict=True)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """``left right^T``, of one tensor by itself the blocks above the diagonal only."""
+    if left is not right or left.shape[1] <= _BLOCK_ROWS:
+        return left @ right.mT
+    product = left.new_empty(len(left), left.shape[1], left.shape[1])
+    for start in range(0, left.shape[1], _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        part = left[:, block] @ left[:, start:].mT
+        product[:, start:, block] = part.mT
+        product[:, block, start:] = part
+    return product
+
+
+def _magnitude(values: Tensor) -> Tensor:
+    lowest, highest = torch.aminmax(values)
+    return torch.maximum(-lowest, highest)
 
 
 def _power_of_two_above(value: Tensor) -> Tensor:
     """The least power of two above a float32 scalar, at most ``2**127``; 1 for zero."""
     exponent = torch.frexp(value).exponent.clamp(-126, 127)
     return torch.ldexp(torch.ones_like(value), torch.where(value > 0, exponent, 0))
-
-
-def _columns(layer: nn.Conv2d | nn.Linear, input: Tensor) -> Iterator[Tensor]:
-    """What the rows of the weight meet: ``[groups, k, positions]``, image by image."""
-    if isinstance(layer, nn.Linear):
-        yield input.reshape(-1, layer.in_features).mT[None]
-        return
-    padding = layer._reversed_padding_repeated_twice
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    for image in (input if input.dim() == 4 else input[None]).split(1):
-        padded = F.pad(image, padding, mode=mode)
-        unfolded = F.unfold(padded, layer.kernel_size, layer.dilation, 0, layer.stride)
-        yield unfolded.reshape(layer.groups, -1, unfolded.shape[2])
 
 
 def compensated_rounding(
@@ -177,49 +224,24 @@ def compensated_rounding(
     Returns:
         float32 integers, as `weight`.
     """
-    rows = moment.rows_of(weight - offset)
-    groups, _, size = rows.shape
-    steps = scale.double().expand(len(weight)).reshape(groups, -1)
-    diagonal = moment.values.diagonal(dim1=1, dim2=2)
-    order = diagonal.argsort(1, descending=True)
-    upper = _factor(moment, order)
-    rows = rows.gather(2, order[:, None].expand_as(rows))
-    integers, errors = torch.empty_like(rows), torch.empty_like(rows)
+    groups, size, _ = moment.values.shape
+    steps = scale.double().expand(len(weight)).reshape(groups, 1, -1)
+    order, factor = moment.elimination
+    # Inputs first, as all rows of the weight are rounded at one input after the other.
+    entries = moment.rows_of(weight - offset).mT
+    entries = entries.gather(1, order[:, :, None].expand_as(entries))
+    integers, errors = torch.empty_like(entries), torch.empty_like(entries)
     for start in range(0, size, _BLOCK_COLUMNS):
         stop = min(start + _BLOCK_COLUMNS, size)
-        # What the columns rounded so far ask of those of this block, times their diagonal.
-        asked = errors[:, :, :start] @ upper[:, :start, start:stop]
-        for column in range(start, stop):
-            here = upper[:, start : column + 1, column]
-            passed = errors[:, :, start:column] @ here[:, :-1, None]
-            wanted = (
-                rows[:, :, column] + (asked[:, :, column - start] + passed[:, :, 0]) / here[:, -1:]
-            )
-            rounded = torch.round(wanted / steps).clamp_(grid.quant_min, grid.quant_max)
-            integers[:, :, column] = rounded
-            errors[:, :, column] = rows[:, :, column] - rounded * steps
-    restored = integers.gather(2, order.argsort(1)[:, None].expand_as(integers))
-    return restored.reshape(weight.shape).float()
-
-
-def _factor(moment: InputMoment, order: Tensor) -> Tensor:
-    """Upper triangular `R` with ``R R^T`` the damped, reordered moment, ``[groups, k, k]``.
-
-    For inputs rounded with errors ``e``, the best values of those that follow differ from theirs by
-    ``(e R)_j / R_jj`` in the next one: this is the rule of GPTQ without its inverse.
-    """
-    groups, size, _ = moment.values.shape
-    damping = torch.diag_embed(moment.damping())
-    damped = moment.values + damping
-    # A factor from the last input to the first is one from the first to the last, turned around.
-    square, reverse = (groups, size, size), order.flip(1)
-    damped = damped.gather(1, reverse[:, :, None].expand(square))
-    damped = damped.gather(2, reverse[:, None].expand(square))
-    lower, failures = torch.linalg.cholesky_ex(damped)
-    # Sums in float32 are not quite those of a moment; where that shows, damp more.
-    while bool(failures.any()):
-        damped = damped + damping
-        damping = 10 * damping
-        lower, failures = torch.linalg.cholesky_ex(damped)
-    upper: Tensor = lower.flip(1, 2)
-    return upper
+        # What the inputs rounded so far ask of those of this block, times their diagonal.
+        asked = factor[:, start:stop, :start] @ errors[:, :start]
+        for index in range(start, stop):
+            here = factor[:, index : index + 1, start : index + 1]
+            asked_here = asked[:, index - start : index - start + 1]
+            asked_here += here[:, :, :-1] @ errors[:, start:index]
+            wanted = asked_here.div_(here[:, :, -1:]).add_(entries[:, index : index + 1])
+            rounded = wanted.div_(steps).round_().clamp_(grid.quant_min, grid.quant_max)
+            integers[:, index : index + 1] = rounded
+            errors[:, index : index + 1] = entries[:, index : index + 1] - rounded * steps
+    restored = integers.gather(1, order.argsort(1)[:, :, None].expand_as(integers))
+    return restored.mT.reshape(weight.shape).float().contiguous()

@@ -13,8 +13,9 @@ from .coordinate_descent import improve
 from .gptq import InputMoment
 from .grid import AffineParameters, Grid
 from .histogram import TensorHistogram
+from .quantized_weight import QuantizedWeight
 from .range_rules import MinMax, RangeRule, choose_parameters
-from .weights import QuantizedWeight, WeightQuantizer
+from .weights import WeightQuantizer
 
 # With more bits, fitting damps the signal more than it repairs (benchmarks/results, "refit").
 _MOST_REFIT_BITS = 4
@@ -61,7 +62,7 @@ class ActivationObserver(ObserverBase):
         self.histogram = TensorHistogram()
         self.chosen: AffineParameters | None = None
         # Of a padding for a max pool: it stands for no value, and the lowest level does as well.
-        self.ignores_minus_infinity = False
+        self.ignored_value: float | None = None
         self.has_met_others = False
         self.qscheme = torch.per_tensor_affine  # The name that torch.ao reads.
         self.set_bits(bits)
@@ -85,8 +86,8 @@ class ActivationObserver(ObserverBase):
 
     def count(self, values: Tensor) -> None:
         """Add `values` to the histogram."""
-        if self.ignores_minus_infinity:
-            values = values[values != -torch.inf]
+        if self.ignored_value is not None:
+            values = values[values != self.ignored_value]
         self.histogram.update(values)
 
     def parameters_of_range(self) -> AffineParameters:

@@ -169,6 +169,16 @@ class Scheme:
         weight_bits, activation_bits = map(int, match.groups())
         return Scheme(weight_bits=weight_bits, activation_bits=activation_bits)
 
+    def faster(self) -> "Scheme":
+        """This scheme without what takes most of the time: `gptq` and `output_search`.
+
+        The schemes of overrides lose them too. What that costs stands in `benchmarks/README.md`.
+        """
+        overrides = (
+            o if o.scheme is None else replace(o, scheme=o.scheme.faster()) for o in self.overrides
+        )
+        return replace(self, gptq=False, output_search=False, overrides=tuple(overrides))
+
     def with_overrides(self, *overrides: Override) -> "Scheme":
         """This scheme with `overrides` added after its own."""
         return replace(self, overrides=(*self.overrides, *overrides))

@@ -34,7 +34,7 @@ def test_no_scaled_range_is_better_for_the_outputs(rule, activation):
     start = observer.parameters_of_range()
     found = search_range(observer, readers, exact, arriving)
     least = output_error(observer, found, readers, exact, arriving)
-    for factor in (1.0, *_FACTORS):
+    for factor in _FACTORS:
         scaled = type(start)(start.scale * factor, start.zero_point)
         assert least <= output_error(observer, scaled, readers, exact, arriving) * (1 + 1e-6)
 
@@ -79,3 +79,26 @@ def test_outputs_that_are_always_zero_keep_the_rule():
     nn.init.zeros_(layer.bias)
     observer = observer_of(values, MinMax())
     assert search_range(observer, [layer], values, values) == observer.parameters_of_range()
+
+
+@pytest.mark.parametrize("seed", range(6))
+@torch.no_grad()
+def test_going_downhill_finds_what_trying_all_finds_and_tries_fewer(seed):
+    torch.manual_seed(seed)
+    values = torch.relu(torch.randn(8, 6, 12, 12)) ** (1 + seed / 4)
+    layer = nn.Conv2d(6, 8, 3)
+    tried = []
+
+    def reader(tensor):
+        tried.append(tensor)
+        return layer(tensor)
+
+    observer = observer_of(values, MinMax())
+    start = observer.parameters_of_range()
+    found = search_range(observer, [reader], values, values)
+    assert len(tried) - 1 < len(_FACTORS)
+    best = min(
+        (start.scaled(factor) for factor in _FACTORS),
+        key=lambda candidate: output_error(observer, candidate, [layer], values, values),
+    )
+    assert found == best

@@ -10,6 +10,7 @@ import repq_fx
 from repq_fx import api
 from repq_fx.backend.reference_graph import to_reference
 from repq_fx.backend.reference_grids import DEQUANTIZE, QUANTIZE
+from repq_fx.progress import Progress
 
 
 def calibrated(model, images, scheme):
@@ -21,7 +22,7 @@ def calibrated(model, images, scheme):
 @pytest.mark.parametrize("bits", [2, 4, 6, 8])
 def test_integers_between_layers_stay_inside_their_own_grid(bits, small_net, images):
     scheme = repq_fx.Scheme(activation_bits=bits)
-    reference = to_reference(calibrated(small_net, images, scheme))
+    reference = to_reference(calibrated(small_net, images, scheme), Progress.hidden())
     seen = []
 
     class Recorder(torch.fx.Interpreter):
@@ -38,7 +39,7 @@ def test_integers_between_layers_stay_inside_their_own_grid(bits, small_net, ima
 
 
 def test_the_output_stays_in_float(small_net, images):
-    reference = to_reference(calibrated(small_net, images, repq_fx.Scheme()))
+    reference = to_reference(calibrated(small_net, images, repq_fx.Scheme()), Progress.hidden())
     (output,) = (node for node in reference.graph.nodes if node.op == "output")
     assert output.args[0].target == "classifier"
 
@@ -57,7 +58,7 @@ class Tail(nn.Module):
 
 
 def test_what_no_layer_reads_is_not_quantized(images):
-    reference = to_reference(calibrated(Tail().eval(), images, repq_fx.Scheme()))
+    reference = to_reference(calibrated(Tail().eval(), images, repq_fx.Scheme()), Progress.hidden())
     after_last = False
     for node in reference.graph.nodes:
         assert not (after_last and node.target in (QUANTIZE, DEQUANTIZE))
@@ -67,7 +68,10 @@ def test_what_no_layer_reads_is_not_quantized(images):
 def test_the_prepared_model_is_not_changed(small_net, images):
     prepared = calibrated(small_net, images, repq_fx.Scheme())
     code, state = prepared.code, copy.deepcopy(prepared.state_dict())
-    first, second = to_reference(prepared), to_reference(prepared)
+    first, second = (
+        to_reference(prepared, Progress.hidden()),
+        to_reference(prepared, Progress.hidden()),
+    )
     assert prepared.code == code
     assert all(torch.equal(state[name], value) for name, value in prepared.state_dict().items())
     assert torch.equal(first(images), second(images))
@@ -76,9 +80,9 @@ def test_the_prepared_model_is_not_changed(small_net, images):
 def test_convert_before_calibrate_names_the_tensor(small_net, images):
     prepared = api.prepare(small_net, images, repq_fx.Scheme())
     with pytest.raises(repq_fx.CalibrationError, match="observer of 'image' has seen no data"):
-        to_reference(prepared)
+        to_reference(prepared, Progress.hidden())
 
 
 def test_a_model_that_was_not_prepared_is_refused(small_net):
     with pytest.raises(repq_fx.ConversionError, match="prepared by prepare_fx, got SmallNet"):
-        to_reference(small_net)
+        to_reference(small_net, Progress.hidden())

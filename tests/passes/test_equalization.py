@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from repq_fx.errors import CalibrationError, TraceError
 from repq_fx.passes import equalize, trace
 from repq_fx.passes.channel_paths import find_channel_paths
-from repq_fx.passes.layer_statistics import measure_layers
+from repq_fx.passes.layer_statistics import input_magnitude, measure_layers
 
 
 def chain(*layers):
@@ -60,13 +60,13 @@ def equalize_exactly(model, data, **options):
 
 
 def paths_of(model, data):
-    measured = measure_layers(trace(model, data), data)
+    measured = measure_layers(trace(model, data), data, input_magnitude)
     found = find_channel_paths(measured.graph_module, measured.shapes)
     return [(path.producer, *sorted(path.consumers)) for path in found]
 
 
 def spread(graph, data, layer):
-    magnitude = measure_layers(graph, data).layers[layer].input_magnitude
+    magnitude = measure_layers(graph, data, input_magnitude).layers[layer]
     return float(magnitude.max() / magnitude[magnitude > 0].min())
 
 
@@ -227,7 +227,7 @@ def test_depthwise_readers_take_up_the_whole_range():
 def test_migration_follows_its_formula(migration):
     model, data = unbalanced(chain(conv(3, 8), nn.ReLU(), conv(8, 6, 3))), image()
     graph, equalized = equalize_exactly(model, data, migration=migration)
-    ranges = measure_layers(graph, data).layers["c"].input_magnitude
+    ranges = measure_layers(graph, data, input_magnitude).layers["c"]
     weights = graph.c.weight.detach().abs().amax((0, 2, 3))
     expected = ranges**migration / weights ** (1 - migration)
     factors = (graph.a.weight / equalized.a.weight).detach().mean((1, 2, 3))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from repq_fx import CalibrationError, CoarseFine, MinMax, PerChannel, PerTensor
-from repq_fx.quant.gptq import InputMoment, compensated_rounding
+from repq_fx.quant.gptq import InputMoment, _product, compensated_rounding
 from repq_fx.quant.grid import Grid
 
 LAYERS = {
@@ -66,6 +66,7 @@ def test_outputs_are_nearer_than_by_rounding_to_nearest(make_layer, shape, quant
     moment = InputMoment.of(layer, data, centered=False)
     nearest = quantizer.quantize(weight, 3).dequantize()
     compensated = quantizer.quantize(weight, 3, moment)
+    assert compensated.values.is_contiguous()  # As files want it.
     assert compensated.values.abs().max() <= 3
     error = moment.output_error(compensated.dequantize() - weight)
     assert error < moment.output_error(nearest - weight)
@@ -177,3 +178,10 @@ def test_an_infinite_input_is_refused():
     data[0, 0, 0, 0] = torch.inf
     with pytest.raises(CalibrationError, match="holds NaN or infinite"):
         InputMoment.of(nn.Conv2d(3, 4, 3), data, centered=True)
+
+
+def test_a_product_with_itself_by_blocks_is_the_whole_product():
+    torch.manual_seed(0)
+    entries = torch.randn(2, 1100, 40)
+    expected = entries @ entries.mT
+    torch.testing.assert_close(_product(entries, entries), expected, rtol=1e-5, atol=1e-4)

@@ -1,6 +1,7 @@
 """Schemes: presets and refusals."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from torch import nn
@@ -80,3 +81,16 @@ def test_override_targets():
     assert len(scheme.overrides) == 3
     with pytest.raises(TypeError, match="target must be"):
         Override(3, None)
+
+
+def test_the_faster_scheme_is_faster_everywhere():
+    inner = Scheme(weight_bits=4)
+    scheme = Scheme(weight_bits=6).with_overrides(Override("a", inner), Override("b", None))
+    faster = scheme.faster()
+    assert faster.weight_bits == 6
+    assert not faster.gptq
+    assert not faster.output_search
+    quick = replace(inner, gptq=False, output_search=False)
+    assert faster.overrides == (Override("a", quick), Override("b", None))
+    assert scheme.gptq
+    assert scheme.output_search

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repq_fx.quant import MSE, CoarseFine, MinMax, PerChannel, PerTensor
+from repq_fx.quant.gptq import InputMoment, compensated_rounding
 from repq_fx.quant.grid import SMALLEST_SCALE
 from repq_fx.quant.scheme import Scheme
 
@@ -185,3 +186,38 @@ def test_a_gain_does_not_write_to_the_weight():
     quantized.scaled(-torch.ones(16))
     assert torch.equal(quantized.values, values)
     assert torch.equal(quantized.scale, scale)
+
+
+@pytest.mark.parametrize(
+    ("weight", "roundings"),
+    [(rep_like_weight(), 1), (torch.randn(4, 4, 3, 3).clamp(-1, 1), 1)],
+    ids=["surely-split", "surely-whole"],
+)
+def test_where_the_gain_is_clear_one_candidate_is_rounded_for_the_outputs(
+    weight, roundings, monkeypatch
+):
+    layer = torch.nn.Conv2d(*weight.shape[1::-1], 3)
+    moment = InputMoment.of(layer, torch.randn(4, weight.shape[1], 9, 9), centered=True)
+    both = [CoarseFine(threshold=t).quantize(weight, 8, moment) for t in (0.0, 1e6)]
+    calls = []
+
+    def counted(*arguments):
+        calls.append(1)
+        return compensated_rounding(*arguments)
+
+    monkeypatch.setattr("repq_fx.quant.weights.compensated_rounding", counted)
+    quantized = CoarseFine().quantize(weight, 8, moment)
+    assert len(calls) == roundings
+    expected = both[0] if quantized.coarse_values is not None else both[1]
+    assert torch.equal(quantized.dequantize(), expected.dequantize())
+
+
+def test_both_candidates_of_a_doubtful_split_share_one_factor(monkeypatch):
+    weight = rep_like_weight()
+    moment = InputMoment.of(torch.nn.Conv2d(16, 16, 3), torch.randn(4, 16, 9, 9), centered=True)
+    monkeypatch.setattr(CoarseFine, "_foretold_gain", lambda self, *_: self.threshold)
+    factors = []
+    factor = torch.linalg.cholesky_ex
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda m: factors.append(1) or factor(m))
+    assert CoarseFine().quantize(weight, 8, moment).coarse_values is not None
+    assert len(factors) == 1

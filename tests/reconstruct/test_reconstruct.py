@@ -154,7 +154,8 @@ def test_a_part_that_disturbs_the_network_is_rolled_back(caplog):
             found = repq_fx.convert(prepared, "reference")(fresh)
             errors.append(float((found - model(fresh)).square().mean()))
     assert "it raised the error of the network from" in caplog.text
-    assert errors[1] <= errors[0]
+    # What was kept was judged on other images than these; the part taken back would double it.
+    assert errors[1] <= 1.01 * errors[0]
 
 
 @pytest.mark.parametrize(
