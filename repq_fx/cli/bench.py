@@ -18,7 +18,6 @@ from ..integrations import ultralytics
 from .image_data import Preprocessing, open_images
 from .model_source import build_model, load_weights, require_runs
 from .outputs import require_writable
-from .progress import Progress
 from .report import ImageFormat, Protocol, Report, Timing, print_table
 from .runtimes import (
     BASELINE,
@@ -30,6 +29,7 @@ from .runtimes import (
     latency_rows,
     run_in_torch,
 )
+from .stages import Stages, shows_bars
 
 _CALIBRATION_IMAGES = 8
 _RUNTIMES = tuple(dict.fromkeys(candidate.runtime for candidate in CANDIDATES))
@@ -82,7 +82,7 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
         raise RepqError(
             f"{model!r} is quantized: --weights, --data and --runtime are for float models."
         )
-    candidates, progress = _chosen(runtime), Progress()
+    candidates, stages = _chosen(runtime), Stages()
     network, preprocessing = (
         (_network_of(model), Preprocessing()) if quantized else build_model(model)
     )
@@ -96,15 +96,17 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
     if quantized:
         candidates = (Candidate(f"INT8, {Path(model).name}", "file", run_in_torch),)
     else:
-        with progress.stage("merge", "merge branches"):
+        with stages.stage("merge", "merge branches"):
             network = passes.merge_graph(network, images).to(memory_format=torch.channels_last)
 
-    with progress.stage("build", f"build {len(candidates)} candidates"):
+    with stages.stage("build", f"build {len(candidates)} candidates"):
         runs, problems = build_all(candidates, Workload(network, images, calibration, threads))
     if not runs:
         raise RepqError("nothing to time: " + "; ".join(": ".join(p) for p in problems.items()))
-    with progress.stage("latency", f"time each {repeats} times, in turns"):
-        latency = analysis.measure_latency(runs, repeats=repeats, threads=threads, progress=True)
+    with stages.stage("latency", f"time each {repeats} times, in turns"):
+        latency = analysis.measure_latency(
+            runs, repeats=repeats, threads=threads, progress=shows_bars()
+        )
     names = [candidate.name for candidate in candidates]
     rows = [
         replace(row, float_operations=_float_operations(runs, row.name))
@@ -120,10 +122,10 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
         calibration_images=None if quantized else count,
         image=ImageFormat.of(shape, done), latency=Timing(batch, threads, repeats),
     )  # fmt: skip
-    Report(
-        "bench", model, protocol, rows, weights=weights, stage_seconds=progress.stage_seconds
-    ).write(json)
-    progress.end(json)
+    Report("bench", model, protocol, rows, weights=weights, stage_seconds=stages.seconds).write(
+        json
+    )
+    stages.end(json)
 
 
 def _network_of(file: str) -> nn.Module:
