@@ -46,7 +46,7 @@ def test_quantize_writes_a_model_and_a_report(repq, checkpoint, data, tmp_path):
     assert report["rows"][1]["size_bytes"] == out.stat().st_size
     assert report["rows"][1]["float_layers"] == []
     assert report["rows"][1]["sqnr_db"] > 15
-    assert report["protocol"]["image_height_pixels"] == SIDE
+    assert report["protocol"]["image"]["height_pixels"] == SIDE
     assert adapter.is_quantized(repq_fx.load(out))
 
 
@@ -167,10 +167,14 @@ def test_a_bad_detector_names_the_layers_that_hurt_most(
     monkeypatch.setattr("repq_fx.cli.measurements.LEAST_SQNR_DB", 1000)
     code, _, error = repq(
         "quantize", f"ultralytics:{checkpoint}", "--data", data, "--out", tmp_path / "m.repq",
-        "--calibration-images", 6, "--image-size", SIDE,
+        "--image-size", SIDE,
     )  # fmt: skip
     assert code == 0, error
-    bad = json.loads((tmp_path / "m.repq.json").read_text())["warnings"][-1]
+    report = json.loads((tmp_path / "m.repq.json").read_text())
+    assert report["protocol"]["calibration_images"] == 6  # All there are, not the usual 128.
+    assert report["protocol"]["evaluation_images"] == 6
+    assert "only 6 image(s) calibrate" in report["warnings"][0]
+    bad = report["warnings"][-1]
     assert "the result is far from FP32" in bad
     assert bad.count("%)") == 3
 
