@@ -1,5 +1,6 @@
 # Two commands on a fresh machine: `make demo` and `make test`.
-# TORCH="torch==2.13.0" takes a CPU-only torch, without torchvision.
+# TORCH="torch==2.14.1 torchvision==0.29.1 --index-url https://download.pytorch.org/whl/cpu" takes a
+# torch without CUDA.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 PYTHON ?= python3
 # Tested against, without what they only need for training; `dev` has the rest.
