@@ -1,5 +1,6 @@
 # Two commands on a fresh machine: `make demo` and `make test`.
-# TORCH="torch==2.13.0" takes a CPU-only torch, without torchvision.
+# TORCH="torch==2.14.1 torchvision==0.29.1 --index-url https://download.pytorch.org/whl/cpu" takes a
+# torch without CUDA.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 PYTHON ?= python3
 # Tested against, without what they only need for training; `dev` has the rest.
@@ -18,15 +19,16 @@ SANITIZER_RUNTIME = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-
 
 # Rebuilt when the packaging or any kernel changes.
 # setuptools warns of every editable installation, at length, and pip shows it.
+# torch compiles on all cores where ninja is on the path, else one file after another.
 $(INSTALLED): pyproject.toml setup.py $(wildcard csrc/*.cpp csrc/*/*)
 	@echo "Installs into .venv, once; with torch for CUDA and all that tests need, 6 GB of disk."
 	@echo "1/4 a virtual environment"
 	@$(PYTHON) -m venv .venv && date +%s > .venv/start
-	@$(PIP) --upgrade pip "setuptools>=77" wheel
+	@$(PIP) --upgrade pip "setuptools>=77" wheel ninja
 	@echo "2/4 $(TORCH): some GB to download"
 	@$(PIP) $(TORCH)
 	@echo "3/4 this package: 6 minutes of one core to compile the kernels, divided by the cores"
-	@PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --editable ".[dev,timm,ultralytics]"
+	@PATH="$(abspath $(BIN)):$$PATH" PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --editable ".[dev,timm,ultralytics]"
 	@echo "4/4 detectors for the tests"
 	@$(PIP) --no-deps $(DETECTORS)
 	@$(BIN)/repq --version
