@@ -82,6 +82,7 @@ def test_without_labels_reports_similarity_only(repq, weights, tmp_path):
         ({"MODEL": "builtins:int.from_bytes"}, "cannot import MODEL"),
         ({"MODEL": "my/nets.py:build"}, "a module is written with dots: my.nets:factory"),
         ({"MODEL": "./nets.py"}, "a module is written with dots: nets:factory"),
+        ({"MODEL": "ultralytics:"}, "MODEL must be package.module:factory, timm:NAME, ultra"),
         ({"MODEL": "os:listdir"}, "returned a list, not an nn.Module"),
         ({"MODEL": "torch.nn:Conv2d"}, "raised TypeError"),
         ({"--std": "0"}, "std must be positive and finite, got (0.0,)"),

@@ -115,7 +115,8 @@ def split_folders(yolo: Any, data: str | Path) -> dict[str, Any]:
 
 
 def _unreadable(data: str | Path, split: str, error: Exception) -> RepqError:
-    return RepqError(f"cannot read the {split!r} images of {str(data)!r}: {error}")
+    reason = " ".join(str(error).split())  # Theirs may have several lines.
+    return RepqError(f"cannot read the {split!r} images of {str(data)!r}: {reason}")
 
 
 def _described(yolo: Any, data: str | Path, split: str) -> dict[str, Any]:
