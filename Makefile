@@ -1,11 +1,13 @@
 # Two commands on a fresh machine: `make demo` and `make test`.
-# TORCH="torch==2.13.0" takes a CPU-only torch, without torchvision.
+# TORCH="torch==2.14.1 torchvision==0.29.1 --index-url https://download.pytorch.org/whl/cpu" takes a
+# torch without CUDA.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 PYTHON ?= python3
 # Tested against, without what they only need for training; `dev` has the rest.
 DETECTORS := yolov6detect==0.4.1 yolov7detect==1.0.1
 BIN := .venv/bin
 INSTALLED := .venv/installed
+PIP = $(BIN)/python -m pip install --quiet
 
 # The CPU kernels with the address and undefined-behaviour sanitizers of GCC, apart from the others.
 # Python itself is not built with them: the runtime is preloaded, and its leaks are not ours.
@@ -16,16 +18,25 @@ SANITIZER_RUNTIME = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-
 .PHONY: demo test test-slow asan fuzz lint format bench accuracy clean
 
 # Rebuilt when the packaging or any kernel changes.
+# setuptools warns of every editable installation, at length, and pip shows it.
+# torch compiles on all cores where ninja is on the path, else one file after another.
 $(INSTALLED): pyproject.toml setup.py $(wildcard csrc/*.cpp csrc/*/*)
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[dev,timm,ultralytics]"
-	$(BIN)/python -m pip install --quiet --no-deps $(DETECTORS)
-	touch $@
+	@echo "Installs into .venv, once; with torch for CUDA and all that tests need, 6 GB of disk."
+	@echo "1/4 a virtual environment"
+	@$(PYTHON) -m venv .venv && date +%s > .venv/start
+	@$(PIP) --upgrade pip "setuptools>=77" wheel ninja
+	@echo "2/4 $(TORCH): some GB to download"
+	@$(PIP) $(TORCH)
+	@echo "3/4 this package: 6 minutes of one core to compile the kernels, divided by the cores"
+	@PATH="$(abspath $(BIN)):$$PATH" PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --editable ".[dev,timm,ultralytics]"
+	@echo "4/4 detectors for the tests"
+	@$(PIP) --no-deps $(DETECTORS)
+	@$(BIN)/repq --version
+	@echo "Installed in $$(( $$(date +%s) - $$(cat .venv/start) )) seconds."
+	@touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/repq demo
+	@$(BIN)/repq demo
 
 # Each worker has one thread: two that wait for each other's are slower than one.
 test: $(INSTALLED)

@@ -4,6 +4,7 @@ from . import analysis as analysis
 from . import models as models
 from . import nn as nn
 from . import ops as ops
+from ._version import __version__ as __version__
 from .api import calibrate as calibrate
 from .api import convert as convert
 from .api import quantize as quantize

@@ -1,5 +1,6 @@
 """Writing a file so that it appears whole or not at all."""
 
+import hashlib
 import os
 import stat
 import tempfile
@@ -8,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _SUFFIX = ".repq-part"
+_LONGEST = 200  # File systems take 255 bytes; the rest is for what a temporary has around the name.
 _STALE_SECONDS = 24 * 60 * 60  # No write takes that long.
 
 
@@ -23,11 +25,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | bytearray) -
     """
     target = Path(os.path.realpath(path))
     mode = _mode_of(target, path)
-    prefix = f".{target.name}."
-    try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=_SUFFIX)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write here: {error.strerror}", str(path)) from error
+    handle, temporary = _new_temporary(target, path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -36,7 +34,35 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | bytearray) -
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _remove_stale(target.parent, prefix)
+    _remove_stale(target.parent, _prefix_of(target.name))
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Check that `write_atomically` could write a file now; none is left, and an old one untouched.
+
+    Raises:
+        OSError: See `write_atomically`.
+    """
+    target = Path(os.path.realpath(path))
+    _mode_of(target, path)
+    handle, temporary = _new_temporary(target, path)
+    os.close(handle)
+    Path(temporary).unlink()
+
+
+def _new_temporary(target: Path, path: str | os.PathLike[str]) -> tuple[int, str]:
+    """An open file beside `target`, and its name."""
+    try:
+        return tempfile.mkstemp(dir=target.parent, prefix=_prefix_of(target.name), suffix=_SUFFIX)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write here: {error.strerror}", str(path)) from error
+
+
+def _prefix_of(name: str) -> str:
+    """How the temporaries of a file begin, short enough that they can be called so."""
+    if len(os.fsencode(name)) <= _LONGEST:
+        return f".{name}."
+    return f".{hashlib.sha256(os.fsencode(name)).hexdigest()}."
 
 
 def _mode_of(target: Path, path: str | os.PathLike[str]) -> int:

@@ -26,7 +26,7 @@ from torch.ao.quantization.quantize_fx import (
     convert_fx,
     prepare_fx,
 )
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 from torch.nn import Module
 
 from .errors import PrecisionWarning
@@ -99,6 +99,13 @@ def convert_decomposed(prepared: GraphModule, backend_config: BackendConfig) -> 
 def is_prepared(model: Module) -> bool:
     """Whether `model` came out of `prepare_fx` and was not converted yet."""
     return isinstance(model, GraphModule) and "_observed_graph_module_attrs" in model.meta
+
+
+def is_without_tensors(node: Node, graph_module: GraphModule) -> bool:
+    """Whether `prepare_fx` takes a node for one that computes numbers alone."""
+    modules = dict(graph_module.named_modules())
+    without: bool = _fx_utils.all_node_args_have_no_tensors(node, modules, {})
+    return without
 
 
 def quantize_with_torch_defaults(model: Module, batches: Iterable[torch.Tensor]) -> GraphModule:

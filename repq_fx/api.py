@@ -1,16 +1,24 @@
 """The public functions that compose the steps; no algorithms here."""
 
+import copy
 import inspect
 import logging
-from collections.abc import Callable, Iterable
-from enum import Enum
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from . import passes
-from .backend import lower_to_x86, place_observers, require_override_targets, to_reference
+from . import analysis, passes
+from .backend import (
+    LOWERINGS,
+    Backend,
+    as_backend,
+    place_observers,
+    require_override_targets,
+    to_reference,
+)
 from .backend.survey import Survey, within_memory
 from .errors import CalibrationError
 from .export import unstorable
@@ -34,20 +42,8 @@ _DEFAULT_SCHEME = Scheme()
 # What the stages of `quantize` cost, in forward passes over the calibration images.
 _MERGE, _EQUALIZE, _OBSERVE = "merge", "equalize", "place observers"
 _CHOOSE, _LOWER = "choose integers", "lower"
+_SENSITIVITY_IMAGES = 4
 _WORK = {_MERGE: 1.0, _EQUALIZE: 1.5, _OBSERVE: 1.0, CALIBRATE: 1.2, _CHOOSE: 12.0, _LOWER: 0.3}
-
-
-class Backend(str, Enum):
-    """What a converted model runs on."""
-
-    REFERENCE = "reference"
-    X86 = "x86"
-
-
-_LOWERINGS: dict[Backend, Callable[[GraphModule], GraphModule]] = {
-    Backend.REFERENCE: lambda reference: reference,
-    Backend.X86: lower_to_x86,
-}
 
 
 def calibrate(
@@ -115,19 +111,7 @@ def _convert(prepared: GraphModule, backend: Backend, progress: Progress) -> Gra
     progress.begin(_CHOOSE)
     reference = to_reference(prepared, progress)
     progress.begin(_LOWER)
-    return _LOWERINGS[backend](reference)
-
-
-def as_backend(name: str | Backend) -> Backend:
-    """The backend called `name`.
-
-    Raises:
-        ValueError: There is none.
-    """
-    known = [entry.value for entry in Backend]
-    if name not in known:
-        raise ValueError(f"backend must be one of {known}, got {name!r}.")
-    return Backend(name)
+    return LOWERINGS[backend](reference)
 
 
 def quantize(  # noqa: PLR0913 -- every step in one call
@@ -135,7 +119,7 @@ def quantize(  # noqa: PLR0913 -- every step in one call
     data: Tensor | Iterable[Batch],
     example_inputs: ExampleInputs | None = None,
     *,
-    scheme: Scheme = _DEFAULT_SCHEME,
+    scheme: Scheme | str = _DEFAULT_SCHEME,
     reconstruction: Reconstruction | None = None,
     backend: str | Backend = Backend.X86,
     leaves: passes.Leaves = (),
@@ -151,7 +135,7 @@ def quantize(  # noqa: PLR0913 -- every step in one call
         example_inputs: The model's inputs; by default two images of the first batch of `data`, or
             all if the model takes no other number, of as many tensors as ``forward`` has parameters
             without a default.
-        scheme: Bits, weight quantizer and range rule.
+        scheme: Bits, weight quantizer and range rule; or the name of a preset, such as "w6a6".
         reconstruction: Learn rounding, ranges and biases with this method; see `reconstruct`.
         backend: As for `convert`.
         leaves: Qualified names or types of modules to leave in float as they are; see `trace`.
@@ -160,7 +144,8 @@ def quantize(  # noqa: PLR0913 -- every step in one call
 
     Raises:
         RepqError: As the single steps do.
-        ValueError: An override of `scheme` matches nothing in the merged model.
+        ValueError: An override of `scheme` matches nothing in the merged model, or there is no
+            preset of the name.
 
     Example:
         >>> import torch, repq_fx
@@ -170,7 +155,7 @@ def quantize(  # noqa: PLR0913 -- every step in one call
         >>> int8(images[:2]).shape
         torch.Size([2, 10])
     """
-    backend = as_backend(backend)
+    backend, scheme = as_backend(backend), Scheme.of(scheme)
     scheme = scheme.faster() if fast else scheme
     if reconstruction is not None and not isinstance(data, Tensor):
         data = list(batches_of(data))  # They are read twice.
@@ -232,12 +217,36 @@ def _required_inputs(model: nn.Module) -> int:
     return max(len(required), 1)
 
 
-def prepare(model: nn.Module, example_inputs: ExampleInputs, scheme: Scheme) -> GraphModule:
+def prepare(model: nn.Module, example_inputs: ExampleInputs, scheme: Scheme | str) -> GraphModule:
     """Insert the observers of `scheme`: `prepare_fx` with our tables, without its warnings.
 
     Unlike stock `prepare_fx` it places none where no quantized layer reads the tensor. A `model`
     that is a graph may be rewritten on the way.
     """
+    scheme = Scheme.of(scheme)
     require_override_targets(scheme.overrides, model, model)
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
     return place_observers(model, inputs, scheme)
+
+
+def layer_sensitivities(
+    merged: GraphModule, batches: Sequence[Tensor], scheme: Scheme, *, progress: bool = True
+) -> dict[str, float]:
+    """How much each layer alone disturbs the outputs; see `analysis.layer_sensitivities`.
+
+    With ranges and rounding that are quick to find: they serve to compare layers.
+
+    Args:
+        merged: A graph in merged form; not changed.
+        batches: Calibration data; the outputs are those of the first four images.
+        scheme: As for `quantize`.
+        progress: Show a progress bar.
+    """
+    quick = replace(scheme, gptq=False, output_search=False, sequential_ranges=False)
+    if scheme.equalization:
+        rest = iter(batches[1:])
+        merged = passes.equalize(merged, first_images(merged, [batches[0]], rest))
+    shown = batches[0][:_SENSITIVITY_IMAGES]
+    prepared = prepare(copy.deepcopy(merged), shown, quick)
+    calibrate(prepared, batches, progress=progress)
+    return analysis.layer_sensitivities(prepared, shown)

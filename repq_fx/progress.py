@@ -41,10 +41,11 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Leave the bar as it is at the end, or where an error has stopped it."""
+        """Leave the bar of a run that has ended, and none where an error says what happened."""
         if error is None:
             self._move_to(sum(self._work.values()))
             self._bar.set_postfix_str("")
+        self._bar.leave = error is None
         self._bar.close()
 
     def begin(self, stage: str) -> None:

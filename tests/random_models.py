@@ -146,6 +146,12 @@ def _padded_if_odd(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2)
 
 
+def _halved_through_a_view(x: Tensor) -> Tensor:
+    first, second = x.chunk(2, 1)
+    first.mul_(0.5)
+    return x + torch.cat([second, first], 1)
+
+
 def _attention(x: Tensor, mask: float) -> Tensor:
     scores = x @ x.transpose(1, 2) / 4
     count = scores.shape[-1]
@@ -182,6 +188,9 @@ CONSTRUCTS: dict[str, Construct] = {
     "chunk": Construct(
         lambda s: torch.cat(tensors=[*s.x.chunk(2, 1), *s.y.chunk(2, 1)][:2], dim=1),
         accepts=_is_image,
+    ),
+    "chunk_in_place": Construct(
+        lambda s: _halved_through_a_view(s.layer(s.x)), _conv(3, padding=1), _is_image
     ),
     "slice": Construct(
         lambda s: torch.cat([s.x[:, : CHANNELS // 2], s.x[:, CHANNELS // 2 :]], dim=1),

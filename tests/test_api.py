@@ -293,3 +293,28 @@ def test_two_inputs(shape):
     int8 = repq_fx.quantize(model, batches, progress=False)
     with torch.no_grad():
         assert analysis.sqnr_db(model(*batches[0]), int8(*batches[0])) > 20
+
+
+def test_a_scheme_by_its_name(model, images):
+    by_name, by_object = (
+        repq_fx.quantize(model, images, scheme=scheme, progress=False)
+        for scheme in ("W4A8", repq_fx.Scheme.w4a8())
+    )
+    assert torch.equal(by_name(images), by_object(images))
+    assert repq_fx.get_qconfig_mapping("w6a6").global_qconfig is not None
+    with pytest.raises(ValueError, match="unknown scheme 'int8'"):
+        repq_fx.quantize(model, images, scheme="int8", progress=False)
+
+
+def test_layers_that_disturb_the_outputs_most(model, images):
+    merged = repq_fx.reparameterize(model, images[:2])
+    before = str(merged.graph)
+    found = api.layer_sensitivities(merged, images.split(8), repq_fx.Scheme.w4a8(), progress=False)
+    assert str(merged.graph) == before
+    assert "classifier" in found
+    assert all(noise >= 0 for noise in found.values())
+    assert max(found.values()) > 0
+
+
+def test_version_is_the_one_of_the_package():
+    assert repq_fx.__version__ == "0.1.0"

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from repq_fx.export import write_atomically
+from repq_fx.export import require_writable, write_atomically
 
 
 def test_replaces_the_old_content(tmp_path):
@@ -86,3 +86,21 @@ def test_what_killed_runs_left_is_removed_after_a_day(tmp_path):
         os.utime(left, (0, 0))
     write_atomically(path, b"new")
     assert sorted(tmp_path.iterdir()) == sorted([path, recent, other, foreign])
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127], ids=["letters", "accents"])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, name):
+    write_atomically(tmp_path / name, b"new")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_asking_whether_a_file_could_be_written_leaves_nothing(tmp_path):
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"old")
+    require_writable(kept)
+    require_writable(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert kept.read_bytes() == b"old"
+    for place in (tmp_path, tmp_path / "nowhere" / "new", kept / "below"):
+        with pytest.raises(OSError, match="cannot write"):
+            require_writable(place)

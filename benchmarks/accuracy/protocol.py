@@ -100,7 +100,7 @@ def run(task: Task, *, ablation: bool, backend: str) -> None:
         seconds = time.perf_counter() - start
         scores = _scores(quantized, task.images)
         fields = accuracy_fields(scores, task.labels) | similarity_fields(reference, scores)
-        rows.append(Row(name, **fields, seconds=seconds))
+        rows.append(Row(name, **fields, quantize_seconds=seconds))
     print_table(f"{task.name} ({task.protocol}; {backend})", rows)
     path = RESULTS / f"{task.name}{'_ablation' if ablation else ''}.json"
     write_json(path, rows, protocol=task.protocol, backend=backend)

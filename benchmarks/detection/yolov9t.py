@@ -25,12 +25,11 @@ from tqdm import tqdm
 
 os.environ.setdefault("YOLO_OFFLINE", "true")
 
-from ultralytics import YOLO, __version__
+from ultralytics import YOLO
 from ultralytics.nn.modules import RepConv
 
 from benchmarks.accuracy.comparison import report
 from repq_fx import RepAPQ, Scheme, analysis, save
-from repq_fx.cli.runtimes import CANDIDATES, versions
 from repq_fx.integrations import onnxruntime, openvino, ultralytics
 
 SIDE = 320
@@ -193,7 +192,7 @@ def main() -> None:
         f"yolov9t_coco128_{arguments.threads}t",
         f"YOLOv9-t at {SIDE} px, 128 images of train2017; {arguments.images} of val2017 calibrate; "
         f"latency: batch 1, {arguments.threads} thread(s)",
-        rows, versions={"ultralytics": __version__, **versions(CANDIDATES)},
+        rows,
     )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def main() -> None:
         latency = analysis.measure_latency(
             models, (images,), repeats=arguments.repeats, threads=arguments.threads
         )
-        rows += [Row(f"{name}, {kind}", latency=latency[kind]) for kind in models]
+        rows += [Row(f"{name}, {kind}", latency_ms=latency[kind]) for kind in models]
         added[name] = {
             kind: latency[kind].median / latency["FP32"].median - 1 for kind in list(models)[1:]
         }

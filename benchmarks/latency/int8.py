@@ -21,9 +21,8 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from benchmarks.accuracy.mobileone_s0 import mobileone_s0
 from benchmarks.accuracy.repvgg_imagenet import WIDTHS_AND_DEPTHS
 from repq_fx import PerChannel, Scheme, analysis, quantize
-from repq_fx.cli.latency_table import latency_rows, print_latency
 from repq_fx.cli.model_source import load_weights
-from repq_fx.cli.report import write_json
+from repq_fx.cli.report import print_table, write_json
 from repq_fx.cli.runtimes import (
     BASELINE,
     CANDIDATES,
@@ -31,7 +30,7 @@ from repq_fx.cli.runtimes import (
     Run,
     Workload,
     build_all,
-    versions,
+    latency_rows,
 )
 from repq_fx.models import RepVGG
 from repq_fx.passes import merge_graph
@@ -190,11 +189,10 @@ def measure(name: str, quantized: _Quantized, threads: int, batch: int, repeats:
     protocol = (
         f"{name}, {side}x{side}, batch {batch}, {threads} thread(s), {repeats} rounds in turns"
     )
-    print_latency(protocol, rows)
+    print_table(protocol, rows)
     write_json(
         RESULTS / f"int8_latency_{name}_{threads}t_b{batch}.json", rows,
-        protocol=protocol, threads=threads, batch=batch, packages=versions(candidates),
-        layers=quantized.layers,
+        protocol=protocol, threads=threads, batch=batch, layers=quantized.layers,
     )  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from benchmarks.peers.tools import Tool, Width
 from repq_fx.cli.report import environment, wide_console
 from repq_fx.export import write_atomically
 
-NUMBERS = (("top1", "top-1 %"), ("psnr_db", "Set5 dB"), ("psnr_set14_db", "Set14 dB"),
-           ("agreement", "agrees %"), ("sqnr_db", "SQNR dB"), ("seconds", "seconds"),
+NUMBERS = (("top1_percent", "top-1 %"), ("psnr_db", "Set5 dB"), ("psnr_set14_db", "Set14 dB"),
+           ("agreement_percent", "agrees %"), ("sqnr_db", "SQNR dB"), ("seconds", "seconds"),
            ("ms_per_step", "ms/step"), ("loop_ms_per_step", "in the loop"))  # fmt: skip
 
 

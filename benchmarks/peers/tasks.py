@@ -27,7 +27,7 @@ class Task:
 
     Attributes:
         images: One tensor for each size or batch of images.
-        quality: ``top1`` or ``psnr_db`` of the outputs for `images`.
+        quality: ``top1_percent`` or ``psnr_db`` of the outputs for `images`.
     """
 
     name: str
@@ -124,11 +124,11 @@ def rvsr(data: Path) -> Task:
 
 
 def similarity(reference: list[Tensor], outputs: list[Tensor]) -> dict[str, float]:
-    """``sqnr_db`` over all outputs, and ``agreement`` where they are one score per class."""
+    """``sqnr_db`` of all outputs, and ``agreement_percent`` of those that are scores of classes."""
     flat = [torch.cat([output.flatten() for output in part]) for part in (reference, outputs)]
     fields = {"sqnr_db": analysis.sqnr_db(*flat)}
     if reference[0].dim() == 2:
-        fields["agreement"] = analysis.agreement(torch.cat(reference), torch.cat(outputs))
+        fields["agreement_percent"] = analysis.agreement(torch.cat(reference), torch.cat(outputs))
     return fields
 
 

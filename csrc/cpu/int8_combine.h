@@ -52,7 +52,7 @@ inline void combine(const PixelPair& pair, const CombineSettings& settings) {
       const float value = combine(static_cast<float>(a) * settings.a_scale,
                                   static_cast<float>(b) * settings.b_scale, settings.combination);
       pair.levels[pixel * pair.stride + channel] =
-          to_level(activate(value, settings.epilogue), settings.epilogue);
+          to_level(value_of(value, settings.epilogue), settings.epilogue);
     }
   }
 }
@@ -106,7 +106,7 @@ REPQ_FX_VNNI void combine_activated(const PixelPair& pair, const CombineSettings
       // The bytes behind the last channel may be read.
       const __m512 value = combine<combination>(a_grid.values(a + c), b_grid.values(b + c));
       const __m512 activated = activate<activation>(value, slope);
-      const __m128i result = grid.round(_mm512_mul_ps(activated, grid.inverse_scale));
+      const __m128i result = grid.round(grid.steps(activated));
       if (c < whole) {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(levels + c), result);
       } else {

@@ -44,7 +44,7 @@ class Int8Convolution {
     }
     const bool in_registers =
         settings.activation == Activation::none || settings.activation == Activation::silu;
-    only_rounds_ = has_vnni() && in_registers && steps_fit();
+    only_rounds_ = has_vnni() && in_registers && settings.only_activates() && steps_fit();
   }
   Int8Convolution(const Int8Convolution&) = delete;
   Int8Convolution& operator=(const Int8Convolution&) = delete;

@@ -41,7 +41,7 @@ class DepthwiseRun {
         output_(output),
         epilogue_(layer.epilogue()),
         only_scales_(packed.fits && output.levels != nullptr && output.addend == nullptr &&
-                     epilogue_.activation == Activation::none),
+                     epilogue_.activation == Activation::none && epilogue_.only_activates()),
         stretch_(stretch()),
         tiles_(split_into_tiles(stretch_, packed.group.rows, packed.coarse.has_value())),
         last_tiles_(split_into_tiles((output.width - 1) % stretch_ + 1, packed.group.rows,

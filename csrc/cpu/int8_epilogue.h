@@ -24,17 +24,21 @@ enum class Activation : int8_t {
   leaky_relu,
 };
 
-// value = activation(sum * scale[channel] + bias[channel] + extra + (addend - zero) * addend_scale)
+// x = sum * scale[channel] + bias[channel] + extra + (addend - zero) * addend_scale
+// value = activation(x) * factor + offset
 // level = clamp(round_to_even(value * inverse_scale) + zero_point, lowest, highest)
 struct Epilogue {
   const float* scale;  // [channels]: of the input times that of the weight.
   const float* bias;   // [channels]
   Activation activation = Activation::none;
   float slope = 0;  // Of `leaky_relu` below zero.
+  float factor = 1, offset = 0;
   float addend_scale = 0;
   int32_t addend_zero = 0;
   float inverse_scale = 0;
   int32_t zero_point = 0, lowest = 0, highest = 255;
+
+  bool only_activates() const { return factor == 1 && offset == 0; }
 };
 
 // Sums of neighbouring pixels. The rows of `sums` and `extra` are `stride` apart, those of the
@@ -79,6 +83,10 @@ inline float activate(float x, const Epilogue& epilogue) {
   return x;
 }
 
+inline float value_of(float x, const Epilogue& epilogue) {
+  return activate(x, epilogue) * epilogue.factor + epilogue.offset;
+}
+
 inline uint8_t to_level(float value, const Epilogue& epilogue) {
   const float steps = value * epilogue.inverse_scale;
   const auto lowest = static_cast<float>(epilogue.lowest - epilogue.zero_point);
@@ -101,7 +109,7 @@ inline void finish(const SumTile& tile, const Epilogue& epilogue) {
         const int32_t level = tile.addend[pixel * tile.addend_stride + channel];
         value += static_cast<float>(level - epilogue.addend_zero) * epilogue.addend_scale;
       }
-      value = activate(value, epilogue);
+      value = value_of(value, epilogue);
       const int64_t o = pixel * tile.output_stride + channel;
       if (tile.levels != nullptr) {
         tile.levels[o] = to_level(value, epilogue);
@@ -214,14 +222,20 @@ REPQ_FX_VNNI REPQ_FX_INLINE __m512 activate(__m512 x, float slope) {
 
 // The grid of an output, one value in all lanes.
 struct LevelGrid {
-  __m512 inverse_scale, lowest, highest;
+  __m512 factor, offset, lowest, highest;  // In steps of the output.
   __m512i zero_point;
 
   REPQ_FX_VNNI REPQ_FX_INLINE explicit LevelGrid(const Epilogue& epilogue)
-      : inverse_scale(_mm512_set1_ps(epilogue.inverse_scale)),
+      : factor(_mm512_set1_ps(epilogue.factor * epilogue.inverse_scale)),
+        offset(_mm512_set1_ps(epilogue.offset * epilogue.inverse_scale)),
         lowest(_mm512_set1_ps(static_cast<float>(epilogue.lowest - epilogue.zero_point))),
         highest(_mm512_set1_ps(static_cast<float>(epilogue.highest - epilogue.zero_point))),
         zero_point(_mm512_set1_epi32(epilogue.zero_point)) {}
+
+  // What an activation function returns, in steps of the output.
+  REPQ_FX_VNNI REPQ_FX_INLINE __m512 steps(__m512 activated) const {
+    return _mm512_fmadd_ps(activated, factor, offset);
+  }
 
   // 16 levels, as 32-bit numbers, of what is already in steps of the output.
   REPQ_FX_VNNI REPQ_FX_INLINE __m512i levels(__m512 steps) const {
@@ -238,6 +252,7 @@ struct LevelGrid {
 template <Activation activation>
 REPQ_FX_VNNI void finish_activated(const SumTile& tile, const Epilogue& epilogue) {
   const LevelGrid grid(epilogue);
+  const __m512 factor = _mm512_set1_ps(epilogue.factor), offset = _mm512_set1_ps(epilogue.offset);
   const __m512 addend_scale = _mm512_set1_ps(epilogue.addend_scale);
   const __m512i addend_zero = _mm512_set1_epi32(epilogue.addend_zero);
   for (int64_t c = 0; c < tile.channels; c += lanes) {
@@ -260,10 +275,10 @@ REPQ_FX_VNNI void finish_activated(const SumTile& tile, const Epilogue& epilogue
       value = activate<activation>(value, epilogue.slope);
       const int64_t o = pixel * tile.output_stride + c;
       if (tile.levels != nullptr) {
-        const __m128i levels = grid.round(_mm512_mul_ps(value, grid.inverse_scale));
+        const __m128i levels = grid.round(grid.steps(value));
         _mm_mask_storeu_epi8(tile.levels + o, mask, levels);
       } else {
-        _mm512_mask_storeu_ps(tile.values + o, mask, value);
+        _mm512_mask_storeu_ps(tile.values + o, mask, _mm512_fmadd_ps(value, factor, offset));
       }
     }
   }

@@ -95,7 +95,7 @@ REPQ_FX_VNNI inline void quantize_planes(const QuantizeRow& row, const Epilogue&
           values = _mm512_maskz_loadu_ps(mask, row.values + (first + i) * row.channel_stride + x);
         }
         pixels = _mm512_or_si512(_mm512_maskz_slli_epi32(all, pixels, 8),
-                                 grid.levels(_mm512_mul_ps(values, grid.inverse_scale)));
+                                 grid.levels(grid.steps(values)));
       }
       uint8_t* levels = row.levels + x * row.stride + first;
       if (row.stride == quad_channels) {
@@ -140,7 +140,7 @@ REPQ_FX_VNNI inline void quantize_small_pixels(const QuantizeRow& row, const Epi
       levels_mask = first_lanes(remaining * row.stride);
     }
     const __m512 values = _mm512_maskz_loadu_ps(values_mask, row.values + x * row.channels);
-    const __m128i levels = grid.round(_mm512_mul_ps(values, grid.inverse_scale));
+    const __m128i levels = grid.round(grid.steps(values));
     _mm_mask_storeu_epi8(row.levels + x * row.stride, levels_mask,
                          _mm_or_si128(_mm_shuffle_epi8(levels, order), rest));
   }
@@ -154,8 +154,7 @@ REPQ_FX_VNNI inline void quantize_channels(const QuantizeRow& row, const Epilogu
     uint8_t* levels = row.levels + x * row.stride;
     for (int64_t channel = 0; channel < row.channels; channel += lanes) {
       const __mmask16 mask = first_lanes(row.channels - channel);
-      const __m512 steps =
-          _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, values + channel), grid.inverse_scale);
+      const __m512 steps = grid.steps(_mm512_maskz_loadu_ps(mask, values + channel));
       _mm_mask_storeu_epi8(levels + channel, mask, grid.round(steps));
     }
     std::fill(levels + row.channels, levels + row.stride,

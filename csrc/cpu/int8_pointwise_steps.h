@@ -30,7 +30,7 @@ FloatImage<T> float_image(T* data, const ValueType& type, const std::array<int64
 class QuantizeStep : public Step {
  public:
   QuantizeStep(int64_t input, const GridArgument& grid)
-      : Step({input}), epilogue_(epilogue_of("none", 0, grid)) {}
+      : Step({input}), epilogue_(epilogue_of(no_function, grid)) {}
 
   ValueType infer(const std::vector<ValueType>& types) const override {
     return {types[0].sizes, false, types[0].channel_axis};

@@ -159,8 +159,7 @@ REPQ_FX_VNNI inline void average(const PoolWindow& window, int64_t channels, int
       }
     }
     const __m512 means = _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(all, sums), _mm512_set1_ps(factor));
-    _mm_mask_storeu_epi8(levels + c, first_lanes(channels - c),
-                         grid.round(_mm512_mul_ps(means, grid.inverse_scale)));
+    _mm_mask_storeu_epi8(levels + c, first_lanes(channels - c), grid.round(grid.steps(means)));
   }
 }
 

@@ -91,7 +91,7 @@ class AveragePoolStep : public ImageStep {
         settings_{.scale = static_cast<float>(std::get<0>(checked(input_grid))),
                   .input_zero_point = static_cast<int32_t>(std::get<1>(input_grid)),
                   .count_padding = count_padding,
-                  .epilogue = epilogue_of("none", 0, output_grid)} {}
+                  .epilogue = epilogue_of(no_function, output_grid)} {}
 
   ValueType infer(const std::vector<ValueType>& types) const override {
     const PoolShape shape = shape_for(types[0]);

@@ -39,8 +39,7 @@ class Int8Program : public torch::CustomClassHolder {
                       const OptionalTensor& coarse_scale, const Numbers& stride,
                       const Numbers& padding, const Numbers& dilation, int64_t groups,
                       const GridArgument& input_grid, const OptionalGrid& addend_grid,
-                      const std::string& activation, double slope,
-                      const OptionalGrid& output_grid) {
+                      const FunctionArgument& function, const OptionalGrid& output_grid) {
     require_weight("convolution", weight, 4);
     const ConvolutionShape shape{
         .in_channels = weight.size(1) * setting_of("convolution", "groups", groups),
@@ -53,12 +52,12 @@ class Int8Program : public torch::CustomClassHolder {
     return add(
         make_convolution(std::move(inputs), shape,
                          {weight, weight_scale, bias, coarse, coarse_scale, input_grid, addend_grid,
-                          epilogue_of(activation, slope, output_grid), output_grid.has_value()}));
+                          epilogue_of(function, output_grid), output_grid.has_value()}));
   }
 
   int64_t linear(Numbers inputs, const at::Tensor& weight, const at::Tensor& weight_scale,
                  const OptionalTensor& bias, const GridArgument& input_grid,
-                 const OptionalGrid& addend_grid, const std::string& activation, double slope,
+                 const OptionalGrid& addend_grid, const FunctionArgument& function,
                  const OptionalGrid& output_grid) {
     require_weight("linear", weight, 2);
     const ConvolutionShape shape{.in_channels = weight.size(1),
@@ -69,10 +68,9 @@ class Int8Program : public torch::CustomClassHolder {
                                  .padding = {0, 0},
                                  .dilation = {1, 1}};
     const OptionalTensor none;
-    return add(
-        make_convolution(std::move(inputs), shape,
-                         {weight, weight_scale, bias, none, none, input_grid, addend_grid,
-                          epilogue_of(activation, slope, output_grid), output_grid.has_value()}));
+    return add(make_convolution(std::move(inputs), shape,
+                                {weight, weight_scale, bias, none, none, input_grid, addend_grid,
+                                 epilogue_of(function, output_grid), output_grid.has_value()}));
   }
 
   int64_t quantize(int64_t input, const GridArgument& grid) {
@@ -88,10 +86,10 @@ class Int8Program : public torch::CustomClassHolder {
   }
 
   int64_t combine(Numbers inputs, const std::string& operation, const GridArgument& first_grid,
-                  const GridArgument& second_grid, const std::string& activation, double slope,
+                  const GridArgument& second_grid, const FunctionArgument& function,
                   const GridArgument& output_grid) {
     return add(std::make_unique<CombineStep>(std::move(inputs), operation, first_grid, second_grid,
-                                             epilogue_of(activation, slope, output_grid)));
+                                             epilogue_of(function, output_grid)));
   }
 
   int64_t max_pool(int64_t input, const Numbers& kernel, const Numbers& stride,

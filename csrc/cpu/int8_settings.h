@@ -57,13 +57,23 @@ inline const GridArgument& checked(const GridArgument& grid) {
   return grid;
 }
 
+// Whether a number and its products with usual ones fit float32; written so that NaN is refused.
+inline bool is_float(double number) { return std::abs(number) <= 0x1p126; }
+
+inline const FunctionArgument no_function{"none", 0, 1, 0};
+
 // Without scale and bias.
-inline Epilogue epilogue_of(const std::string& activation, double slope,
+inline Epilogue epilogue_of(const FunctionArgument& function,
                             const std::optional<GridArgument>& output_grid) {
+  const auto& [activation, slope, factor, offset] = function;
+  TORCH_CHECK_VALUE(is_float(slope) && is_float(factor) && is_float(offset),
+                    "program: expected a finite slope, factor and offset, got ", slope, ", ",
+                    factor, " and ", offset);
   Epilogue epilogue{.scale = nullptr, .bias = nullptr};
   epilogue.activation = activation_of(activation);
-  TORCH_CHECK_VALUE(std::abs(slope) <= 0x1p126, "program: expected a finite slope, got ", slope);
   epilogue.slope = static_cast<float>(slope);
+  epilogue.factor = static_cast<float>(factor);
+  epilogue.offset = static_cast<float>(offset);
   if (output_grid) {
     const auto& [scale, zero_point, lowest, highest] = checked(*output_grid);
     epilogue.inverse_scale = 1.0f / static_cast<float>(scale);

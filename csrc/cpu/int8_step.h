@@ -20,6 +20,10 @@ namespace repq_fx {
 // Scale, zero point, lowest and highest level.
 using GridArgument = std::tuple<double, int64_t, int64_t, int64_t>;
 
+// An activation function by its name, the slope of a leaky ReLU below zero, and the factor and the
+// offset of what it returns.
+using FunctionArgument = std::tuple<std::string, double, double, double>;
+
 inline std::string shape_of(const ValueType& type) {
   std::string words = "[";
   for (const int64_t size : type.sizes)

@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 
 from ..backend.int8 import Int8Program
 from ..backend.reference import ReferenceConv2d, ReferenceLinear
 from ..backend.reference_grids import DEQUANTIZE
+from ..passes.graph_run import GraphRun
 
 _FLOAT_BITS = 32
 _REFERENCE_LAYERS = (ReferenceConv2d, ReferenceLinear)
@@ -81,7 +82,7 @@ def count_bit_operations(
     return counter.rows
 
 
-class _Counter(Interpreter):
+class _Counter(GraphRun):
     """Runs a graph and adds a row whenever it calls a weighted layer."""
 
     def __init__(self, model: GraphModule) -> None:

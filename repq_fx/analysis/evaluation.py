@@ -1,15 +1,19 @@
 """A model's outputs over a data set."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, batches: Iterable[Tensor], *, label: str = "evaluate", progress: bool = True
+    model: Callable[[Tensor], Tensor],
+    batches: Iterable[Tensor],
+    *,
+    label: str = "evaluate",
+    progress: bool = True,
 ) -> Tensor:
     """Outputs of a model with one tensor output, concatenated over all batches, on the CPU."""
     bar = tqdm(batches, desc=label, unit="batch", disable=not progress, leave=False)

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate
 
 from ..backend.refined_copy import refined_copy
 from ..backend.sequential import is_quantized_layer, weight_observer
 from ..errors import RepqError
+from ..passes.graph_run import GraphRun
 from ..passes.mutation import mutated_operand
 from ..quant import ActivationObserver
 
@@ -102,7 +103,7 @@ def _count_of_share(ranking: list[str], noise: dict[str, float], share: float) -
     return len(ranking)
 
 
-class _Values(Interpreter):
+class _Values(GraphRun):
     """The float network, all of whose values are kept."""
 
     def __init__(self, network: GraphModule) -> None:

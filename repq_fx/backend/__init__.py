@@ -1,5 +1,8 @@
 """Backend tables, reference layers and lowering."""
 
+from .backends import LOWERINGS as LOWERINGS
+from .backends import Backend as Backend
+from .backends import as_backend as as_backend
 from .configuration import get_backend_config as get_backend_config
 from .configuration import get_qconfig_mapping as get_qconfig_mapping
 from .lowering import lower_to_x86 as lower_to_x86

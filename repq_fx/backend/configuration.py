@@ -78,12 +78,13 @@ def get_backend_config() -> BackendConfig:
     return config
 
 
-def get_qconfig_mapping(scheme: Scheme) -> QConfigMapping:
+def get_qconfig_mapping(scheme: Scheme | str) -> QConfigMapping:
     """The observers of `scheme` for every module, for `prepare_fx`.
 
     Stock `convert_fx` cannot clip activations below 8 bits (its `quint8` tensors ignore the grid's
     bounds) and warns there; `repq_fx.convert` is exact.
     """
+    scheme = Scheme.of(scheme)
     mapping = QConfigMapping().set_global(_qconfig(scheme))
     for override in scheme.overrides:
         qconfig = None if override.scheme is None else _qconfig(override.scheme)

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 
+from ..passes.graph_run import GraphRun
 from ..quant import ActivationObserver
 from .unread_observers import erase_observer, observer_of
 
@@ -43,7 +44,7 @@ def _has_met_others(prepared: GraphModule, node: Node) -> bool:
     return observer is not None and observer.has_met_others
 
 
-class _Run(Interpreter):
+class _Run(GraphRun):
     def __init__(self, prepared: GraphModule) -> None:
         super().__init__(prepared)
         self.others: list[Node] = []

@@ -24,10 +24,10 @@ def require_override_targets(
     """
     for override in overrides:
         target = override.target
-        if _matches(target, merged):
+        if modules_of(override, merged):
             continue
         text = _text(target)
-        if _matches(target, original):
+        if modules_of(override, original):
             raise ValueError(
                 f"Override: {text!r} is in the model, but merging has made it part of another "
                 f"layer; the nearest in the merged model is {_nearest(target, merged)!r}."
@@ -38,13 +38,15 @@ def require_override_targets(
         )
 
 
-def _matches(target: str | re.Pattern[str] | type[nn.Module], model: nn.Module) -> bool:
+def modules_of(override: Override, model: nn.Module) -> list[nn.Module]:
+    """The modules of `model` that an override is about."""
+    target = override.target
     if isinstance(target, type):
-        return any(type(module) is target for module in model.modules())
-    names = [name for name, _ in model.named_modules() if name]
+        return [module for module in model.modules() if type(module) is target]
+    named = [(name, module) for name, module in model.named_modules() if name]
     if isinstance(target, str):
-        return target in names
-    return any(target.match(name) for name in names)
+        return [module for name, module in named if name == target]
+    return [module for name, module in named if target.match(name)]
 
 
 def _nearest(target: str | re.Pattern[str] | type[nn.Module], model: nn.Module) -> str:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..passes.elementwise_function import ElementwiseFunction, ScaledActivation
+
 Target = type[nn.Module] | Callable[..., Any] | str
 
 # Fused behind a convolution, linear layer or sum: nothing is quantized in between, and the observer
@@ -20,6 +22,7 @@ ACTIVATION_FUNCTIONS: tuple[Target, ...] = (
     nn.SiLU, F.silu,
     nn.Hardswish, F.hardswish,
     nn.GELU, F.gelu,
+    ScaledActivation,
 )  # fmt: skip
 
 SUMS: tuple[Target, ...] = (operator.add, operator.iadd, torch.add, "add", "add_")
@@ -60,9 +63,12 @@ SINGLE_ELEMENT_FUNCTIONS: frozenset[Target] = frozenset({
     nn.Hardsigmoid, F.hardsigmoid,
     nn.Tanh, torch.tanh, F.tanh, "tanh",
     torch.clamp, "clamp", operator.truediv, torch.div, "div", operator.neg, torch.neg,
-    nn.PReLU, nn.BatchNorm2d,
+    nn.PReLU, nn.BatchNorm2d, ElementwiseFunction,
     nn.Mish, F.mish, nn.Softplus, F.softplus, nn.ELU, F.elu,
 })  # fmt: skip
+
+# Those that are nothing but a table of such a function.
+FORMS_OF_ONE_TENSOR = SINGLE_ELEMENT_FUNCTIONS.difference(REQUANTIZED_OPS)
 
 # No grid is placed for their sake, but between two grids they are integer instructions too: tables
 # of a function of one element, paddings and cuts.

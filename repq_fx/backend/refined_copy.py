@@ -1,14 +1,14 @@
 """A copy of a prepared graph that ranges, weights and biases can be refined in."""
 
 import copy
-from operator import setitem
 
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule
 
 from .._torch_ao import is_prepared
 from ..errors import CalibrationError, ConversionError
+from ..passes.aliases import overwritten_alias
 from ..passes.canonical_calls import canonicalize_calls
-from ..passes.mutation import mutated_operand, read_results_of_mutations
+from ..passes.mutation import read_results_of_mutations
 from ..quant import ActivationObserver
 from ..quant.kept_inputs import KEPT_INPUTS
 from .edge_layers import apply_first_last_bits
@@ -53,15 +53,12 @@ def _normalize(refined: GraphModule, step: str) -> None:
     """
     canonicalize_calls(refined)
     read_results_of_mutations(refined)
-    reaches_output: set[Node] = set()
-    for node in reversed(refined.graph.nodes):
-        if node.op == "output" or any(user in reaches_output for user in node.users):
-            reaches_output.add(node)
-        elif node.target is not setitem and mutated_operand(refined, node):
-            raise ConversionError(
-                f"{step}: {node.name!r} overwrites a view of a tensor that is read elsewhere, "
-                "which torch.fx would drop; write it without an operation in place."
-            )
+    node = overwritten_alias(refined)
+    if node is not None:
+        raise ConversionError(
+            f"{step}: {node.name!r} overwrites a view of a tensor that is read elsewhere, which "
+            f"the graph does not show; write it without an operation in place."
+        )
     refined.recompile()
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate
 
 from ..errors import CalibrationError
+from ..passes.graph_run import GraphRun, own_containers
 from ..quant import ActivationObserver, TensorHistogram, WeightObserver
 from .layer_rounding import quantize_layer
 from .output_search import search_range
@@ -86,7 +87,7 @@ def quantize_sequentially(
     walk.run(*pairs)
 
 
-class _Walk(Interpreter):
+class _Walk(GraphRun):
     def __init__(
         self,
         prepared: GraphModule,
@@ -97,7 +98,6 @@ class _Walk(Interpreter):
         watch: Callable[[Node], object],
     ) -> None:
         super().__init__(prepared)
-        self.extra_traceback = False  # It would be put into the sentence of an error.
         self._thorough = thorough
         self._original = original
         self._roles = roles
@@ -196,11 +196,13 @@ def is_quantized_layer(prepared: GraphModule, node: Node) -> bool:
 
 
 def _exact(arguments: Any) -> Any:
-    return map_aggregate(arguments, lambda a: a.exact if isinstance(a, Pair) else a)
+    exact = map_aggregate(arguments, lambda a: a.exact if isinstance(a, Pair) else a)
+    return own_containers(exact)
 
 
 def _quantized(arguments: Any) -> Any:
-    return map_aggregate(arguments, lambda a: a.quantized if isinstance(a, Pair) else a)
+    quantized = map_aggregate(arguments, lambda a: a.quantized if isinstance(a, Pair) else a)
+    return own_containers(quantized)
 
 
 def _read_by_weighted_layers(prepared: GraphModule) -> set[Node]:

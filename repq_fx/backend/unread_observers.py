@@ -3,7 +3,7 @@
 from torch.fx import GraphModule, Node
 
 from ..quant import ActivationObserver
-from .patterns import INTEGER_FORMS
+from .patterns import FORMS_OF_ONE_TENSOR, INTEGER_FORMS
 from .sequential import is_quantized_layer
 
 
@@ -17,13 +17,20 @@ def drop_unread_observers(prepared: GraphModule) -> None:
     read: set[Node] = set()
     for node in reversed(prepared.graph.nodes):
         is_observer = observer_of(prepared, node) is not None
-        passes_on = is_observer or operation_of(prepared, node) in INTEGER_FORMS
+        passes_on = is_observer or _has_integer_form(prepared, node)
         if is_quantized_layer(prepared, node) or (node in read and passes_on):
             read.update(node.all_input_nodes)
         elif is_observer and node.users:  # Without readers it may observe a step in place.
             erase_observer(node)
     prepared.delete_all_unused_submodules()
     prepared.recompile()
+
+
+def _has_integer_form(prepared: GraphModule, node: Node) -> bool:
+    operation = operation_of(prepared, node)
+    if operation in FORMS_OF_ONE_TENSOR:  # A quotient of two tensors, say, has none.
+        return len(node.all_input_nodes) == 1
+    return operation in INTEGER_FORMS
 
 
 def erase_observer(observer: Node) -> None:

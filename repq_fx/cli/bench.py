@@ -9,15 +9,16 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from .. import analysis, integrations, passes
 from ..errors import RepqError
+from ..integrations import ultralytics
 from .image_data import Preprocessing, open_images
-from .latency_table import latency_rows, print_latency
-from .model_source import build_model, load_weights
-from .report import write_json
+from .model_source import build_model, load_weights, require_runs
+from .outputs import require_writable
+from .report import ImageFormat, Protocol, Report, Timing, print_table
 from .runtimes import (
     BASELINE,
     CANDIDATES,
@@ -25,9 +26,10 @@ from .runtimes import (
     Run,
     Workload,
     build_all,
+    latency_rows,
     run_in_torch,
-    versions,
 )
+from .stages import Stages, shows_bars
 
 _CALIBRATION_IMAGES = 8
 _RUNTIMES = tuple(dict.fromkeys(candidate.runtime for candidate in CANDIDATES))
@@ -35,19 +37,33 @@ _RUNTIMES = tuple(dict.fromkeys(candidate.runtime for candidate in CANDIDATES))
 
 def bench(  # noqa: PLR0913  (one argument for each option of the command)
     model: Annotated[
-        str, typer.Argument(help="package.module:factory, timm:NAME or a file of repq quantize")
+        str, typer.Argument(help="package.module:factory, timm:NAME or FILE.repq of repq quantize")
     ],
-    weights: Annotated[Path | None, typer.Option(help="State dict, .safetensors or .pt")] = None,
-    data: Annotated[Path | None, typer.Option(help="Images or .npz in place of noise")] = None,
-    batch: Annotated[int, typer.Option(help="Images per forward pass")] = 1,
-    size: Annotated[str | None, typer.Option(help="Side in pixels, or C,H,W")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="State dict, .safetensors or .pt", show_default="as MODEL builds it"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images or .npz", show_default="noise")
+    ] = None,
+    batch: Annotated[
+        int, typer.Option("--batch", "--batch-size", help="Images per forward pass")
+    ] = 1,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size", "--image-size", help="Side in pixels, or C,H,W",
+            show_default="the model's own, or 3,224,224",
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads of every runtime")] = 1,
     repeats: Annotated[int, typer.Option(help="Timed calls of every runtime")] = 30,
     runtime: Annotated[
-        list[str] | None, typer.Option(help=f"Only {', '.join(_RUNTIMES)}; can be repeated")
+        list[str] | None,
+        typer.Option(help=f"Only {', '.join(_RUNTIMES)}; can be repeated", show_default="all"),
     ] = None,
     json: Annotated[Path, typer.Option(help="Where the JSON report goes")] = Path("bench.json"),
-) -> None:
+) -> None:  # fmt: skip
     """Time MODEL in FP32 and INT8: here, by torch.compile, in ONNX Runtime and in OpenVINO.
 
     Each gets the merged model and quantizes it by its own documented defaults.
@@ -60,62 +76,72 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
     ):
         if value < least:
             raise RepqError(f"{option} must be at least {least}, got {value}.")
-    if not json.parent.is_dir():
-        raise RepqError(f"--json: there is no folder {str(json.parent)!r}.")
-    quantized = Path(model).is_file()
+    require_writable(json, "--json", ".json")
+    quantized = Path(model).is_file() and Path(model).suffix == ".repq"
     if quantized and (weights or data or runtime):
         raise RepqError(
             f"{model!r} is quantized: --weights, --data and --runtime are for float models."
         )
-    candidates = _chosen(runtime)
+    candidates, stages = _chosen(runtime), Stages()
     network, preprocessing = (
-        (integrations.load(model), Preprocessing()) if quantized else build_model(model)
+        (_network_of(model), Preprocessing()) if quantized else build_model(model)
     )
     if weights is not None:
         load_weights(network, weights)
-    channels, height, width = shape = _shape(size, preprocessing)
+    shape = _shape(size, preprocessing)
     count = batch * math.ceil(_CALIBRATION_IMAGES / batch)
-    calibration = (
-        torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
-        if data is None
-        else _read(data, count, shape, preprocessing)
-    )
+    calibration, done = _images(data, count, shape, preprocessing)
     images = calibration[:batch]
+    require_runs(network, images[:1], "--size")
     if quantized:
         candidates = (Candidate(f"INT8, {Path(model).name}", "file", run_in_torch),)
     else:
-        network = passes.merge_graph(network, images).to(memory_format=torch.channels_last)
+        with stages.stage("merge", "merge branches"):
+            network = passes.merge_graph(network, images).to(memory_format=torch.channels_last)
 
-    runs, problems = build_all(candidates, Workload(network, images, calibration, threads))
+    with stages.stage("build", f"build {len(candidates)} candidates"):
+        runs, problems = build_all(candidates, Workload(network, images, calibration, threads))
     if not runs:
         raise RepqError("nothing to time: " + "; ".join(": ".join(p) for p in problems.items()))
-    latency = analysis.measure_latency(runs, repeats=repeats, threads=threads, progress=True)
+    with stages.stage("latency", f"time each {repeats} times, in turns"):
+        latency = analysis.measure_latency(
+            runs, repeats=repeats, threads=threads, progress=shows_bars()
+        )
     names = [candidate.name for candidate in candidates]
-    rows = latency_rows(names, latency, problems, baseline=BASELINE)
-    protocol = (
-        f"{channels}x{height}x{width}, batch {batch}, {threads} thread(s), "
-        f"median of {repeats} rounds in turns"
+    rows = [
+        replace(row, float_operations=_float_operations(runs, row.name))
+        for row in latency_rows(names, latency, problems, baseline=BASELINE)
+    ]
+    print_table(
+        f"{model}: {'x'.join(map(str, shape))}, batch {batch}, {threads} thread(s), median of "
+        f"{repeats} rounds in turns",
+        rows,
     )
-    print_latency(f"{model}: {protocol}", rows)
-    in_float = _float_operations(runs)
-    for name, operations in in_float.items():
-        listed = ", ".join(f"{operation} ({count})" for operation, count in operations.items())
-        typer.echo(f"{name}: in float {listed or 'nothing'}")
-    write_json(
-        json, rows, model=model, protocol=protocol, threads=threads, packages=versions(candidates),
-        float_operations=in_float,
+    protocol = Protocol(
+        data=None if data is None else str(data),
+        calibration_images=None if quantized else count,
+        image=ImageFormat.of(shape, done), latency=Timing(batch, threads, repeats),
     )  # fmt: skip
-    typer.echo(f"wrote {json}")
+    Report("bench", model, protocol, rows, weights=weights, stage_seconds=stages.seconds).write(
+        json
+    )
+    stages.end(json)
 
 
-def _float_operations(runs: Mapping[str, Run]) -> dict[str, dict[str, int]]:
-    """What the INT8 networks of our own do in float."""
-    networks = {name: run.func for name, run in runs.items() if isinstance(run, partial)}
-    return {
-        name: analysis.float_operations(network)
-        for name, network in networks.items()
-        if name.startswith("INT8") and isinstance(network, GraphModule)
-    }
+def _network_of(file: str) -> nn.Module:
+    """What `repq quantize` wrote; of a detector its network, with the decoding of boxes."""
+    model = integrations.load(file)
+    network: nn.Module = model.model if ultralytics.is_quantized(model) else model
+    return network
+
+
+def _float_operations(runs: Mapping[str, Run], name: str) -> dict[str, int] | None:
+    """What an INT8 network of our own does in float."""
+    run = runs.get(name)
+    network = run.func if isinstance(run, partial) else None
+    if not name.startswith("INT8") or not isinstance(network, GraphModule):
+        return None
+    return analysis.float_operations(network)
 
 
 def _chosen(runtimes: list[str] | None) -> tuple[Candidate, ...]:
@@ -138,16 +164,21 @@ def _shape(size: str | None, preprocessing: Preprocessing) -> tuple[int, int, in
     return (channels, height, width)
 
 
-def _read(
-    data: Path, count: int, shape: tuple[int, int, int], preprocessing: Preprocessing
-) -> Tensor:
+def _images(
+    data: Path | None, count: int, shape: tuple[int, int, int], preprocessing: Preprocessing
+) -> tuple[Tensor, Preprocessing | None]:
+    """Images or noise, and what was done to them; None where that is nothing."""
+    if data is None:
+        noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
+        return noise, None
     channels, height, _ = shape
     changes: dict[str, Any] = {"size": height}
     if channels != len(preprocessing.mean):
         changes |= {"mean": (0.5,) * channels, "std": (0.5,) * channels}
-    images = torch.cat(list(open_images(data, replace(preprocessing, **changes)).batches(count)))
+    found = open_images(data, replace(preprocessing, **changes))
+    images = torch.cat(list(found.batches(count)))
     if images.shape != (count, *shape):
         raise RepqError(
             f"--data holds {list(images.shape)}, needed are at least {[count, *shape]}."
         )
-    return images
+    return images, found.preprocessing

@@ -3,7 +3,7 @@
 import io
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -17,14 +17,25 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .. import analysis, api, integrations, passes
+from .. import analysis, api, integrations, ops, passes
 from .._torch_ao import quantize_with_torch_defaults
+from ..analysis import LatencyStatistics
 from ..models import fashion_repvgg
 from ..quant import Scheme
-from .measurements import accuracy_fields, float_size, similarity_fields
-from .report import Row, print_table, write_json
+from .measurements import accuracy_fields, float_size, scores_of, similarity_fields
+from .outputs import require_writable
+from .report import ImageFormat, Protocol, Report, Row, Timing, print_table
+from .stages import Stages, shows_bars
 
+_BATCH_SIZE = 100
 _WIDTHS = ((8, 8), (6, 6), (4, 8))
+_BASELINE, _OURS = "per-tensor min-max", "repq_fx"
+_INTRODUCTION = """\
+Merges a small RepVGG, trained on Fashion-MNIST, into one convolution per block,
+quantizes it to W8A8, W6A6 and W4A8 (bits of weights and activations) by the
+usual per-tensor min-max and by repq_fx, and compares them on 2,000 test images.
+Model and images are in the package; it takes {duration}.
+"""
 _NEXT_STEPS = """\
 On your own model, in evaluation mode and with a loader of its images:
 
@@ -43,7 +54,9 @@ class _Candidate:
 
 
 def demo(
-    report: Annotated[Path, typer.Option(help="Where the JSON report goes")] = Path("demo.json"),
+    report: Annotated[
+        Path, typer.Option("--report", "--json", help="Where the JSON report goes")
+    ] = Path("demo.json"),
     threads: Annotated[int, typer.Option(help="Threads for the latency measurement")] = 1,
 ) -> None:
     """Merge and quantize a small RepVGG trained on Fashion-MNIST, and compare.
@@ -51,41 +64,87 @@ def demo(
     Everything it needs is embedded: the training-form weights, 2,000 test images that the network
     has not seen and 128 training images for calibration.
     """
-    model, test_images, test_labels, calibration_images = _load_assets()
-    merged = passes.merge_graph(model, test_images[:2]).to(memory_format=torch.channels_last)
-    candidates = _candidates(merged, calibration_images)
-    latency = analysis.measure_latency(
-        {candidate.name: candidate.model for candidate in candidates},
-        (test_images[:1],),
-        threads=threads,
+    require_writable(report, "--report", ".json")
+    quick = ops.has_extension()
+    typer.echo(
+        _INTRODUCTION.format(
+            duration="about half a minute" if quick else "minutes, as no kernels are compiled"
+        )
     )
+    stages = Stages()
+    model, test_images, test_labels, calibration_images = _load_assets()
+    with stages.stage("merge", "merge branches"):
+        merged = passes.merge_graph(model, test_images[:2]).to(memory_format=torch.channels_last)
+    with stages.stage("quantize", f"quantize with {len(calibration_images)} images"):
+        candidates = _candidates(merged, calibration_images)
+    with stages.stage("latency", "time each on one image"):
+        latency = analysis.measure_latency(
+            {candidate.name: candidate.model for candidate in candidates},
+            (test_images[:1],),
+            threads=threads,
+        )
+    with stages.stage("evaluate", f"evaluate each on {len(test_images)} images"):
+        rows = _measure(candidates, test_images, test_labels, latency)
+    print_table(f"RepVGG on Fashion-MNIST; latency of one image, {threads} thread(s)", rows)
+    typer.echo(f"\n{_conclusion(rows)}\n")
+    protocol = Protocol(
+        data="Fashion-MNIST, training images", eval_data="Fashion-MNIST, test images",
+        calibration_images=len(calibration_images), evaluation_images=len(test_images),
+        batch_size=_BATCH_SIZE, image=ImageFormat(1, 28, 28, mean=(0.5,), std=(0.5,)),
+        latency=Timing(batch_size=1, threads=threads),
+    )  # fmt: skip
+    Report(
+        "demo", "repq_fx.models:fashion_repvgg", protocol, rows,
+        stage_seconds=stages.seconds,
+    ).write(report)  # fmt: skip
+    stages.end(report)
+    typer.echo(f"\n{_NEXT_STEPS}")
+
+
+def _measure(
+    candidates: Sequence[_Candidate],
+    images: Tensor,
+    labels: Tensor,
+    latency: Mapping[str, LatencyStatistics],
+) -> list[Row]:
+    """One row for each, the first of which is FP32."""
     rows: list[Row] = []
     reference: Tensor | None = None
     for candidate in candidates:
-        batches = test_images.split(100)
-        scores = analysis.predict(candidate.model, batches, label=candidate.name)
+        batches = images.split(_BATCH_SIZE)
+        scores = scores_of(candidate.model, batches, label=candidate.name)
         reference = scores if reference is None else reference
         rows.append(
             Row(
                 candidate.name,
-                **accuracy_fields(scores, test_labels),
+                **accuracy_fields(scores, labels),
                 **({} if scores is reference else similarity_fields(reference, scores)),
                 size_bytes=candidate.size_bytes,
-                latency=latency[candidate.name],
-                seconds=candidate.seconds,
+                latency_ms=latency[candidate.name],
+                quantize_seconds=candidate.seconds,
             )
         )
-    protocol = (
-        "RepVGG on Fashion-MNIST, 2,000 test images, 128 calibration images; "
-        f"latency: batch 1, {threads} thread(s)"
+    return rows
+
+
+def _conclusion(rows: Sequence[Row]) -> str:
+    """What the table shows, at the width where the two part most."""
+    top1 = {row.name: row.top1_percent or 0.0 for row in rows}
+    widths = [_name(bits) for bits in _WIDTHS]
+    width = max(widths, key=lambda width: top1[f"{_OURS} {width}"] - top1[f"{_BASELINE} {width}"])
+    return (
+        f"At {width}, {_BASELINE} falls from {top1[rows[0].name]:.1f} to "
+        f"{top1[f'{_BASELINE} {width}']:.1f} % top-1, and {_OURS} has "
+        f"{top1[f'{_OURS} {width}']:.1f} %."
     )
-    print_table(protocol, rows)
-    write_json(report, rows, protocol=protocol)
-    typer.echo(f"wrote {report}\n\n{_NEXT_STEPS}")
+
+
+def _name(bits: tuple[int, int]) -> str:
+    return "W{}A{}".format(*bits)
 
 
 def _load_assets() -> tuple[nn.Module, Tensor, Tensor, Tensor]:
-    assets = files("repq_fx.cli") / "demo_assets"
+    assets = files("repq_fx.cli.demo_assets")
     model = fashion_repvgg().eval()
     model.load_state_dict(load((assets / "fashion_repvgg.safetensors").read_bytes()))
     with (assets / "fashion_mnist.npz").open("rb") as file:
@@ -103,15 +162,15 @@ def _to_input(images: Tensor) -> Tensor:
 
 def _candidates(merged: nn.Module, images: Tensor) -> list[_Candidate]:
     recipes: dict[str, Callable[[], tuple[nn.Module, int]]] = {
-        "torch prepare_fx default W8A8": lambda: _torch_default(merged, images)
+        "torch FX default W8A8": lambda: _torch_default(merged, images)
     }
-    for weight_bits, activation_bits in _WIDTHS:
-        width = f"W{weight_bits}A{activation_bits}"
-        for label, make in (("per-tensor min-max", Scheme.vanilla), ("repq_fx", Scheme)):
-            scheme = make(weight_bits, activation_bits)
-            recipes[f"{label} {width}"] = partial(_ours, merged, images, scheme)
+    for bits in _WIDTHS:
+        for label, make in ((_BASELINE, Scheme.vanilla), (_OURS, Scheme)):
+            recipes[f"{label} {_name(bits)}"] = partial(_ours, merged, images, make(*bits))
     candidates = [_Candidate("FP32, merged", merged, float_size(merged))]
-    for name, recipe in tqdm(recipes.items(), desc="quantize", unit="model"):
+    for name, recipe in tqdm(
+        recipes.items(), desc="quantize", unit="model", leave=False, disable=not shows_bars()
+    ):
         start = time.perf_counter()
         model, size_bytes = recipe()
         candidates.append(_Candidate(name, model, size_bytes, time.perf_counter() - start))

@@ -1,8 +1,9 @@
 """--data of the command line: a folder of images or an `.npz` file."""
 
 import io
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,10 @@ class Preprocessing:
             raise ValueError(
                 f"mean and std need 1 or 3 numbers each, got {self.mean} and {self.std}."
             )
+        if not all(math.isfinite(mean) for mean in self.mean):
+            raise ValueError(f"mean must be finite, got {self.mean}.")
+        if not all(0 < std < math.inf for std in self.std):
+            raise ValueError(f"std must be positive and finite, got {self.std}.")
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Turn an image into float ``[channels, size, size]``."""
@@ -58,11 +63,24 @@ class ImageData:
         count: Number of images.
         labels: int64 ``[count]``, or None where they are unknown.
         read: Returns image i as a float tensor ``[C, H, W]``.
+        name: Where they are from.
+        folders: How many subfolders the labels count; None where labels are numbers of a file.
+        preprocessing: What was done to them; None where a file has them ready.
     """
 
     count: int
     labels: Tensor | None
     read: Callable[[int], Tensor]
+    name: str = ""
+    folders: int | None = None
+    preprocessing: Preprocessing | None = None
+
+    def evenly(self, count: int) -> "ImageData":
+        """So many of the images, or all if there are fewer, evenly spread: some of every class."""
+        count = min(count, self.count)
+        chosen = [index * self.count // count for index in range(count)]
+        labels = None if self.labels is None else self.labels[chosen]
+        return replace(self, count=count, labels=labels, read=lambda i: self.read(chosen[i]))
 
     def batches(self, stop: int | None = None, *, size: int = 32) -> Iterator[Tensor]:
         """The first `stop` images (all by default) in batches ``[size, C, H, W]``."""
@@ -71,7 +89,7 @@ class ImageData:
             yield torch.stack([self.read(i) for i in range(start, min(start + size, stop))])
 
 
-def open_images(path: Path, preprocessing: Preprocessing) -> ImageData:
+def open_images(path: Path, preprocessing: Preprocessing, *, option: str = "--data") -> ImageData:
     """Open a folder of images, or an `.npz` with images and perhaps labels.
 
     A folder is searched with its subfolders; if every image lies in a subfolder, the sorted
@@ -86,17 +104,19 @@ def open_images(path: Path, preprocessing: Preprocessing) -> ImageData:
         return _open_folder(path, preprocessing)
     if path.suffix == ".npz" and path.is_file():
         return _open_npz(path, preprocessing)
-    raise RepqError(f"--data must be a folder of images or an .npz file, got {str(path)!r}.")
+    found = f"got {str(path)!r}" if path.exists() else f"there is no {str(path)!r}"
+    raise RepqError(f"{option} must be a folder of images or an .npz file; {found}.")
 
 
 def _open_folder(path: Path, preprocessing: Preprocessing) -> ImageData:
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES)
     if not files:
         raise RepqError(f"there are no images in {str(path)!r}.")
-    labels = None
+    labels, folders = None, None
     if all(file.parent != path for file in files):
         classes = sorted({file.relative_to(path).parts[0] for file in files})
         labels = torch.tensor([classes.index(file.relative_to(path).parts[0]) for file in files])
+        folders = len(classes)
 
     def read(index: int) -> Tensor:
         try:
@@ -105,7 +125,7 @@ def _open_folder(path: Path, preprocessing: Preprocessing) -> ImageData:
         except (OSError, ImportError) as error:
             raise RepqError(f"image {str(files[index])!r} cannot be read: {error}.") from error
 
-    return ImageData(len(files), labels, read)
+    return ImageData(len(files), labels, read, str(path), folders, preprocessing)
 
 
 def _open_npz(path: Path, preprocessing: Preprocessing) -> ImageData:
@@ -120,9 +140,14 @@ def _open_npz(path: Path, preprocessing: Preprocessing) -> ImageData:
 
         def read_encoded(index: int) -> Tensor:
             data = encoded[offset[index] : offset[index + 1]].tobytes()
-            return preprocessing(Image.open(io.BytesIO(data)))
+            try:
+                return preprocessing(Image.open(io.BytesIO(data)))
+            except (OSError, ImportError) as error:
+                raise RepqError(
+                    f"image {index} of {str(path)!r} cannot be read: {error}."
+                ) from error
 
-        return ImageData(len(offset) - 1, labels, read_encoded)
+        return ImageData(len(offset) - 1, labels, read_encoded, str(path), None, preprocessing)
     images = arrays.get("images")
     if images is None or images.ndim not in (3, 4) or len(images) == 0:
         raise RepqError(
@@ -130,13 +155,14 @@ def _open_npz(path: Path, preprocessing: Preprocessing) -> ImageData:
             f"{', '.join(f'{name} {value.shape}' for name, value in arrays.items()) or 'nothing'}."
         )
     labels = _labels(arrays.get("labels"), len(images), path)
-    if images.dtype == np.uint8:
-        return ImageData(
-            len(images), labels, lambda index: preprocessing(Image.fromarray(images[index]))
-        )
-    return ImageData(
-        len(images), labels, lambda index: torch.from_numpy(images[index].astype(np.float32))
-    )
+
+    def read_pixels(index: int) -> Tensor:
+        if images.dtype == np.uint8:
+            return preprocessing(Image.fromarray(images[index]))
+        return torch.from_numpy(images[index].astype(np.float32))
+
+    done = preprocessing if images.dtype == np.uint8 else None
+    return ImageData(len(images), labels, read_pixels, str(path), None, done)
 
 
 def _labels(values: np.ndarray | None, count: int, path: Path) -> Tensor | None:

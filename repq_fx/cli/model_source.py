@@ -1,8 +1,10 @@
 """MODEL and --weights of the command line."""
 
 import importlib
+import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 from ..errors import FileFormatError, RepqError
 from .image_data import Preprocessing
 
+FORMS = "package.module:factory, timm:NAME, ultralytics:FILE.pt (quantize) or FILE.repq (bench)"
+
 
 def build_model(source: str) -> tuple[nn.Module, Preprocessing]:
     """Build the model that ``package.module:factory`` or ``timm:NAME`` names, in evaluation mode.
@@ -20,8 +24,8 @@ def build_model(source: str) -> tuple[nn.Module, Preprocessing]:
         RepqError: The name is malformed, cannot be imported, or does not yield an `nn.Module`.
     """
     package, colon, name = source.partition(":")
-    if not (package and colon and name):
-        raise RepqError(f"MODEL must be package.module:factory or timm:NAME, got {source!r}.")
+    if not (package and colon and name) or package == "ultralytics":
+        raise RepqError(f"MODEL must be {FORMS}, got {source!r}{_hint(source)}.")
     if package == "timm":
         from ..integrations.timm import create_model
 
@@ -34,14 +38,56 @@ def build_model(source: str) -> tuple[nn.Module, Preprocessing]:
     sys.path.insert(0, str(Path.cwd()))
     try:
         factory = getattr(importlib.import_module(package), name)
-    except (ImportError, AttributeError) as error:
-        raise RepqError(f"cannot import MODEL {source!r}: {error}.") from error
+    except Exception as error:  # Whatever the user's module raises.
+        reason = str(error).rstrip(".")
+        if not isinstance(error, ImportError | AttributeError):
+            reason = f"{type(error).__name__}: {reason}"
+        raise RepqError(f"cannot import MODEL {source!r}: {reason}{_hint(source)}.") from error
     finally:
         sys.path.pop(0)
-    model = factory()
+    try:
+        model = factory()
+    except Exception as error:  # Whatever the user's code raises.
+        raise RepqError(f"MODEL {source!r} raised {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise RepqError(f"MODEL {source!r} returned a {type(model).__name__}, not an nn.Module.")
     return model.eval(), Preprocessing()
+
+
+def _hint(source: str) -> str:
+    """What was probably meant, in brackets."""
+    path, module = Path(source), source.partition(":")[0]
+    if module.endswith(".py") or "/" in module:
+        dotted = module.removesuffix(".py").removeprefix("./").replace("/", ".")
+        return f" (a module is written with dots: {dotted}:factory)"
+    if path.suffix == ".repq":
+        return " (a quantized file is for repq bench, predict and val)"
+    if source.startswith("ultralytics:"):
+        return " (a detector is for repq quantize, predict and val)"
+    if path.suffix in {".pt", ".pth", ".safetensors"}:
+        detector = f"; a detector is ultralytics:{source}" if path.suffix == ".pt" else ""
+        return f" (weights go to --weights, beside their MODEL{detector})"
+    if path.suffix == ".onnx":
+        return " (ONNX files are not read)"
+    return ""
+
+
+def require_runs(network: nn.Module, example: Tensor, options: str) -> Any:
+    """The model's outputs for an image; its own error becomes one sentence.
+
+    Raises:
+        RepqError: The model does not take such an image; the message names the `options` to change.
+    """
+    try:
+        with torch.no_grad():
+            return network(example.clone())
+    except Exception as error:  # Whatever the user's code raises.
+        shape = "x".join(map(str, example.shape[1:]))
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise RepqError(
+            f"the model fails on an image of {shape} ({reason}); is it of another size or number "
+            f"of channels? See {options}."
+        ) from error
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -78,11 +124,16 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # Its message advises to run what is in the file.
+        raise FileFormatError(
+            f"{str(path)!r} is no state dict that torch.load(weights_only=True) accepts: it holds "
+            "other things than tensors; torch.save(model.state_dict(), ...) writes one."
+        ) from error
     except SafetensorError as error:
         raise FileFormatError(f"{str(path)!r} is truncated or damaged: {error}.") from error
     except Exception as error:  # torch.load raises whatever zipfile and pickle do.
         raise FileFormatError(
-            f"{str(path)!r} is not a state dict that torch.load(weights_only=True) accepts: "
+            f"{str(path)!r} is no state dict that torch.load(weights_only=True) accepts: "
             f"{str(error).partition(chr(10))[0]}"
         ) from error
     for key in ("state_dict", "model"):

@@ -1,38 +1,51 @@
 """`repq predict`: what a detector finds in images, as a table and drawn."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from ..errors import RepqError
 from .detector import open_detector
-from .report import wide_console
+from .outputs import require_writable
+from .report import ImageFormat, Protocol, Report, new_table, show
 
 _PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="What `repq quantize` wrote, or a .pt file")],
+    model: Annotated[Path, typer.Argument(help="FILE.repq of repq quantize, or a .pt file")],
     images: Annotated[list[Path], typer.Argument(help="Images, videos or folders")],
-    save: Annotated[Path | None, typer.Option(help="Folder for the annotated pictures")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Longer side in pixels")] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the annotated pictures", show_default="none are drawn"),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", "--size", help="Longer side in pixels",
+                     show_default="the model's own"),
+    ] = None,
     confidence: Annotated[float, typer.Option(help="Show what is at least so certain")] = 0.25,
-) -> None:
+    json: Annotated[
+        Path | None, typer.Option(help="Where a JSON report goes", show_default="nowhere")
+    ] = None,
+) -> None:  # fmt: skip
     """List the objects that a detector finds, and draw them with --save."""
     if not 0 <= confidence <= 1:
         raise RepqError(f"--confidence must be between 0 and 1, got {confidence}.")
     for path in images:
         if not path.exists():
             raise RepqError(f"there is no image or folder {str(path)!r}.")
+    if json is not None:
+        require_writable(json, "--json", ".json")
     if save is not None:
         save.mkdir(parents=True, exist_ok=True)
     detector = open_detector(model)
     options: dict[str, Any] = {} if image_size is None else {"imgsz": image_size}
-    table = Table(title=f"{model.name}, confidence from {confidence}", title_justify="left")
-    for heading in ("image", "objects", "ms"):
-        table.add_column(heading, justify="right" if heading == "ms" else "left")
+    headings = {"image": False, "objects": False, "ms": True}
+    table = new_table(headings)
+    objects: list[dict[str, Any]] = []
     sources: dict[str, Path] = {}
     for path in images:
         frames = detector.predict(path, stream=True, conf=confidence, verbose=False, **options)
@@ -45,13 +58,27 @@ def predict(
                 picture = f"{source.parent.name}_{picture}"
             if save is not None:
                 found.save(str(save / picture))
-            table.add_row(picture, _objects(found), f"{found.speed['inference']:.1f}")
-    wide_console().print(table)
+            here = list(_objects(found, picture))
+            objects += here
+            shown = ", ".join(f"{entry['class']} {entry['confidence']:.2f}" for entry in here)
+            table.add_row(picture, shown, f"{found.speed['inference']:.1f}")
+    show(f"{model.name}, confidence from {confidence}", table)
     if save is not None:
         typer.echo(f"wrote the pictures to {save}")
+    if json is not None:
+        image = ImageFormat(height_pixels=image_size, width_pixels=image_size)
+        protocol = Protocol(data=", ".join(map(str, images)), image=image)
+        Report("predict", str(model), protocol, output=save, objects=objects).write(json)
+        typer.echo(f"wrote {json}")
 
 
-def _objects(found: Any) -> str:
+def _objects(found: Any, picture: str) -> Iterator[dict[str, Any]]:
     boxes = found.boxes
-    labels = zip(boxes.cls.tolist(), boxes.conf.tolist(), strict=True)
-    return ", ".join(f"{found.names[int(index)]} {score:.2f}" for index, score in labels)
+    values = zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), strict=True)
+    for index, confidence, corners in values:
+        yield {
+            "image": picture,
+            "class": found.names[int(index)],
+            "confidence": confidence,
+            "left_top_right_bottom_pixels": corners,
+        }

@@ -1,18 +1,22 @@
-"""Rows of results: a table for people and JSON beside it for programs."""
+"""Rows of results: a table for people, JSON of one schema for programs."""
 
 import json
-import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+import rich.box
 from rich.console import Console
 from rich.table import Table
 
 from ..analysis import LatencyStatistics
 from ..export import write_atomically
+from .environment import environment
+from .image_data import Preprocessing
+from .json_value import json_value
+
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -20,50 +24,209 @@ class Row:
     """What was measured of one model; None where it was not.
 
     Attributes:
-        name: The model.
-        top1: Top-1 accuracy in percent.
-        map50_95: Of a detector, mean average precision over IoU 0.5 to 0.95, in percent.
-        map50: The same at IoU 0.5.
-        agreement: Top-1 agreement with FP32 in percent.
+        name: The model, and in what it ran.
+        top1_percent: Top-1 accuracy.
+        map50_95_percent: Of a detector, mean average precision over IoU 0.5 to 0.95.
+        map50_percent: The same at IoU 0.5.
+        agreement_percent: Images for which top-1 is that of FP32.
         sqnr_db: SQNR of the output against FP32 in decibels.
         size_bytes: Size of the model file.
-        latency: Time of one forward pass.
-        seconds: Time to quantize.
+        latency_ms: Time of one forward pass.
+        speedup: Median latency of the float model over this one's.
+        quantize_seconds: Time to quantize.
+        float_operations: What of a quantized network runs in float, and how often.
+        float_layers: Which convolutions and linear layers do.
+        problem: Why there are no numbers.
     """
 
     name: str
-    top1: float | None = None
-    map50_95: float | None = None
-    map50: float | None = None
-    agreement: float | None = None
+    top1_percent: float | None = None
+    map50_95_percent: float | None = None
+    map50_percent: float | None = None
+    agreement_percent: float | None = None
     sqnr_db: float | None = None
     size_bytes: int | None = None
-    latency: LatencyStatistics | None = None
-    seconds: float | None = None
+    latency_ms: LatencyStatistics | None = None
+    speedup: float | None = None
+    quantize_seconds: float | None = None
+    float_operations: Mapping[str, int] | None = None
+    float_layers: tuple[str, ...] | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """What the model gets of an image; None for what is the model's own affair.
+
+    Attributes:
+        channels: How many.
+        height_pixels: The size.
+        width_pixels: The same.
+        mean: Subtracted from each channel of an image between 0 and 1.
+        std: What is then divided by.
+    """
+
+    channels: int | None = None
+    height_pixels: int | None = None
+    width_pixels: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    @staticmethod
+    def of(shape: Sequence[int], preprocessing: Preprocessing | None = None) -> "ImageFormat":
+        """The format of images ``[channels, height, width]``."""
+        # Inputs with fewer axes are no images.
+        channels, height, width = (*shape, None, None, None)[:3]
+        if preprocessing is None:
+            return ImageFormat(channels, height, width)
+        return ImageFormat(channels, height, width, preprocessing.mean, preprocessing.std)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How latency was measured: in so many rounds, by turns."""
+
+    batch_size: int
+    threads: int
+    rounds: int = 30
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How rows were measured; None where nothing was.
+
+    Attributes:
+        data: Where the images are from; None for noise.
+        eval_data: Where those are from that evaluate.
+        calibration_images: How many calibrate.
+        evaluation_images: How many evaluate.
+        batch_size: Images in one forward pass, of calibration and evaluation.
+        image: What the model gets of each.
+        latency: How it was timed.
+    """
+
+    data: str | None = None
+    eval_data: str | None = None
+    calibration_images: int | None = None
+    evaluation_images: int | None = None
+    batch_size: int | None = None
+    image: ImageFormat = ImageFormat()
+    latency: Timing | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command found out; its file has these keys for every command.
+
+    Attributes:
+        command: Of `repq`.
+        model: As the command line named it.
+        protocol: How the rows were measured.
+        rows: What was measured.
+        weights: File of the weights.
+        output: File that the command wrote.
+        scheme: Of the quantization.
+        reconstruction: Method that learned, if one did.
+        backend: What the quantized model runs on.
+        stage_seconds: How long each part of the work took.
+        warnings: What to know before relying on the rows.
+        regions: What was merged, or why not.
+        objects: What was found in images.
+    """
+
+    command: str
+    model: str
+    protocol: Protocol
+    rows: Sequence[Row] = ()
+    weights: Path | None = None
+    output: Path | None = None
+    scheme: Any = None
+    reconstruction: Any = None
+    backend: str | None = None
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    regions: Sequence[Mapping[str, Any]] | None = None
+    objects: Sequence[Mapping[str, Any]] | None = None
+
+    def write(self, path: Path) -> None:
+        """Write the report as JSON, atomically."""
+        settings = vars(self) | {"protocol": asdict(self.protocol)}
+        rows = settings.pop("rows")
+        write_json(path, rows, schema_version=SCHEMA_VERSION, **settings)
+
+
+def write_json(path: Path, rows: Sequence[Any], **context: Any) -> None:
+    """Write `rows` (dataclasses), `context` and the environment of the measurement, atomically."""
+    content = {**context, "environment": environment(), "rows": [asdict(row) for row in rows]}
+    write_atomically(path, (json.dumps(json_value(content), indent=2) + "\n").encode())
+
+
+def milliseconds(latency: LatencyStatistics) -> str:
+    """Median and quartiles to three digits."""
+    low, median, high = map(
+        _three_digits, (latency.lower_quartile, latency.median, latency.upper_quartile)
+    )
+    return f"{median} ({low}-{high})"
 
 
 _COLUMNS = (
-    ("top1", "top-1 %", "{:.2f}"),
-    ("map50_95", "mAP50-95", "{:.2f}"),
-    ("map50", "mAP50", "{:.2f}"),
-    ("agreement", "agrees %", "{:.2f}"),
-    ("sqnr_db", "SQNR dB", "{:.1f}"),
-    ("size_bytes", "size KB", "kilobytes"),
-    ("latency", "latency (quartiles)", "{}"),
-    ("seconds", "quantized in s", "{:.1f}"),
+    ("top1_percent", "top-1\n%", "{:.2f}".format),
+    ("map50_95_percent", "mAP50-95\n%", "{:.2f}".format),
+    ("map50_percent", "mAP50\n%", "{:.2f}".format),
+    ("agreement_percent", "agrees\n%", "{:.1f}".format),
+    ("sqnr_db", "SQNR\ndB", "{:.1f}".format),
+    ("size_bytes", "size\nMB", lambda size: f"{size / 1e6:.2f}"),
+    ("latency_ms", "latency ms\n(quartiles)", milliseconds),
+    ("speedup", "speed-\nup", "{:.2f}".format),
+    ("quantize_seconds", "made\nin s", "{:.1f}".format),
 )
 
 
 def print_table(title: str, rows: Sequence[Row]) -> None:
-    """Print one line per row, without the columns that nothing was measured for."""
+    """One line for each row, without the columns that nothing was measured for; then remarks."""
     columns = [c for c in _COLUMNS if any(getattr(row, c[0]) is not None for row in rows)]
-    table = Table(title=title, title_justify="left")
-    table.add_column("model", no_wrap=True)
-    for _, heading, _ in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = new_table({"model": False, **{heading: True for _, heading, _ in columns}})
     for row in rows:
-        table.add_row(row.name, *(_cell(getattr(row, field), form) for field, _, form in columns))
-    wide_console().print(table)
+        values = [(getattr(row, name), shown) for name, _, shown in columns]
+        table.add_row(row.name, *("-" if v is None else shown(v) for v, shown in values))
+    show(title, table)
+    console = wide_console()
+    for row in rows:
+        for remark in _remarks(row):
+            console.print(f"{row.name}: {remark}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _remarks(row: Row) -> Iterator[str]:
+    """What no column holds."""
+    if row.problem is not None:
+        yield row.problem
+    if row.float_operations is not None:
+        counts = (f"{name} ({count})" for name, count in row.float_operations.items())
+        yield f"in float {', '.join(counts) or 'nothing'}"
+    if row.float_layers:
+        yield f"{len(row.float_layers)} layers in float: {', '.join(row.float_layers)}"
+
+
+def new_table(headings: Mapping[str, bool]) -> Table:
+    """A table without lines between columns, which 80 characters hold.
+
+    Args:
+        headings: For each column whether it holds numbers; they are never cut or broken.
+    """
+    table = Table(box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for heading, are_numbers in headings.items():
+        table.add_column(
+            heading, justify="right" if are_numbers else "left", no_wrap=are_numbers,
+            overflow="fold", vertical="bottom",
+        )  # fmt: skip
+    return table
+
+
+def show(title: str, table: Table) -> None:
+    """Print a table below its title, which may be wider."""
+    console = wide_console()
+    console.print(f"\n{title}\n", style="italic", markup=False, highlight=False)
+    console.print(table)
 
 
 def wide_console() -> Console:
@@ -72,45 +235,5 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(width=160)
 
 
-def report_beside(out: Path, title: str, rows: Sequence[Any], **context: Any) -> Path:
-    """Print `rows` and write them as JSON beside the file `out`, under its name with .json.
-
-    Returns:
-        The path of the JSON.
-    """
-    path = out.with_name(out.name + ".json")
-    print_table(title, rows)
-    write_json(path, rows, **context)
-    return path
-
-
-def write_json(path: Path, rows: Sequence[Any], **context: Any) -> None:
-    """Write `rows` (dataclasses), `context` and the environment of the measurement, atomically."""
-    content = {"environment": environment(), **context, "rows": [asdict(row) for row in rows]}
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def environment() -> dict[str, Any]:
-    """Machine, threads and versions."""
-    return {
-        "processor": _processor(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-def _cell(value: Any, form: str) -> str:
-    if value is None:
-        return "-"
-    return f"{value / 1000:.0f}" if form == "kilobytes" else form.format(value)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # Not Linux.
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
+def _three_digits(number: float) -> str:
+    return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f}"

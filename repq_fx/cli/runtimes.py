@@ -4,10 +4,9 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +16,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import analysis, api
+from ..analysis import LatencyStatistics
 from ..integrations import onnxruntime, openvino
+from .report import Row
+from .stages import shows_bars
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -84,7 +86,9 @@ def build_all(
         The inferences by name, and by name why there is none.
     """
     runs, problems = {}, {}
-    bar = tqdm(list(candidates), desc="build", unit="runtime", leave=False)
+    bar = tqdm(
+        list(candidates), desc="build", unit="runtime", leave=False, disable=not shows_bars()
+    )
     with analysis.thread_count(workload.threads):
         for candidate in bar:
             bar.set_postfix_str(candidate.name)
@@ -104,13 +108,21 @@ def build_all(
     return runs, problems
 
 
-def versions(candidates: Iterable[Candidate]) -> dict[str, str]:
-    """Versions of the packages that the candidates use, of those that are installed."""
-    found = {}
-    for package in {package for candidate in candidates for package in candidate.packages}:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return dict(sorted(found.items()))
+def latency_rows(
+    names: Iterable[str],
+    latency: Mapping[str, LatencyStatistics],
+    problems: Mapping[str, str],
+    *,
+    baseline: str,
+) -> list[Row]:
+    """One row for each of `names`, timed or not, with the speed-up over `baseline`."""
+    rows = []
+    for name in names:
+        measured, reference = latency.get(name), latency.get(baseline)
+        speedup = reference.median / measured.median if reference and measured else None
+        problem = problems.get(name)
+        rows.append(Row(name, latency_ms=measured, speedup=speedup, problem=problem))
+    return rows
 
 
 def run_in_torch(workload: Workload) -> Run:
@@ -162,9 +174,14 @@ CANDIDATES = (
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Exporters print and warn about themselves; the table is what the user asked for."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def _first_line(error: Exception) -> str:

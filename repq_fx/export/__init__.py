@@ -1,5 +1,6 @@
 """Writers and readers of quantized models."""
 
+from .._atomic_file import require_writable as require_writable
 from .._atomic_file import write_atomically as write_atomically
 from .saved_model import Surroundings as Surroundings
 from .saved_model import read_model as read_model

@@ -13,6 +13,7 @@ from ..backend import int8
 from ..errors import FileFormatError
 from .fields import check_record, checked
 from .names import shortened
+from .targets import function_from_name, function_name, is_function
 
 # Types of torch whose instances are named constants of the torch module.
 _TORCH_CONSTANTS = (torch.dtype, torch.memory_format, torch.layout)
@@ -50,6 +51,8 @@ def encode(value: Any) -> Any:
         return [encode(item) for item in value]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {"dict": {key: encode(item) for key, item in value.items()}}
+    if isinstance(value, dict) and all(_is_key(key) for key in value):  # JSON's are words alone.
+        return {"items": [[key, encode(item)] for key, item in value.items()]}
     if isinstance(value, slice):
         return {"slice": [encode(part) for part in (value.start, value.stop, value.step)]}
     if isinstance(value, _TORCH_CONSTANTS):
@@ -58,7 +61,16 @@ def encode(value: Any) -> Any:
         return {"device": str(value)}
     if value is Ellipsis:
         return {"ellipsis": None}
-    raise FileFormatError(f"save: a {name} ({value!r}) cannot be stored in a model file.")
+    raise FileFormatError(f"save: a {name} ({shortened(value)}) cannot be stored in a model file.")
+
+
+def encode_attribute(value: Any) -> Any:
+    """What a layer keeps as JSON: as `encode`, or a function, such as an activation.
+
+    Raises:
+        FileFormatError: `value` is something else.
+    """
+    return {"function": function_name(value)} if is_function(value) else encode(value)
 
 
 def decode_argument(value: Any, nodes: Mapping[str, Node]) -> Any:
@@ -79,12 +91,13 @@ def decode_argument(value: Any, nodes: Mapping[str, Node]) -> Any:
 
 
 def decode_attribute(value: Any) -> Any:
-    """The inverse of `encode` for what a layer keeps, which may be settings of our own.
+    """The inverse of `encode_attribute`: settings of our own, and functions, are allowed.
 
     Raises:
         ValueError: The value is not one that `encode` writes.
     """
-    return _decode(value, {**_KINDS, "choice": _choice, "record": _record})
+    kinds = {"choice": _choice, "record": _record, "function": _function}
+    return _decode(value, {**_KINDS, **kinds})
 
 
 def _decode(value: Any, kinds: Mapping[str, Callable[[Any], Any]]) -> Any:
@@ -98,6 +111,8 @@ def _decode(value: Any, kinds: Mapping[str, Callable[[Any], Any]]) -> Any:
             return tuple(_decode(item, kinds) for item in checked(content, list, kind))
         if kind == "dict":
             return {k: _decode(item, kinds) for k, item in checked(content, dict, kind).items()}
+        if kind == "items":
+            return dict(_item(pair, kinds) for pair in checked(content, list, kind))
         if kind == "slice" and isinstance(content, list) and len(content) == 3:
             return slice(*(_decode(part, kinds) for part in content))
         if kind in kinds:
@@ -105,10 +120,24 @@ def _decode(value: Any, kinds: Mapping[str, Callable[[Any], Any]]) -> Any:
     raise ValueError(f"{shortened(value)} is no value that a model file may hold.")
 
 
+def _item(pair: Any, kinds: Mapping[str, Callable[[Any], Any]]) -> tuple[Any, Any]:
+    if isinstance(pair, list) and len(pair) == 2 and _is_key(pair[0]):
+        return pair[0], _decode(pair[1], kinds)
+    raise ValueError(f"{shortened(pair)} is no key with its value.")
+
+
+def _is_key(key: Any) -> bool:
+    return type(key) in (int, str)
+
+
 def _constant(name: Any) -> Any:
     if checked(name, str, "torch") not in _CONSTANTS:
         raise ValueError(f"torch has no constant {shortened(name)}.")
     return _CONSTANTS[name]
+
+
+def _function(name: Any) -> Callable[..., Any]:
+    return function_from_name(checked(name, str, "function"))
 
 
 def _device(name: Any) -> torch.device:

@@ -10,9 +10,11 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from ..backend import ReferenceConv2d, ReferenceLinear, int8
 from ..errors import FileFormatError
+from ..passes.elementwise_function import ScaledActivation
 from .fields import checked, field
-from .json_values import decode_attribute, encode
+from .json_values import decode_attribute, encode_attribute
 from .names import check_word, shortened
+from .recurrent_layers import OWN_ATTRIBUTES, list_parameters
 
 MODULE_INTERNALS = frozenset(nn.Module().__dict__) - {"training"}
 """What nn.Module keeps about itself; `training` is the one entry that is plain data."""
@@ -32,8 +34,12 @@ def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
             "repq_fx can be stored in a model file."
         )
     # What others noted on a layer, such as its place in a list, no code of its class reads.
-    known = _attribute_names()[type(layer)] - MODULE_INTERNALS
-    plain = {key: encode(value) for key, value in layer.__dict__.items() if key in known}
+    known = _attribute_names()[type(layer)] - MODULE_INTERNALS - OWN_ATTRIBUTES
+    plain = {
+        key: _encoded(value, f"{key!r} of the {type_name} {name!r}")
+        for key, value in layer.__dict__.items()
+        if key in known
+    }
     return {
         "type": type_name,
         "attributes": plain,
@@ -41,6 +47,15 @@ def layer_state(layer: nn.Module, name: str) -> dict[str, Any]:
         "buffers": {key: value is not None for key, value in layer._buffers.items()},
         "layers": {key: layer_state(inner, f"{name}.{key}") for key, inner in _layers_in(layer)},
     }
+
+
+def _encoded(value: Any, place: str) -> Any:
+    try:
+        return encode_attribute(value)
+    except FileFormatError as error:
+        raise FileFormatError(
+            f"save: {place} is a {type(value).__name__}, which cannot be stored in a model file."
+        ) from error
 
 
 def layer_tensors(layer: nn.Module, name: str) -> dict[str, Tensor]:
@@ -82,6 +97,8 @@ def layer_from_state(state: Any, name: str, tensors: dict[str, Tensor]) -> nn.Mo
     for key, inner in state.get("layers", {}).items():
         path = f"{name}.{check_word(key, 'the layer')}"
         layer.add_module(key, layer_from_state(inner, path, tensors))
+    if isinstance(layer, nn.RNNBase):
+        list_parameters(layer, name)
     return layer
 
 
@@ -138,7 +155,7 @@ def _layer_types() -> dict[str, type[nn.Module]]:
         if _is_type(value, int8.Instruction)
     }
     # Of an attention the last layer is of a class that `torch.nn` does not name.
-    others = (ReferenceConv2d, ReferenceLinear, NonDynamicallyQuantizableLinear)
+    others = (ReferenceConv2d, ReferenceLinear, ScaledActivation, NonDynamicallyQuantizableLinear)
     return torch_layers | {layer.__name__: layer for layer in others} | instructions
 
 

@@ -68,5 +68,5 @@ def check_path(name: Any, what: str) -> str:
 
 def shortened(value: Any) -> str:
     """`value` for a message, on one line."""
-    text = repr(value)
+    text = " ".join(repr(value).split("\n"))
     return text if len(text) <= 80 else f"{text[:80]}..."

@@ -22,7 +22,7 @@ _CONSTANTS: Mapping[str, type] = MappingProxyType(
 )
 # Forward operators that functions of other names end in.
 _BEHIND_FUNCTIONS = frozenset(
-    ("eye", "full", "im2col", "lift_fresh", "lift_fresh_copy", "linspace", "ones", "zeros",
+    ("eye", "fill", "full", "im2col", "lift_fresh", "lift_fresh_copy", "linspace", "ones", "zeros",
      "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "_log_softmax", "_safe_softmax", "_softmax",
      "_to_copy", "_unsafe_view", "convert_element_type")
 )  # fmt: skip

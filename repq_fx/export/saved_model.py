@@ -9,7 +9,7 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +17,15 @@ from typing import Any
 
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as safetensors_bytes
-from torch import Tensor, nn
-from torch.fx import GraphModule, Node
+from torch import Tensor
+from torch.fx import GraphModule
 
 from .._atomic_file import write_atomically
-from ..backend.int8 import Instruction, Int8Program
-from ..backend.reference_grids import note_grids
 from ..errors import FileFormatError, RepqError
 from . import checksum
 from .fields import checked, field
-from .graph_nodes import decode_graph, encode_node
-from .layer_state import MODULE_INTERNALS, layer_from_state, layer_state, layer_tensors, tensor_of
-from .names import check_path
+from .layer_state import tensor_of
+from .saved_graph import build_graph, encode_graph
 from .shared_tensors import without_repeats
 
 _LOGGER = logging.getLogger(__name__)
@@ -77,7 +74,7 @@ def write_model(
     tensors: dict[str, Tensor] = {}
     header: dict[str, Any] = {checksum.KEY: checksum.BLANK, "version": _VERSION}
     try:
-        header |= _encode_graph(quantized, "", tensors)
+        header |= encode_graph(quantized, "", tensors)
     except ValueError as error:
         raise FileFormatError(f"save: {error}") from error
     if surroundings is not None:
@@ -98,10 +95,8 @@ def read_model(path: str | os.PathLike[str]) -> tuple[GraphModule, Surroundings 
         FileFormatError: The file is missing, truncated, not ours, of a newer version, damaged, or
             refers to something that is not in the closed set.
     """
-    if not Path(path).is_file():
-        raise FileFormatError(f"load: there is no file {str(path)!r}.")
+    content = _content_of(path)
     try:
-        content = Path(path).read_bytes()
         tensors = tensors_of(content)
     except Exception as error:  # Also what names of unknown types raise.
         raise FileFormatError(
@@ -112,7 +107,7 @@ def read_model(path: str | os.PathLike[str]) -> tuple[GraphModule, Surroundings 
         del content  # As large as the tensors.
         for name, stored in header.get(_REPEATS, {}).items():
             tensors[name] = tensor_of(stored, tensors)
-        graph = _build(header, tensors)
+        graph = build_graph(header, tensors)
         around = header.get(_SURROUNDINGS)
         if around is None:
             return graph, None
@@ -120,6 +115,17 @@ def read_model(path: str | os.PathLike[str]) -> tuple[GraphModule, Surroundings 
         own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         kind, settings = field(around, "kind", str), field(around, "settings", dict)
         return graph, Surroundings(kind, settings, own)
+
+
+def _content_of(path: str | os.PathLike[str]) -> bytes:
+    if not Path(path).exists():
+        raise FileFormatError(f"load: there is no file {str(path)!r}.")
+    if not Path(path).is_file():  # A pipe would be waited for.
+        raise FileFormatError(f"load: {str(path)!r} is no regular file.")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise FileFormatError(f"load: {str(path)!r} cannot be read: {error.strerror}.") from error
 
 
 @contextmanager
@@ -155,86 +161,3 @@ def _header(content: bytes, path: str) -> dict[str, Any]:
     ):
         raise FileFormatError(f"load: {path!r} is damaged: it does not have its own checksum.")
     return header
-
-
-def _encode_graph(
-    graph_module: GraphModule, prefix: str, tensors: dict[str, Tensor]
-) -> dict[str, Any]:
-    """The nodes and layers as JSON; adds tensors under their names behind `prefix`."""
-    layers: dict[str, Any] = {}
-    nodes = []
-    for node in graph_module.graph.nodes:
-        nodes.append(encode_node(node))
-        name = f"{prefix}{node.target}"
-        if node.op == "call_module" and node.target not in layers:
-            layer = graph_module.get_submodule(node.target)
-            if isinstance(layer, Int8Program):
-                layers[node.target] = {"program": _encode_graph(layer.body, f"{name}.", tensors)}
-            else:
-                layers[node.target] = layer_state(layer, name)
-                tensors |= layer_tensors(layer, name)
-        elif node.op == "get_attr":
-            tensors[name] = tensor_attribute(graph_module, node.target)
-    return {"nodes": nodes, "layers": layers}
-
-
-def tensor_attribute(module: GraphModule, target: str) -> Tensor:
-    """The tensor that a node `get_attr` reads.
-
-    Raises:
-        FileFormatError: It is something else.
-    """
-    owner, _, name = target.rpartition(".")
-    value = getattr(module.get_submodule(owner), name)
-    if not isinstance(value, Tensor):
-        raise FileFormatError(f"save: attribute {target!r} is not a tensor.")
-    return value
-
-
-def _build(header: Any, tensors: dict[str, Tensor], prefix: str = "") -> GraphModule:
-    attributes: dict[str, Any] = {}
-    for name, state in field(header, "layers", dict).items():
-        if not MODULE_INTERNALS.isdisjoint(check_path(name, "the layer").split(".")):
-            raise ValueError(f"the layer {name!r} has a reserved name.")
-        if "program" in state:
-            body = _build(state["program"], tensors, f"{prefix}{name}.")
-            attributes[name] = Int8Program(_checked_program(body, name))
-        else:
-            attributes[name] = layer_from_state(state, f"{prefix}{name}", tensors)
-    graph = decode_graph(field(header, "nodes", list), attributes)
-    layers = dict(attributes)
-    for node in graph.find_nodes(op="get_attr"):
-        tensor = tensor_of(f"{prefix}{node.target}", tensors)
-        own = _parameter_of_a_layer(node.target, layers)
-        attributes[node.target] = tensor if own is None else own
-    graph.lint()
-    model = GraphModule(attributes, graph)
-    note_grids(model)
-    return model.eval()
-
-
-def _parameter_of_a_layer(target: str, layers: Mapping[str, nn.Module]) -> nn.Parameter | None:
-    """What `target` names if one of `layers` has it, for the graph may both call it and read it."""
-    owner, _, name = target.rpartition(".")
-    for path, layer in layers.items():
-        if f"{owner}.".startswith(f"{path}."):
-            inner = layer.get_submodule(owner[len(path) + 1 :])
-            return inner._parameters.get(name)
-    return None
-
-
-def _checked_program(body: GraphModule, name: str) -> GraphModule:
-    """A graph of instructions, one after the other, and nothing else."""
-    for node in body.graph.nodes:
-        is_step = node.op == "call_module" and isinstance(
-            body.get_submodule(node.target), Instruction
-        )
-        operands = node.args[0] if node.op == "output" else node.args
-        operands = operands if isinstance(operands, tuple | list) else (operands,)
-        if (
-            not (is_step or node.op in ("placeholder", "output"))
-            or node.kwargs
-            or not all(isinstance(operand, Node) for operand in operands)
-        ):
-            raise ValueError(f"{node.name!r} in the program {name!r} is not an instruction.")
-    return body

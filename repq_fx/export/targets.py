@@ -11,7 +11,7 @@ import inspect
 import math
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -37,13 +37,15 @@ ATTRIBUTES = frozenset(
      "T", "H", "mT", "mH", "real", "imag", *_result_fields())
 )  # fmt: skip
 """What a saved graph may read of a tensor, or of several that a function returned."""
-_OPERATORS = ({*magic_methods, *inplace_methods} & vars(operator).keys()) - {"setitem"}
+_OPERATORS = ({*magic_methods, *inplace_methods, "abs"} & vars(operator).keys()) - {"setitem"}
 _BUILTINS = ("abs", "bool", "float", "int", "len", "list", "max", "min", "round", "slice", "sum",
              "tuple")  # fmt: skip
 _ENDLESS = frozenset(("comb", "factorial", "perm"))  # Of a large number.
 # They take no tensor, so that torch does not count them among those that can be overridden.
 _FACTORIES = ("arange", "empty", "eye", "full", "linspace", "ones", "scalar_tensor", "tensor",
               "zeros")  # fmt: skip
+# As `torch.nn.functional` names them too; torch does not count them either.
+_IN_PLACE = ("celu_", "relu_", "selu_", "threshold_")
 # Kernels of other back ends that trust their arguments.
 _INTERNAL = ("fbgemm_", "quantized_", "miopen_", "fused_", "choose_qparams", "batch_norm_")
 _CONVERSIONS = frozenset(
@@ -66,7 +68,7 @@ def all_functions() -> Mapping[str, Callable[..., Any]]:
         f"operator.{name}": getattr(operator, name) for name in _OPERATORS
     }
     functions |= {f"builtins.{name}": getattr(builtins, name) for name in _BUILTINS}
-    functions |= {f"torch.{name}": getattr(torch, name) for name in _FACTORIES}
+    functions |= {f"torch.{name}": getattr(torch, name) for name in (*_FACTORIES, *_IN_PLACE)}
     functions |= {
         f"math.{name}": function
         for name, function in vars(math).items()
@@ -82,6 +84,10 @@ def all_functions() -> Mapping[str, Callable[..., Any]]:
         qualified = resolve_name(function) or "torch.Tensor."
         if not qualified.startswith(("torch.Tensor.", "torch.nn.init.")):
             functions[qualified] = function
+    for home in (torch, functional):  # What works in place is not in that account.
+        for name, function in vars(home).items():
+            if name.endswith("_") and f"{home.__name__}.{name.removesuffix('_')}" in functions:
+                functions[f"{home.__name__}.{name}"] = function
     return {name: function for name, function in functions.items() if _is_of_values(name)}
 
 
@@ -105,6 +111,11 @@ def _is_of_values(qualified: str) -> bool:
 @cache
 def _function_names() -> dict[Callable[..., Any], str]:
     return {function: name for name, function in all_functions().items()}
+
+
+def is_function(value: Any) -> bool:
+    """Whether a file may hold `value` as one of the functions that it may call."""
+    return callable(value) and isinstance(value, Hashable) and value in _function_names()
 
 
 def function_name(function: Any) -> str:
@@ -138,8 +149,9 @@ def function_from_name(name: str) -> Callable[..., Any]:
 
 def _is_allowed(overload: OpOverload) -> bool:
     name = overload.name().partition("::")[2].partition(".")[0]
-    # In place there is not always a function: `silu_`.
-    is_known = not _operator_names().isdisjoint((name, name.removesuffix("_"))) or _is_method(name)
+    # In place there is not always a function, as of `silu_`, nor out of place, as of `fill`.
+    forms = (name, name.removesuffix("_"), f"{name}_")
+    is_known = not _operator_names().isdisjoint(forms) or _is_method(name) or _is_method(forms[-1])
     return _is_of_values(name) and operators.computes_values(overload, is_known=is_known)
 
 

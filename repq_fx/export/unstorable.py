@@ -6,7 +6,7 @@ from ..backend.int8 import Int8Program
 from ..errors import FileFormatError
 from .graph_nodes import encode_node
 from .layer_state import layer_state
-from .saved_model import tensor_attribute
+from .saved_graph import tensor_attribute
 
 
 def unstorable(graph_module: GraphModule) -> list[str]:

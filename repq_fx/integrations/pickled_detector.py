@@ -17,6 +17,7 @@ from torch.fx import GraphModule
 
 from .. import api, passes
 from .._atomic_file import write_atomically
+from ..backend import Backend
 from ..errors import CalibrationError, RepqError
 from ..quant import Scheme
 from ..quant.calibration import Batch, batches_of, model_inputs
@@ -120,9 +121,9 @@ def quantized_maps(
     *,
     per_level: int,
     stride: int,
-    scheme: Scheme,
+    scheme: Scheme | str,
     reconstruction: Reconstruction | None,
-    backend: str | api.Backend,
+    backend: str | Backend,
     progress: bool,
 ) -> PredictionMaps:
     """The quantized graph of `network`, which maps images to `per_level` maps for each level.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from .. import api
+from ..backend import Backend
 from ..errors import RepqError
 from ..quant import Scheme
 from ..quant.calibration import Batch
@@ -25,11 +26,11 @@ def quantize(  # noqa: PLR0913  (all but two by name)
     *,
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
-    scheme: Scheme = _DEFAULT_SCHEME,
+    scheme: Scheme | str = _DEFAULT_SCHEME,
     reconstruction: Reconstruction | None = None,
     images: int = 32,
     batch: int = 16,
-    backend: str | api.Backend = api.Backend.X86,
+    backend: str | Backend = Backend.X86,
     progress: bool = True,
 ) -> GraphModule:
     """Quantize a model of timm with images as its own transforms make them.
@@ -40,7 +41,7 @@ def quantize(  # noqa: PLR0913  (all but two by name)
             configuration says; or calibration data as for `repq_fx.quantize`.
         weights: A checkpoint for ``timm.models.load_checkpoint``.
         pretrained: Let timm download the weights of `model`.
-        scheme: Bits, weight quantizer and range rule.
+        scheme: Bits, weight quantizer and range rule, or the name of a preset.
         reconstruction: Learn rounding, ranges and biases; see `repq_fx.reconstruct`.
         images: How many images of a folder calibrate.
         batch: Images in one forward pass.

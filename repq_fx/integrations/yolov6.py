@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .. import api
+from ..backend import Backend
 from ..errors import RepqError
 from ..quant import Scheme
 from ..reconstruct import Reconstruction
@@ -68,12 +68,12 @@ def quantize(  # noqa: PLR0913  (each setting by name)
     model: Any,
     data: Data,
     *,
-    scheme: Scheme = _DEFAULT_SCHEME,
+    scheme: Scheme | str = _DEFAULT_SCHEME,
     reconstruction: Reconstruction | None = None,
     imgsz: int = 640,
     images: int = 128,
     batch: int = 16,
-    backend: str | api.Backend = api.Backend.X86,
+    backend: str | Backend = Backend.X86,
     progress: bool = True,
 ) -> Any:
     """An INT8 model like `model`, which is not changed.
@@ -86,7 +86,7 @@ def quantize(  # noqa: PLR0913  (each setting by name)
             use only files that you trust.
         data: A folder of images, which the repository's own function letterboxes; or a float tensor
             ``[N, 3, H, W]`` in RGB between 0 and 1, or an iterable of batches like that.
-        scheme: Bits, weight quantizer and range rule.
+        scheme: Bits, weight quantizer and range rule, or the name of a preset.
         reconstruction: Learn rounding, ranges and biases; see `repq_fx.reconstruct`.
         imgsz: Side of the images of a folder. The result runs for all sizes.
         images: The first so many of a folder calibrate.

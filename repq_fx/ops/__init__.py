@@ -1,5 +1,6 @@
 """Custom operators: schema, reference, fake kernel and gradient here, compiled kernels in csrc/."""
 
+from ._extension import compiled_devices as compiled_devices
 from ._extension import has_extension as has_extension
 from ._rounding import Rounding as Rounding
 from .dequantize import dequantize as dequantize

@@ -31,3 +31,9 @@ _LOADED = load_kernels("repq_fx._C")
 def has_extension() -> bool:
     """Whether the compiled kernels were built; without them ops run their slow references."""
     return _LOADED
+
+
+def compiled_devices() -> tuple[str, ...]:
+    """The devices that compiled kernels were built for: none, ``"cpu"``, or that and ``"cuda"``."""
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    return tuple(key.lower() for key in ("CPU", "CUDA") if has_kernel("repq_fx::histogram", key))

@@ -39,8 +39,7 @@ def require_size_reference(
     if answer != expected:
         raise SizeError(
             f"The graph holds for an input of {list(example)}, on which {question} is {expected}; "
-            f"an input of {list(source.shape)} makes it {answer}. Trace the model on an input of "
-            f"that size."
+            f"an input of {list(source.shape)} makes it {answer}. Trace the model on such an input."
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from ..reparam import MapError, identity
@@ -13,6 +13,7 @@ from .affine_rules import apply_rule
 from .affine_value import AffineValue, Call, Source, View
 from .constants import Constants
 from .example import Inputs, run
+from .graph_run import GraphRun
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _identity(features: Features, source: Source, device: torch.device) -> View:
     return View(identity(channels, len(shape) - 2, device), source.channel_axis)
 
 
-class ShapeRecorder(fx.Interpreter):
+class ShapeRecorder(GraphRun):
     """Runs a graph and notes the shapes of floating-point tensors of 2 to 5 axes."""
 
     def __init__(self, graph_module: GraphModule, shapes: dict[Node, torch.Size]) -> None:
@@ -129,7 +130,7 @@ class ShapeRecorder(fx.Interpreter):
         return result
 
 
-class LikeRecorder(fx.Interpreter):
+class LikeRecorder(GraphRun):
     """Runs a graph and notes a tensor like each, of its type, device and shape but one element."""
 
     def __init__(self, graph_module: GraphModule, likes: dict[Node, Tensor]) -> None:

@@ -76,6 +76,16 @@ _SAME_ARGUMENTS: Mapping[Any, Callable[..., Any]] = MappingProxyType(
         _aten.view.default: torch.reshape,
         _aten._unsafe_view.default: torch.reshape,
         _aten.reshape.default: torch.reshape,
+        # Operators see no proxy in a list of sizes, which passes that trace again put there.
+        _aten.zeros.default: torch.zeros,
+        _aten.ones.default: torch.ones,
+        _aten.full.default: torch.full,
+        _aten.eye.default: torch.eye,
+        _aten.eye.m: torch.eye,
+        _aten.arange.default: torch.arange,
+        _aten.arange.start: torch.arange,
+        _aten.arange.start_step: torch.arange,
+        _aten.linspace.default: torch.linspace,
     }
 )
 _SAME_ARGUMENTS_AND_KEYWORDS: Mapping[Any, Callable[..., Any]] = MappingProxyType(

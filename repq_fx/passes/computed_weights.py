@@ -1,4 +1,4 @@
-"""Weights that a layer computes anew at every call, as plain parameters, and hooks in the way."""
+"""Weights that a layer computes anew at every call, as plain parameters."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +29,12 @@ _REMOVERS: Mapping[type, Callable[[nn.Module, Any], object]] = MappingProxyType(
 _CONTAINERS = (tuple, list, dict, deque)
 
 
+def remover_of(hook: object) -> Callable[[nn.Module, Any], object] | None:
+    """What replaces a hook of torch that computes a weight by that weight; None of other hooks."""
+    found = (remover for kind, remover in _REMOVERS.items() if isinstance(hook, kind))
+    return next(found, None)
+
+
 def store_computed_weights(model: nn.Module) -> None:
     """Make every weight that torch computes from others at each call a parameter, in place.
 
@@ -38,7 +44,7 @@ def store_computed_weights(model: nn.Module) -> None:
     for layer in model.modules():
         # A later hook may compute what an earlier one reads, as pruning of a normalized weight.
         for hook in reversed(list(layer._forward_pre_hooks.values())):
-            remover = _remover(hook)
+            remover = remover_of(hook)
             if remover is not None:
                 remover(layer, hook)
         if parametrize.is_parametrized(layer):
@@ -60,14 +66,6 @@ def _store_parametrized(layer: Any) -> None:
             layer.register_buffer(name, value)
 
 
-def foreign_hooks(layer: nn.Module) -> Iterator[str]:
-    """The names of the hooks that may change what a layer computes, but for those of its weight."""
-    hooks = (*layer._forward_pre_hooks.values(), *layer._forward_hooks.values())
-    for hook in hooks:
-        if _remover(hook) is None:
-            yield getattr(hook, "__qualname__", None) or type(hook).__qualname__
-
-
 def computed_tensors(model: nn.Module) -> list[Tensor]:
     """Tensors with a history of gradients that modules keep, which torch does not copy."""
     kept = (leaf for module in model.modules() for leaf in _kept_leaves(module))
@@ -81,8 +79,3 @@ def _kept_leaves(module: nn.Module) -> Iterator[Any]:
             yield value
         elif isinstance(value, _CONTAINERS) and value and name not in ("_modules", "_parameters"):
             yield from tree_leaves(value)
-
-
-def _remover(hook: object) -> Callable[[nn.Module, Any], object] | None:
-    found = (remover for kind, remover in _REMOVERS.items() if isinstance(hook, kind))
-    return next(found, None)

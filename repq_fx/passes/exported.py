@@ -24,6 +24,7 @@ from .example import Inputs
 from .failure_place import failure_place, innermost_module
 from .lift_modules import LayerLifter
 from .output_structure import put_together, take_apart
+from .plain_names import with_plain_names
 from .size_conditions import InputSizes, sizes_to_try
 from .size_guards import EXAMPLE_SHAPE, is_size_guard
 
@@ -157,6 +158,7 @@ class _Lifting:
         owned = {**self._attributes, **self._lifter.layers}
         targets = {str(node.target) for node in self._graph.nodes}
         members = {name: value for name, value in owned.items() if name in targets}
+        members = with_plain_names(members, self._graph)
         return GraphModule(members, self._graph, type(self._model).__name__).eval(), sizes
 
     def _read_inputs(self) -> dict[Node, Node]:

@@ -13,7 +13,13 @@ from torch import Tensor, fx
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
-from .questions import ancestors, depends_on_contents, is_question, reads_inputs
+from .questions import (
+    ancestors,
+    depends_on_contents,
+    is_fixed_by_model,
+    is_question,
+    reads_inputs,
+)
 from .size_guards import EXAMPLE_SHAPE, cut_of, guard_size
 
 UNKNOWN = object()
@@ -144,7 +150,7 @@ class KnownProxy(fx.Proxy):
     def _guard(self, number: Node, expected: Any) -> None:
         """Let the graph check a number, if it is one that the inputs decide."""
         sources = tuple(ancestors(number, through_questions=True))
-        if any(node.op == "placeholder" for node in sources):
+        if not is_fixed_by_model(number) and any(node.op == "placeholder" for node in sources):
             # A tensor within a list has no placeholder of its own.
             tensors = [node for node in reversed(sources) if EXAMPLE_SHAPE in node.meta]
             placeholders = [node for node in tensors if node.op == "placeholder"]

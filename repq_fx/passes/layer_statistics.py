@@ -83,7 +83,9 @@ def measure_layers(
         )
     require_traceable(graph)
     samples = as_inputs(inputs)
-    if not all(bool(torch.isfinite(leaf).all()) for leaf in tree_leaves(samples)):
+    first, *others = tree_leaves(samples)
+    # A mask beside the images may be infinite; layers that read it are looked at below.
+    if not first.isfinite().all() or any(leaf.isnan().any() for leaf in others):
         raise CalibrationError("The calibration data holds NaN or infinite values.")
     graph_copy: Any = copy_of(graph)
     canonicalize_calls(graph_copy)

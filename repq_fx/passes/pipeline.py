@@ -12,6 +12,7 @@ from .agreement import difference
 from .append_affines import append_affines
 from .erase_assertions import erase_assertions
 from .example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
+from .lost_hooks import require_no_hooks
 from .merge_parts import merge_parts
 from .merge_regions import merge_regions
 from .mutation import read_results_of_mutations
@@ -19,7 +20,7 @@ from .norm_layers import call_norm_layers
 from .region import Region
 from .remove_unused import remove_unused
 from .symbolic import Leaves
-from .trace import copy_of, require_no_hooks, require_traceable, trace_and_run
+from .trace import copy_of, require_traceable, trace_and_run
 from .unshare_modules import unshare_modules
 
 _LOGGER = logging.getLogger(__name__)
@@ -27,6 +28,10 @@ _LOGGER = logging.getLogger(__name__)
 _AMPLIFIED = (
     "Its later layers amplify rounding, as selecting the largest scores does; merge a part without "
     "them."
+)
+_USED_OTHERWISE = (
+    "What calls a merged part asks for more of it, such as its class, than its forward and its "
+    "attributes; keep that part by `leaves`."
 )
 
 
@@ -111,11 +116,8 @@ def merge_with_report(
         if merged_parts is None:
             raise
         _log_parts(merged_parts[1], error)
-    samples = (inputs, random_like(inputs))
-    reference = copy_of(model)
-    outputs = [run(reference, sample) for sample in samples]
     # A copy, as the forward that is not a graph may change the model's state.
-    _require_agreement(model, copy_of(merged_parts[0]), samples, outputs)
+    _require_agreement(model, copy_of(merged_parts[0]), *_samples_and_outputs(model, inputs))
     return merged_parts
 
 
@@ -127,7 +129,32 @@ def merge_graph(
     Raises:
         TraceError: The model cannot be traced as a whole.
     """
-    merged, _ = _merged_graph(model, as_inputs(example_inputs), leaves)
+    inputs = as_inputs(example_inputs)
+    require_traceable(model, leaves)
+    require_no_hooks(model, leaves)
+    try:
+        return _merged_graph(model, inputs, leaves)[0]
+    except TraceError:
+        merged = _graph_of_merged_parts(model, inputs, leaves)
+        if merged is None:
+            raise
+        return merged
+
+
+def _graph_of_merged_parts(model: nn.Module, inputs: Inputs, leaves: Leaves) -> GraphModule | None:
+    """The graph of a model of which parts are merged first; None if it cannot be traced either.
+
+    With leaves the whole model is traced symbolically, but a part without any may be exported, and
+    once it is merged it is a graph that can be traced.
+    """
+    merged_parts = merge_parts(model, inputs, leaves) if leaves else None
+    if merged_parts is None:
+        return None
+    try:
+        merged, _ = _merged_graph(merged_parts[0], inputs, leaves)
+    except TraceError:
+        return None
+    _require_agreement(model, merged, *_samples_and_outputs(model, inputs))
     return merged
 
 
@@ -145,6 +172,14 @@ def _merged_graph(
     unshare_modules(graph_module)
     _require_agreement(model, graph_module, traced.samples, traced.outputs)
     return graph_module, regions
+
+
+def _samples_and_outputs(
+    model: nn.Module, inputs: Inputs
+) -> tuple[tuple[Inputs, ...], list[object]]:
+    samples = (inputs, random_like(inputs))
+    reference = copy_of(model)
+    return samples, [run(reference, sample) for sample in samples]
 
 
 def _log_parts(regions: Sequence[Region], error: TraceError) -> None:
@@ -178,16 +213,19 @@ def _departure(model: nn.Module, merged: nn.Module, sample: Inputs, known: objec
     try:
         departure = difference(known, run(merged, sample))
     except Exception as error:
-        return (
-            f"the merged one fails with: {error}. What calls a merged part uses more of it than "
-            f"its forward and its attributes; keep that part by `leaves`."
-        )
+        return f"the merged one fails with: {error}. {_USED_OTHERWISE}"
     if departure is None:
         return None
+    # In a graph no part is called by the user's own code.
+    reasons = (
+        _AMPLIFIED
+        if isinstance(merged, GraphModule)
+        else f"Either: {_AMPLIFIED} Or: {_USED_OTHERWISE}"
+    )
     exact = map_tensors(lambda t: t.double() if t.is_floating_point() else t, sample)
     try:
         exactly, found = (run(copy_of(net).double(), exact) for net in (model, merged))
     except Exception:  # a model that insists on its dtype
-        return f"{departure}. {_AMPLIFIED}"
+        return f"{departure}. {reasons}"
     differs = difference(exactly, found, tolerance=1e-4) is not None
-    return f"{departure}. {_AMPLIFIED}" if differs else None
+    return f"{departure}. {reasons}" if differs else None

@@ -12,6 +12,7 @@ from torch.fx.node import has_side_effect
 
 from .. import ops  # noqa: F401 (registers the operator below)
 from .mutation import operator_name
+from .questions import is_question
 
 _REQUIRE = torch.ops.repq_fx.require_size.default
 # Or torch.fx would take a node that returns nothing for dead code.
@@ -120,7 +121,7 @@ def _text(value: Any) -> str:
 
 def _call_text(call: Node) -> str:
     name = operator_name(call)
-    if call.op == "call_method" and name in ("size", "numel"):
+    if call.op == "call_method" and is_question(call):
         return f"{_text(call.args[0])}.{name}({', '.join(map(_text, call.args[1:]))})"
     if getattr(call.target, "__module__", None) in ("math", "builtins"):
         return f"{name}({', '.join(map(_text, call.args))})"

@@ -18,6 +18,7 @@ from .failure_place import failure_place
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
 from .ordered_dict_tracer import OrderedDictTracer
 from .plain_attributes import without_proxies
+from .plain_names import use_plain_names
 from .size_guards import EXAMPLE_SHAPE
 
 Leaves = Collection[str | type[nn.Module]]
@@ -73,6 +74,7 @@ def _traced(
     # Containers that GraphModule makes on the way to a leaf are born in training mode.
     # Unpickling a graph module makes a tracer of this type, without arguments.
     graph._tracer_cls = OrderedDictTracer
+    use_plain_names(tracer.root, graph)
     traced = GraphModule(tracer.root, graph, type(model).__name__).eval()
     drop_certain_guards(traced)
     return traced

@@ -14,11 +14,14 @@ from ..errors import TraceError
 from ..quant import QuantizedModule
 from .affine_views import LikeRecorder
 from .agreement import difference
+from .aliases import overwritten_alias
 from .canonical_calls import canonicalize_calls
-from .computed_weights import computed_tensors, foreign_hooks, store_computed_weights
+from .computed_weights import computed_tensors, store_computed_weights
 from .example import ExampleInputs, Inputs, as_inputs, random_like, run
+from .lost_hooks import require_no_hooks
+from .mutation import read_results_of_mutations
 from .plain_layers import use_plain_layers
-from .symbolic import Leaves, is_layer, symbolic_trace
+from .symbolic import Leaves, symbolic_trace
 
 _OF_QUANTIZED_MODELS = (QuantizedModule, WeightedQuantizedModule, ObserverBase)
 Tracing = Callable[[nn.Module, Inputs], GraphModule]
@@ -84,16 +87,23 @@ def trace_and_run(model: nn.Module, inputs: Inputs, leaves: Leaves) -> Traced:
     samples = (inputs, random_like(inputs))
     outputs = _outputs(model, samples)
     failures: dict[str, TraceError] = {}
+    last_resort: Traced | None = None
     for name, tracing, own_model in _attempts(model, inputs, leaves):
         try:
             traced = tracing(own_model, inputs)
             canonicalize_calls(traced)
+            read_results_of_mutations(traced)
             likes = _require_faithful(traced, samples, outputs)
         except TraceError as error:
             failures[name] = error
         else:
             use_plain_layers(traced, leaves)
-            return Traced(traced, likes, samples, outputs)
+            found = Traced(traced, likes, samples, outputs)
+            if overwritten_alias(traced) is None:
+                return found
+            last_resort = last_resort or found  # torch.export writes it without mutations.
+    if last_resort is not None:
+        return last_resort
     reasons = " ".join(f"{name}: {str(error).rstrip('.')}." for name, error in failures.items())
     first = next(iter(failures.values()))
     raise TraceError(f"Cannot trace {type(model).__name__}. {reasons}") from first
@@ -160,32 +170,6 @@ def require_traceable(model: nn.Module, leaves: Leaves = ()) -> None:
             raise TraceError(f"Cannot trace a model whose '{name}' {problem}.")
 
 
-def require_no_hooks(model: nn.Module, leaves: Leaves) -> None:
-    """Check that no hook would be lost: of what becomes one node, or of the model itself.
-
-    Those of a container are called while it is traced, and so are part of the graph; those in a
-    leaf that was asked for stay with it.
-
-    Raises:
-        TraceError: One would be.
-    """
-    kept = tuple(f"{leaf}." for leaf in _leaf_names(model, leaves))
-    for name, module in model.named_modules():
-        if f"{name}.".startswith(kept) or not (module is model or is_layer(module)):
-            continue
-        for hook in foreign_hooks(module):
-            place = f"'{name}'" if name else "the model"
-            raise TraceError(
-                f"Cannot trace a model with hooks: {place} ({type(module).__name__}) has the "
-                f"forward hook '{hook}', which would be lost; remove it, or make it part of a "
-                f"forward."
-            )
-
-
-def _leaf_names(model: nn.Module, leaves: Leaves) -> list[str]:
-    return [n for n, m in model.named_modules() if n and (n in leaves or type(m) in leaves)]
-
-
 def _problem(tensor: Tensor) -> str | None:
     if is_lazy(tensor):
         return "is not initialized; run the model once first"
@@ -233,8 +217,9 @@ def _require_faithful(
         try:
             found = run(forward, sample)
         except Exception as error:
+            reason = " ".join(str(error).split())
             raise TraceError(
-                f"The trace is not faithful to the model: on {source} it fails with: {error}"
+                f"The trace is not faithful to the model: on {source} it fails with: {reason}"
             ) from error
         departure = difference(known, found)
         if departure is not None:

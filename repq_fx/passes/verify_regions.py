@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.fx import Node
 
 from ..reparam import MapError
 from .affine_views import Features, evaluate
 from .agreement import difference
 from .example import Inputs, run
+from .graph_run import GraphRun
 from .region import Candidate
 from .replacement import Replacement, replacement_of
 
@@ -34,7 +35,7 @@ def verify_regions(
     return verifier.verdicts
 
 
-class _Verifier(fx.Interpreter):
+class _Verifier(GraphRun):
     def __init__(self, features: Features, candidates: Sequence[Candidate]) -> None:
         super().__init__(features.graph_module)
         self.verdicts: dict[Candidate, Replacement | str] = {}

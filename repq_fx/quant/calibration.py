@@ -148,8 +148,8 @@ def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
     """The first `count` tensors of a batch, such as ``(images, labels)``, in float32.
 
     Raises:
-        CalibrationError: The batch holds fewer, or one is empty, not floating-point or not finite;
-            the message begins with `label`.
+        CalibrationError: The batch holds fewer, or one is empty, not floating-point or NaN, or the
+            first is infinite; the message begins with `label`.
     """
     values = (batch,) if isinstance(batch, Tensor) else batch
     if not isinstance(values, Sequence) or len(values) < count:
@@ -158,7 +158,7 @@ def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
             f"input(s), got {type(batch).__name__}."
         )
     inputs = tuple(values[:count])
-    for value in inputs:
+    for index, value in enumerate(inputs):
         if not isinstance(value, Tensor):
             raise CalibrationError(f"{label} holds a {type(value).__name__}, expected a tensor.")
         if not value.is_floating_point():
@@ -167,7 +167,9 @@ def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
             )
         if value.numel() == 0:
             raise CalibrationError(f"{label} is empty: shape {tuple(value.shape)}.")
-        if not torch.isfinite(value).all():
+        # A mask beside the images may be infinite; where a layer reads it, an observer objects.
+        is_bad = value.isnan() if index else ~value.isfinite()
+        if is_bad.any():
             raise CalibrationError(f"{label} holds NaN or infinite values.")
     return tuple(value.float() for value in inputs)
 
@@ -243,5 +245,5 @@ def _report_constant_tensors(prepared: Any) -> None:
             lowest, highest = histogram.lowest, histogram.highest
         except CalibrationError as error:  # On a GPU nobody has looked before.
             raise CalibrationError(f"inside the model, at {observed!r}, {error}") from error
-        if lowest == highest:
+        if lowest == highest and node.args[0].op != "get_attr":
             _LOGGER.warning("the output of %r was %g for all calibration data", observed, lowest)

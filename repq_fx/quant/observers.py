@@ -62,7 +62,7 @@ class ActivationObserver(ObserverBase):
         self.histogram = TensorHistogram()
         self.chosen: AffineParameters | None = None
         # Of a padding for a max pool: it stands for no value, and the lowest level does as well.
-        self.ignores_minus_infinity = False
+        self.ignored_value: float | None = None
         self.has_met_others = False
         self.qscheme = torch.per_tensor_affine  # The name that torch.ao reads.
         self.set_bits(bits)
@@ -86,8 +86,8 @@ class ActivationObserver(ObserverBase):
 
     def count(self, values: Tensor) -> None:
         """Add `values` to the histogram."""
-        if self.ignores_minus_infinity:
-            values = values[values != -torch.inf]
+        if self.ignored_value is not None:
+            values = values[values != self.ignored_value]
         self.histogram.update(values)
 
     def parameters_of_range(self) -> AffineParameters:

@@ -1,7 +1,7 @@
 """`Scheme`: one frozen description of how a model is to be quantized."""
 
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -141,15 +141,29 @@ class Scheme:
         )  # fmt: skip
 
     @staticmethod
+    def of(scheme: "Scheme | str") -> "Scheme":
+        """The scheme itself, or the one with this name; see `from_name`.
+
+        Raises:
+            TypeError: It is neither.
+            ValueError: There is no such scheme.
+        """
+        if isinstance(scheme, str):
+            return Scheme.from_name(scheme)
+        if not isinstance(scheme, Scheme):
+            raise TypeError(f'scheme must be a Scheme or a name such as "w8a8", got {scheme!r}.')
+        return scheme
+
+    @staticmethod
     def from_name(name: str) -> "Scheme":
-        """The preset called `name`, such as ``"w8a8"``, or any ``"w<bits>a<bits>"``.
+        """The preset called `name`, such as ``"w8a8"``, or any ``"w<bits>a<bits>"``, in any case.
 
         Raises:
             ValueError: There is no such scheme.
         """
-        if name == "vanilla":
+        if name.lower() == "vanilla":
             return Scheme.vanilla()
-        match = re.fullmatch(r"w(\d+)a(\d+)", name)
+        match = re.fullmatch(r"w(\d+)a(\d+)", name.lower())
         if match is None:
             raise ValueError(
                 f"unknown scheme {name!r}: use w8a8, w6a6, w4a8, w4a4, another w<bits>a<bits>, "
@@ -157,10 +171,6 @@ class Scheme:
             )
         weight_bits, activation_bits = map(int, match.groups())
         return Scheme(weight_bits=weight_bits, activation_bits=activation_bits)
-
-    def describe(self) -> dict[str, str]:
-        """Every field as text, for reports."""
-        return {entry.name: str(getattr(self, entry.name)) for entry in fields(self)}
 
     def faster(self) -> "Scheme":
         """This scheme without what takes most of the time: `gptq` and `output_search`.

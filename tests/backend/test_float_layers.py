@@ -23,7 +23,7 @@ CASES = {
                "2 of 2 layers that multiply .*: 2 Conv1d"),
     "conv3d": (nn.Sequential(nn.Conv3d(3, 4, 3)), (2, 3, 5, 5, 5), "1 of 1 .*: 1 Conv3d"),
     "lstm": (LastStep(), (4, 5, 4), "1 of 2 .*: 1 LSTM"),
-    "transposed": (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 3, 2, 2)), (2, 3, 9, 9),
+    "transposed": (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 3, 3, 2)), (2, 3, 9, 9),
                    "1 of 2 .*: 1 ConvTranspose2d"),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A padding of minus infinity for a max pool stays in integers."""
+"""A padding below all values for a max pool stays in integers."""
 
 import math
 
@@ -29,6 +29,19 @@ def read_elsewhere_too(y):
     return F.max_pool2d(padded, 3, 2) + padded.amax((2, 3), keepdim=True)
 
 
+def padded_by_the_lowest_number(y):
+    return F.max_pool2d(F.pad(y, (1, 1, 1, 1), value=torch.finfo(torch.float32).min), 3, 2)
+
+
+def padded_by_a_low_number(y):
+    return F.max_pool2d(F.pad(y, (0, 1, 0, 1), value=-1e9), 3, 2)
+
+
+def a_low_number_read_elsewhere_too(y):
+    padded = F.pad(y, (0, 1, 0, 1), value=-1e9)
+    return F.max_pool2d(padded, 3, 2) + padded.amax((2, 3), keepdim=True)
+
+
 class Net(nn.Module):
     def __init__(self, between):
         super().__init__()
@@ -52,6 +65,7 @@ def images():
 
 BETWEEN = [
     padded_by_function, padded_by_place, padded_like_timm, read_elsewhere_too, PadLayer(),
+    padded_by_the_lowest_number, padded_by_a_low_number, a_low_number_read_elsewhere_too,
 ]  # fmt: skip
 
 
@@ -67,8 +81,8 @@ def test_padded_pools(between, backend, images):
 
 @pytest.mark.parametrize(
     "between",
-    [padded_by_function, padded_by_place, PadLayer()],
-    ids=["function", "place", "layer"],
+    [padded_by_function, padded_by_place, PadLayer(), padded_by_a_low_number],
+    ids=["function", "place", "layer", "low"],
 )
 def test_the_padding_is_an_integer_instruction(between, images):
     quantized = repq_fx.quantize(Net(between).eval(), images, progress=False)
@@ -79,6 +93,6 @@ def test_the_padding_is_an_integer_instruction(between, images):
 def test_what_is_not_finite_is_named(equalization, images):
     model = Net(lambda y: torch.log(y - 100) + y).eval()
     scheme = repq_fx.Scheme(equalization=equalization)
-    with pytest.raises(CalibrationError, match=r"'second'|at 'log'") as raised:
+    with pytest.raises(CalibrationError, match=r"'second'|at 'add'") as raised:
         repq_fx.quantize(model, images, scheme=scheme, progress=False)
     assert "\n" not in str(raised.value)

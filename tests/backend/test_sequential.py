@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from torch import nn
+from torch.ao.quantization.quantize_fx import prepare_fx
 
 import repq_fx
 from repq_fx import api
@@ -187,9 +188,14 @@ class OverwrittenView(nn.Module):
         return self.head(x)
 
 
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
 def test_an_overwritten_view_is_refused_and_not_dropped(images):
+    mapping, backend = repq_fx.get_qconfig_mapping(repq_fx.Scheme()), repq_fx.get_backend_config()
+    model = OverwrittenView().eval()
+    prepared = prepare_fx(model, mapping, (images,), backend_config=backend)
+    repq_fx.calibrate(prepared, images, progress=False)
     with pytest.raises(repq_fx.ConversionError, match="'relu_' overwrites a view"):
-        repq_fx.quantize(OverwrittenView().eval(), images, progress=False)
+        repq_fx.convert(prepared)
 
 
 class DoubledConv(nn.Conv2d):

@@ -51,6 +51,18 @@ class Chain(nn.Module):
         return self.head(torch.cat([F.max_pool2d(pooled, 2), pooled[:, :, :3, :3].tanh()], 1))
 
 
+class TwoConvolutions(nn.Module):
+    """A layer reads a function of two convolutions."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.left, self.right, self.head = (nn.Conv2d(c, 4, 1) for c in (3, 3, 4))
+        self.function = function
+
+    def forward(self, image):
+        return self.head(self.function(self.left(image), self.right(image)))
+
+
 def observed(prepared):
     called = [n for n in prepared.graph.nodes if n.op == "call_module"]
     return [
@@ -74,6 +86,34 @@ def test_a_mask_before_a_softmax_costs_nothing(masked, backend):
         assert repq_fx.analysis.sqnr_db(model(tokens), quantized(tokens)) > 38
 
 
+class MaskedBy(Attention):
+    """Its mask is an input."""
+
+    def forward(self, tokens, mask):
+        scores = self.query(tokens) @ self.key(tokens).transpose(1, 2) + mask
+        return self.head(scores.softmax(-1) @ self.value(tokens))
+
+
+@pytest.mark.parametrize("masked", [-1e9, -math.inf], ids=str)
+def test_a_mask_may_be_an_input(masked):
+    model, tokens = MaskedBy(masked).eval(), torch.randn(4, 6, 8)
+    batch = (tokens, model.mask.clone().expand(4, 6, 6))
+    quantized = repq_fx.quantize(model, [batch], batch, progress=False)
+    with torch.no_grad():
+        assert repq_fx.analysis.sqnr_db(model(*batch), quantized(*batch)) > 38
+
+
+def test_an_infinite_input_that_a_layer_reads_is_named():
+    class Sum(TwoConvolutions):
+        def forward(self, image, other):
+            return self.head(self.left(image) + self.right(other))
+
+    model, images = Sum(None).eval(), torch.randn(2, 3, 8, 8)
+    batch = (images, torch.full_like(images, -math.inf))
+    with pytest.raises(repq_fx.CalibrationError, match="'right' reads or returns NaN or inf"):
+        repq_fx.quantize(model, [batch], (images, images), progress=False)
+
+
 def test_a_logarithm_reads_what_is_not_rounded():
     model, images = Logarithm().eval(), torch.randn(4, 3, 9, 9)
     quantized = repq_fx.quantize(model, images, progress=False)
@@ -93,6 +133,26 @@ def test_what_no_layer_reads_has_none(head):
     images = torch.randn(2, 3, 16, 16)
     prepared = api.prepare(Chain(head).eval(), images, repq_fx.Scheme())
     assert observed(prepared) == ["image"]
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (lambda left, right: left / (right.exp() + 1), ["image", "truediv"]),
+        (lambda left, right: torch.clamp(left, min=right), ["image", "clamp"]),
+        (lambda left, right: left / 3 + right, ["image", "left", "right", "truediv", "add"]),
+        (
+            lambda left, right: left.clamp(min=-1) + right,
+            ["image", "right", "clamp", "add"],
+        ),
+    ],
+    ids=["of two", "clamped by another", "by a number", "clamped by a number"],
+)
+def test_only_functions_of_one_tensor_have_an_integer_form(function, names):
+    prepared = api.prepare(
+        TwoConvolutions(function).eval(), torch.randn(2, 3, 8, 8), repq_fx.Scheme()
+    )
+    assert observed(prepared) == names
 
 
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")

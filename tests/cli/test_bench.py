@@ -27,15 +27,17 @@ def test_float_and_int8_are_timed(repq, weights, report):
         "--batch", 3, "--json", path, *QUICK,
     )  # fmt: skip
     assert code == 0
-    assert "speed-up" in output
+    assert "speed-" in output
     content = read()
-    assert "1x28x28, batch 3, 1 thread(s)" in content["protocol"]
+    assert "1x28x28, batch 3, 1 thread(s)" in output
+    assert content["protocol"]["latency"]["batch_size"] == 3
+    assert content["protocol"]["image"]["width_pixels"] == 28
     rows = content["rows"]
     assert [row["name"] for row in rows] == ["FP32, torch", "INT8, repq_fx"]
     assert rows[0]["speedup"] == 1
     for row in rows:
         assert row["problem"] is None
-        assert 0 < row["latency"]["lower_quartile"] <= row["latency"]["median"]
+        assert 0 < row["latency_ms"]["lower_quartile"] <= row["latency_ms"]["median"]
 
 
 def test_images_in_place_of_noise(repq, image_pack, report):
@@ -45,7 +47,7 @@ def test_images_in_place_of_noise(repq, image_pack, report):
     )
     assert code == 0
     (row,) = read()["rows"]
-    assert row["latency"]["median"] > 0
+    assert row["latency_ms"]["median"] > 0
     assert row["speedup"] is None  # The FP32 row was not asked for.
 
 
@@ -59,8 +61,8 @@ def test_what_is_not_installed_is_a_row_with_the_remedy(repq, report, monkeypatc
     assert "pip install openvino nncf" in output
     by_name = {row["name"]: row for row in read()["rows"]}
     assert by_name["FP32, OpenVINO"]["problem"] == "not installed: pip install openvino"
-    assert by_name["FP32, OpenVINO"]["latency"] is None
-    assert by_name["FP32, torch"]["latency"]["median"] > 0
+    assert by_name["FP32, OpenVINO"]["latency_ms"] is None
+    assert by_name["FP32, torch"]["latency_ms"]["median"] > 0
 
 
 def test_what_fails_is_a_row_with_the_reason(repq, report, monkeypatch):
@@ -95,20 +97,21 @@ def test_compiled(repq, report):
     path, read = report
     code, _, _ = repq("bench", MODEL, "--runtime", "compile", "--json", path, *QUICK)
     assert code == 0
-    assert read()["rows"][0]["latency"]["median"] > 0
+    assert read()["rows"][0]["latency_ms"]["median"] > 0
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"MODEL": "model.repq"}, "MODEL must be package.module:factory or timm:NAME"),
+        ({"MODEL": "model.repq"}, "MODEL must be package.module:factory, timm:NAME, ultralytics:"),
         ({"--weights": "nowhere.pt"}, "there is no weights file 'nowhere.pt'"),
         ({"--data": "nowhere"}, "--data must be a folder of images or an .npz file"),
         ({"--json": "nowhere/b.json"}, "--json: there is no folder 'nowhere'"),
+        ({"--json": "b.txt"}, "--json must end in .json, got 'b.txt'"),
         ({"--runtime": "tensorrt"}, "--runtime must be one of torch, compile, onnxruntime"),
         ({"--size": "28,28"}, "--size must be a side in pixels, or C,H,W"),
         ({"--size": "0"}, "--size must be a side in pixels, or C,H,W"),
-        ({"--size": "3,28,28"}, "expected input"),
+        ({"--size": "3,28,28"}, "the model fails on an image of 3x28x28"),
         ({"--batch": 0}, "--batch must be at least 1, got 0"),
         ({"--threads": 0}, "--threads must be at least 1, got 0"),
         ({"--repeats": 1}, "--repeats must be at least 2, got 1"),
@@ -129,7 +132,7 @@ def test_bad_input_is_one_sentence(changes, message, repq, tmp_path):
 
 def test_too_few_images_are_counted(repq, image_pack, tmp_path):
     code, _, error = repq(
-        "bench", MODEL, "--data", image_pack, "--batch", 50, "--json", tmp_path / "b", *QUICK
+        "bench", MODEL, "--data", image_pack, "--batch", 50, "--json", tmp_path / "b.json", *QUICK
     )
     assert code == 1
     assert "--data holds [24, 1, 28, 28], needed are at least [50, 1, 28, 28]" in error

@@ -1,10 +1,9 @@
-"""Building of candidates: threads, failures, versions."""
-
-import importlib.metadata
+"""Building of candidates: threads, failures, rows."""
 
 import torch
 
-from repq_fx.cli.runtimes import Candidate, Workload, build_all, versions
+from repq_fx.analysis import LatencyStatistics
+from repq_fx.cli.runtimes import Candidate, Workload, build_all, latency_rows
 
 
 def workload(threads=1):
@@ -54,6 +53,11 @@ def test_one_that_fails_does_not_stop_the_others():
     }
 
 
-def test_versions_of_what_is_installed():
-    candidates = [Candidate("a", "x", lambda work: work.images.sum, ("numpy", "no_such_package"))]
-    assert versions(candidates) == {"numpy": importlib.metadata.version("numpy")}
+def test_speed_up_is_over_the_baseline():
+    latency = {"slow": LatencyStatistics(7.0, 8.0, 9.0), "fast": LatencyStatistics(1.0, 2.0, 3.0)}
+    problems = {"broken": "no kernel"}
+    rows = latency_rows(["slow", "fast", "broken"], latency, problems, baseline="slow")
+    assert [row.speedup for row in rows] == [1.0, 4.0, None]
+    assert (rows[2].latency_ms, rows[2].problem) == (None, "no kernel")
+    (alone,) = latency_rows(["slow"], latency, {}, baseline="other")
+    assert alone.speedup is None

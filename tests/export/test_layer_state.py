@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.fx import GraphModule, symbolic_trace
 
 import repq_fx
 from repq_fx import FileFormatError
@@ -43,6 +44,15 @@ def test_what_others_noted_on_a_layer_is_not_stored(tmp_path):
     model = repq_fx.trace(net, IMAGES)
     repq_fx.save(model, tmp_path / "model.repq")
     assert torch.equal(repq_fx.load(tmp_path / "model.repq")(IMAGES), model(IMAGES))
+
+
+def test_a_value_that_no_file_holds_is_named_on_one_line(tmp_path):
+    net = nn.Sequential(nn.Upsample(size=torch.ones(9, 9).int())).eval()
+    model = GraphModule(net, symbolic_trace(net).graph)
+    with pytest.raises(FileFormatError) as refused:
+        repq_fx.save(model, tmp_path / "model.repq")
+    assert len(str(refused.value)) < 200
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +108,34 @@ def test_settings_are_of_the_declared_types(field, value, tmp_path):
     message = rf"'{field}' of a LevelGrid|LevelGrid: expected .*({field}=)?{value!r}"
     with pytest.raises(FileFormatError, match=message):
         repq_fx.load(path)
+
+
+@pytest.mark.parametrize("activation", ["relu", torch.nn.functional.gelu], ids=str)
+def test_functions_that_a_layer_keeps_are_stored_by_name(activation, tmp_path):
+    tokens = torch.randn(2, 5, 8)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation=activation)
+    quantized = repq_fx.quantize(
+        nn.Sequential(nn.Linear(8, 8), layer).eval(), tokens, progress=False
+    )
+    repq_fx.save(quantized, tmp_path / "model.repq")
+    with torch.no_grad():
+        assert torch.equal(repq_fx.load(tmp_path / "model.repq")(tokens), quantized(tokens))
+
+
+@pytest.mark.parametrize("name", ["os.system", "torch.load", "builtins.eval", 3])
+def test_a_function_that_a_graph_may_not_call_no_layer_keeps(name, file):
+    edited(
+        file,
+        lambda header: header["layers"]["0"]["attributes"].update(stride={"function": name}),
+    )
+    with pytest.raises(FileFormatError, match=r"not allowed in a model file|not a str"):
+        repq_fx.load(file)
+
+
+def test_what_a_layer_keeps_is_named_where_no_file_can_hold_it(tmp_path):
+    layer = nn.Sequential(nn.Linear(8, 8)).eval()
+    traced = repq_fx.trace(layer, torch.randn(2, 5, 8))
+    traced.get_submodule("0").in_features = {8}
+    expected = "'in_features' of the Linear '0' is a set, which cannot be stored in a model file."
+    with pytest.raises(FileFormatError, match=f"^save: {expected}$"):
+        repq_fx.save(traced, tmp_path / "model.repq")

@@ -56,7 +56,7 @@ def test_every_allowed_operator_is_one_of_values():
     [aten.slice.Tensor, aten.add.Tensor, aten.scaled_dot_product_attention.default,
      aten._softmax.default, aten.silu_.default, aten.upsample_bicubic2d.vec,
      aten.einsum.default, aten.linalg_inv.default, aten.__and__.Tensor, aten.sym_size.int,
-     aten.lift_fresh_copy.default,
+     aten.lift_fresh_copy.default, aten.fill.Tensor, aten.zero.default,
      torch.ops.quantized_decomposed.quantize_per_tensor.default,
      torch.ops.repq_fx.require_size.default, torch.ops.prims.convert_element_type.default],
     ids=str,

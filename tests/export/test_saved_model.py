@@ -1,5 +1,8 @@
 """Files of quantized models: exact round trip, nothing to execute, clear refusals."""
 
+import errno
+import os
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -127,6 +130,25 @@ def test_a_missing_file_is_refused(tmp_path):
         repq_fx.load(tmp_path / "missing.repq")
 
 
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(FileFormatError, match="is no regular file"):
+            repq_fx.load(path)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "model.repq"
+    path.write_bytes(b"")
+
+    def refuse(_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(FileFormatError, match=r"model\.repq' cannot be read: Permission denied"):
+        repq_fx.load(path)
+
+
 def test_an_unwritable_path_is_refused_and_leaves_nothing(quantized, tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         repq_fx.save(quantized, tmp_path / "nowhere" / "model.repq")
@@ -238,3 +260,36 @@ def test_headers_that_are_no_object_are_refused(text, file):
     save_file(load_file(file), file, {"repq_fx": text})
     with pytest.raises(FileFormatError, match=r"^load: '.*' is damaged: [^\n]+$"):
         repq_fx.load(file)
+
+
+class Numbered(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return {0: y, "half": [y / 2], 7: {1: y + 1}}
+
+
+def test_dictionaries_with_numbers_as_keys_keep_them(tmp_path):
+    quantized = repq_fx.quantize(Numbered().eval(), IMAGES, progress=False)
+    repq_fx.save(quantized, tmp_path / "model.repq")
+    expected, found = quantized(IMAGES), repq_fx.load(tmp_path / "model.repq")(IMAGES)
+    assert list(found) == [0, "half", 7]
+    assert torch.equal(found[7][1], expected[7][1])
+
+
+@pytest.mark.parametrize(
+    "key", [["x"], {}, 1.5, None, True, {"node": "x"}], ids=lambda key: type(key).__name__
+)
+def test_other_keys_are_refused(key, tmp_path):
+    path = tmp_path / "model.repq"
+    repq_fx.save(repq_fx.quantize(Numbered().eval(), IMAGES, progress=False), path)
+
+    def forge(header):
+        header["nodes"][-1]["args"] = {"tuple": [{"items": [[key, 1]]}]}
+
+    edited(path, forge)
+    with pytest.raises(FileFormatError, match="is no key with its value"):
+        repq_fx.load(path)

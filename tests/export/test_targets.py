@@ -8,6 +8,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.overrides import get_testing_overrides
 
 from repq_fx import FileFormatError
@@ -57,7 +58,8 @@ def test_functions_that_are_not_of_tensors_are_refused(name):
     "function",
     [torch.relu, torch.conv2d, torch.nn.functional.hardswish, torch.arange, torch.zeros,
      torch.Size, torch.linalg.inv, torch.sym_max, operator.mod, math.ceil, math.dist, len, int,
-     float, bool, min, max, abs, round, sum, slice, OrderedDict],
+     float, bool, min, max, abs, round, sum, slice, OrderedDict, operator.abs, torch.relu_,
+     torch.nn.functional.relu_, torch.ops.aten.fill.Tensor, torch.ops.aten.fill.Scalar],
 )  # fmt: skip
 def test_functions_of_tensors_have_a_name(function):
     assert function_from_name(function_name(function)) is function
@@ -116,3 +118,10 @@ def test_results_of_several_are_read_by_name(name):
 )
 def test_other_attributes_are_not_read(name):
     assert name not in ATTRIBUTES
+
+
+@pytest.mark.parametrize(
+    "function", [torch.relu_, F.hardtanh_, F.leaky_relu_], ids=lambda function: function.__name__
+)
+def test_what_works_in_place_is_known_where_its_twin_is(function):
+    assert function_from_name(function_name(function)) is function

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from repq_fx.ops import has_extension
+from repq_fx.ops import compiled_devices, has_extension
 from repq_fx.ops._extension import load_kernels
 
 
@@ -45,3 +45,9 @@ def test_broken_extension_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 )
 def test_compiled_kernel_overrides_the_reference(op: str):
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"repq_fx::{op}", "CPU")
+
+
+def test_devices_of_the_compiled_kernels():
+    devices = compiled_devices()
+    assert ("cpu" in devices) == has_extension()
+    assert set(devices) <= {"cpu", "cuda"}

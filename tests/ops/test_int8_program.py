@@ -12,6 +12,7 @@ import torch
 from repq_fx.ops import has_extension, new_program
 
 GRID = (0.5, 3, 0, 255)
+FUNCTION = ("none", 0.0, 1.0, 0.0)
 ROOT = Path(__file__).parents[2]
 STEPS = ("layers", "pointwise", "pooling", "movement")
 
@@ -54,7 +55,9 @@ class TestProgram:
             ("convolution", {"groups": 2**62}, "expected groups from 1 to 65536, got"),
             ("convolution", {"weight": torch.ones(4, 3).char()}, r"4 dimensions, got .*4, 3"),
             ("convolution", {"weight": torch.ones(4, 3, 0, 3).char()}, r"got .*4, 3, 0, 3"),
-            ("convolution", {"slope": math.nan}, "finite slope, got nan"),
+            ("convolution", {"function": ("none", math.nan, 1.0, 0.0)}, "finite slope, .* got nan"),
+            ("convolution", {"function": ("none", 0.0, math.inf, 0.0)}, "got 0, inf and 0"),
+            ("convolution", {"function": ("none", 0.0, 1.0, -1e300)}, r"got 0, 1 and -1e\+300"),
             ("quantize", {"grid": (math.nan, 3, 0, 255)}, "got scale=nan"),
             ("quantize", {"grid": (math.inf, 3, 0, 255)}, "got scale=inf"),
             ("quantize", {"grid": (0.1, 3, 9, 8)}, "lowest=9, highest=8"),
@@ -71,7 +74,7 @@ class TestProgram:
             "inputs": [0], "weight": torch.ones(4, 3, 3, 3).char(), "weight_scale": torch.ones(4),
             "bias": None, "coarse": None, "coarse_scale": None, "stride": [1, 1],
             "padding": [1, 1], "dilation": [1, 1], "groups": 1, "input_grid": GRID,
-            "addend_grid": None, "activation": "none", "slope": 0.0, "output_grid": GRID,
+            "addend_grid": None, "function": FUNCTION, "output_grid": GRID,
         }  # fmt: skip
         window = {"kernel": [2, 2], "stride": [1, 1], "padding": [0, 0], "dilation": [1, 1]}
         usual = {"convolution": convolution, "max_pool": {"input": 0, **window}}
@@ -134,7 +137,7 @@ class TestProgram:
     def test_unknown_activation_functions_are_refused(self):
         program = new_program(2)
         with pytest.raises(ValueError, match="unknown activation function softplus"):
-            program.combine([0, 1], "sum", GRID, GRID, "softplus", 0.0, GRID)
+            program.combine([0, 1], "sum", GRID, GRID, ("softplus", 0.0, 1.0, 0.0), GRID)
 
     def test_other_machines_run_the_portable_kernels(self):
         """Every step, in a process where the instructions are ruled out as torch's own are."""

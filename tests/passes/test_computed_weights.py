@@ -1,4 +1,4 @@
-"""Weights that hooks and parametrizations compute, and hooks that would be lost."""
+"""Weights that hooks and parametrizations compute."""
 
 import copy
 
@@ -8,10 +8,9 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 import repq_fx
-from repq_fx import Scheme, TraceError
+from repq_fx import Scheme
 from repq_fx.passes.computed_weights import (
     computed_tensors,
-    foreign_hooks,
     store_computed_weights,
 )
 from repq_fx.passes.trace import copy_of
@@ -103,66 +102,6 @@ def test_a_model_without_such_weights_stays_as_it_is():
     tensors = dict(model.named_parameters())
     store_computed_weights(model)
     assert all(tensors[name] is tensor for name, tensor in model.named_parameters())
-
-
-def double(*call):
-    return call[-1] * 2
-
-
-def double_input(_, args):
-    return (args[0] * 2,)
-
-
-STEPS = {
-    "quantize": lambda model, **k: repq_fx.quantize(model, IMAGE, progress=False, **k),
-    "reparameterize": lambda model, **k: repq_fx.reparameterize(model, IMAGE, **k),
-    "trace": lambda model, **k: repq_fx.trace(model, IMAGE, **k),
-    "find_regions": lambda model, **k: repq_fx.find_regions(model, IMAGE, **k),
-}
-
-
-@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
-def test_a_hook_that_would_be_lost_is_refused_by_name(step):
-    model = net_of(nn.Sequential)
-    handle = model[3].register_forward_hook(double)
-    with pytest.raises(TraceError, match=r"'3' \(Conv2d\) has the forward hook 'double'"):
-        step(model)
-    handle.remove()
-    handle = model[0][0].register_forward_pre_hook(double_input)
-    with pytest.raises(TraceError, match=r"'0.0' \(Conv2d\) has the forward hook 'double_input'"):
-        step(model)
-    handle.remove()
-    model.register_forward_hook(double)
-    with pytest.raises(TraceError, match=r"the model \(Sequential\) has the forward hook 'double'"):
-        step(model)
-
-
-def test_hooks_of_containers_are_part_of_the_graph():
-    model = net_of(nn.Sequential)
-    model[0].register_forward_hook(double)
-    model[0].register_forward_pre_hook(double_input)
-    merged = repq_fx.reparameterize(model, IMAGE)
-    torch.testing.assert_close(merged(IMAGE), model(IMAGE), rtol=1e-4, atol=1e-4)
-
-
-def test_hooks_in_a_leaf_stay_with_it():
-    model = net_of(nn.Sequential)
-    model[3].register_forward_hook(double)
-    merged = repq_fx.reparameterize(model, IMAGE, leaves=["3"])
-    torch.testing.assert_close(merged(IMAGE), model(IMAGE), rtol=1e-4, atol=1e-4)
-
-
-def test_hooks_that_compute_nothing_are_ignored():
-    model = net_of(nn.Sequential)
-    model[3].register_full_backward_hook(lambda *_: None)
-    model[3].register_state_dict_post_hook(lambda *_: None)
-    repq_fx.reparameterize(model, IMAGE)
-
-
-def test_a_hook_without_a_name_goes_by_its_class():
-    layer = nn.ReLU()
-    layer.register_forward_hook(nn.Identity())
-    assert list(foreign_hooks(layer)) == ["Identity"]
 
 
 def test_tensors_with_a_history_are_found_wherever_a_module_keeps_them():

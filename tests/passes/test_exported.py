@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import nn
+from torch.fx import symbolic_trace
 from torch.nn import functional as F
 
 from repq_fx.errors import TraceError
@@ -339,3 +340,23 @@ def test_fastvit():
         for each in (traced, model)
     )
     assert sorted(ours) == sorted(theirs)
+
+
+def test_zeros_of_free_sizes_can_be_traced_again():
+    """As `prepare_fx` does; the masks of shifted windows are made of such."""
+
+    class Windows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, x):
+            mask = torch.zeros((1, 1, *x.shape[2:]))
+            mask[..., :-2] = 1
+            return self.conv(x) + mask
+
+    images = torch.randn(2, 3, 8, 8)
+    traced = export_trace(Windows().eval(), (images,))
+    again = symbolic_trace(traced)
+    other = torch.randn(1, 3, 6, 10)
+    assert torch.equal(again(other), traced(other))

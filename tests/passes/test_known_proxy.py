@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from repq_fx.errors import TraceError
+from repq_fx.errors import SizeError, TraceError
 from repq_fx.passes import trace
+from repq_fx.passes.size_guards import is_size_guard
 from repq_fx.passes.symbolic import symbolic_trace
 
 
@@ -123,6 +124,29 @@ def test_answer_is_that_of_the_example():
     high, low = torch.randn(1, 4, 6, 6), torch.randn(1, 4, 4, 4)
     assert torch.equal(symbolic_trace(model, (low,))(low), low)
     assert torch.equal(symbolic_trace(model, (high,))(high), high * 2)
+
+
+ABOUT_TYPE = {
+    "dtype": lambda net, x: net.conv(x) * 2 if net.conv(x).dtype == torch.float32 else x,
+    "is_floating_point": lambda net, x: net.conv(x) / 2 if net.conv(x).is_floating_point() else x,
+    "function": lambda net, x: net.conv(x) / 2 if torch.is_floating_point(net.conv(x)) else x,
+    "device": lambda net, x: net.conv(x) * 2 if not net.conv(x).relu().is_cuda else x,
+}
+
+
+@pytest.mark.parametrize("function", ABOUT_TYPE.values(), ids=ABOUT_TYPE.keys())
+def test_type_of_what_a_layer_returns_needs_no_check(function):
+    model, image = Net(function).eval(), torch.randn(2, 4, 6, 6)
+    traced = symbolic_trace(model, (image,))
+    torch.testing.assert_close(traced(image), model(image), rtol=0, atol=0)
+    assert not any(map(is_size_guard, traced.graph.nodes))
+
+
+def test_type_of_an_input_is_checked():
+    model = Net(lambda _, x: x / 2 if (x + 0).is_floating_point() else x)
+    traced = symbolic_trace(model, (torch.randn(2, 4, 6, 6),))
+    with pytest.raises(SizeError, match=r"on which \(x \+ 0\).is_floating_point\(\) is True"):
+        traced(torch.ones(2, 4, 6, 6, dtype=torch.int64))
 
 
 def test_unanswered_sizes_stay_in_the_graph():

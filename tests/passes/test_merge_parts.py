@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from repq_fx.errors import TraceError
+from repq_fx.errors import RepqError, TraceError
 from repq_fx.nn import RepVGGBlock
 from repq_fx.passes import find_regions, merge_graph, reparameterize, trace
 
@@ -71,6 +71,44 @@ def test_head_as_a_leaf(detector, convs_of, leaf):
     assert convs_of(merged)[:2] == ["body.0.reparam_conv", "body.1.reparam_conv"]
     assert isinstance(merged.head, Head)
     assert_same(merged, detector)
+
+
+class Bordered(nn.Module):
+    """A block that pads by assignment to items, which a proxy does not know."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 8, 1), nn.Conv2d(8, 4, 3)
+
+    def forward(self, x):
+        padded = nn.functional.pad(self.first(x), (1, 1, 1, 1))
+        border = self.first.bias.view(1, -1, 1, 1)
+        padded[:, :, :1], padded[:, :, -1:] = border, border
+        padded[..., :1], padded[..., -1:] = border, border
+        return self.second(padded) + x
+
+
+def test_a_part_that_only_export_knows_beside_a_leaf(detector, convs_of):
+    detector.body[1] = Bordered().double().eval()
+    merged = merge_graph(detector, IMAGE, leaves=["head"])
+    assert convs_of(merged)[:2] == ["body.0.reparam_conv", "body.1.reparam_conv"]
+    assert isinstance(merged.head, Head)
+    assert_same(merged, detector)
+
+
+def test_what_asks_for_the_class_of_a_part_is_not_taken_for_rounding(randomize_batch_norm):
+    class Asks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = RepVGGBlock(3, 3)
+
+        def forward(self, x):
+            y = self.body(x) * (1 if isinstance(self.body, RepVGGBlock) else 3)
+            return y if float(y.mean()) > -1e9 else y * 0
+
+    model = randomize_batch_norm(Asks()).eval()
+    with pytest.raises(RepqError, match=r"Or: What calls a merged part asks for .* its class"):
+        reparameterize(model, IMAGE.float())
 
 
 @pytest.mark.parametrize("leaf", ["body.0", RepVGGBlock], ids=["name", "type"])

@@ -64,7 +64,8 @@ def doubled(x, y, a, b, _, __):
 CASES = {
     "two_sources": (of_two_sources, 2), "height": (along_the_height, 2), "one_pair": (one_pair, 3),
     "crossed": (crossed, 4), "read_again": (read_again, 4), "two_axes": (along_two_axes, 4),
-    "overwritten": (overwritten, 4), "view_overwritten": (view_overwritten, 4),
+    "overwritten": (overwritten, 4),
+    "view_overwritten": (view_overwritten, 3),  # torch.export writes it without the mutation.
 }  # fmt: skip
 
 

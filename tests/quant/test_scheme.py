@@ -33,7 +33,16 @@ def test_vanilla_is_per_tensor_min_max():
     assert Scheme.from_name("vanilla") == Scheme.vanilla()
 
 
-@pytest.mark.parametrize("name", ["int8", "w8", "W8A8", "w8a8x", ""])
+def test_names_stand_for_schemes():
+    assert Scheme.from_name("W6A6") == Scheme.of("w6a6") == Scheme.w6a6()
+    assert Scheme.of("Vanilla") == Scheme.vanilla()
+    assert Scheme.of(Scheme.w4a8()) == Scheme.w4a8()
+    for other in (None, 8, Scheme):
+        with pytest.raises(TypeError, match='must be a Scheme or a name such as "w8a8"'):
+            Scheme.of(other)
+
+
+@pytest.mark.parametrize("name", ["int8", "w8", "w8a8x", ""])
 def test_unknown_names_are_refused(name):
     with pytest.raises(ValueError, match="unknown scheme"):
         Scheme.from_name(name)

@@ -22,7 +22,7 @@ class Activation(str, Enum):
     LEAKY_RELU = "leaky_relu"
 
 
-_LARGEST_SLOPE = 2.0**126  # Far inside float32, as in csrc/cpu/int8_settings.h.
+_LARGEST_NUMBER = 2.0**126  # Far inside float32, as in csrc/cpu/int8_settings.h.
 
 _FUNCTIONS = {
     Activation.SILU: F.silu,
@@ -35,25 +35,33 @@ _FUNCTIONS = {
 
 @dataclass(frozen=True)
 class Epilogue:
-    """``output_grid.quantize(activation(value))``.
+    """``output_grid.quantize(factor * activation(value) + offset)``.
 
     Attributes:
         output_grid: Of the result; None for a float32 result.
         activation: The function.
         slope: Of a leaky ReLU below zero.
+        factor: Of the function.
+        offset: What is added to it.
     """
 
     output_grid: LevelGrid | None = None
     activation: Activation = Activation.NONE
     slope: float = 0.0
+    factor: float = 1.0
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
-        if not abs(self.slope) <= _LARGEST_SLOPE:  # So that NaN is refused.
-            raise ValueError(f"Epilogue: expected a finite slope, got {self.slope!r}.")
+        for name in ("slope", "factor", "offset"):
+            number = getattr(self, name)
+            if not abs(number) <= _LARGEST_NUMBER:  # So that NaN is refused.
+                raise ValueError(f"Epilogue: expected a finite {name}, got {number!r}.")
 
     def __call__(self, values: Tensor) -> Tensor:
         """Apply it to float32 values."""
         values = self._activate(values)
+        if (self.factor, self.offset) != (1.0, 0.0):
+            values = values * self.factor + self.offset
         return values if self.output_grid is None else self.output_grid.quantize(values)
 
     def _activate(self, values: Tensor) -> Tensor:
@@ -66,7 +74,9 @@ class Epilogue:
         return _FUNCTIONS[self.activation](values)
 
     @property
-    def program_arguments(self) -> tuple[str, float, tuple[float, int, int, int] | None]:
+    def program_arguments(
+        self,
+    ) -> tuple[tuple[str, float, float, float], tuple[float, int, int, int] | None]:
         """As the methods of a compiled program take it."""
         grid = None if self.output_grid is None else self.output_grid.program_argument
-        return self.activation.value, self.slope, grid
+        return (self.activation.value, self.slope, self.factor, self.offset), grid

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,21 +10,26 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx import Node
 
+from ...passes.elementwise_function import ScaledActivation
 from ..int8 import Activation, Epilogue, LevelGrid
 from .reference_view import ReferenceView, is_read_once
 
 
 @dataclass(frozen=True)
 class Follower:
-    """An activation function, or the bounds of one that only clips."""
+    """``factor * activation(value) + offset``, or the bounds of a function that only clips."""
 
     activation: Activation = Activation.NONE
     slope: float = 0.0
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    factor: float = 1.0
+    offset: float = 0.0
 
     def before(self, grid: LevelGrid) -> Epilogue:
         """The epilogue of this function and a rounding to `grid`."""
-        return Epilogue(grid.clipped(*self.bounds), self.activation, self.slope)
+        bounds = sorted(self.factor * bound + self.offset for bound in self.bounds)
+        clipped = grid.clipped(*bounds)
+        return Epilogue(clipped, self.activation, self.slope, self.factor, self.offset)
 
 
 NOTHING = Follower()
@@ -40,22 +45,24 @@ _NAMES: dict[Follower, tuple[Any, ...]] = {
 _FIXED = {operation: follower for follower, names in _NAMES.items() for operation in names}
 
 
-def _hardtanh(view: ReferenceView, node: Node) -> Follower:
-    lowest = view.setting(node, 0, "min_val", -1.0)
-    return Follower(bounds=(float(lowest), float(view.setting(node, 1, "max_val", 1.0))))
+# Reads an argument of a call by its position behind the tensor, its name and its default.
+_Read = Callable[[int, str, Any], Any]
 
 
-def _leaky_relu(view: ReferenceView, node: Node) -> Follower:
-    slope = view.setting(node, 0, "negative_slope", 0.01)
-    return Follower(Activation.LEAKY_RELU, float(slope))
+def _hardtanh(read: _Read) -> Follower:
+    return Follower(bounds=(float(read(0, "min_val", -1.0)), float(read(1, "max_val", 1.0))))
 
 
-def _gelu(view: ReferenceView, node: Node) -> Follower:
-    is_tanh = view.setting(node, 0, "approximate", "none") == "tanh"
+def _leaky_relu(read: _Read) -> Follower:
+    return Follower(Activation.LEAKY_RELU, float(read(0, "negative_slope", 0.01)))
+
+
+def _gelu(read: _Read) -> Follower:
+    is_tanh = read(0, "approximate", "none") == "tanh"
     return Follower(Activation.GELU_TANH if is_tanh else Activation.GELU)
 
 
-_WITH_SETTINGS: dict[Any, Callable[[ReferenceView, Node], Follower]] = {
+_WITH_SETTINGS: dict[Any, Callable[[_Read], Follower]] = {
     nn.Hardtanh: _hardtanh, F.hardtanh: _hardtanh,
     nn.LeakyReLU: _leaky_relu, F.leaky_relu: _leaky_relu,
     nn.GELU: _gelu, F.gelu: _gelu,
@@ -65,8 +72,19 @@ _WITH_SETTINGS: dict[Any, Callable[[ReferenceView, Node], Follower]] = {
 def follower_of(view: ReferenceView, node: Node) -> Follower | None:
     """The activation function that `node` calls, or None."""
     operation = view.operation(node)
+    if operation is not ScaledActivation:
+        return _follower(operation, lambda *argument: view.setting(node, *argument))
+    scaled = view.module(node)
+    inner = _follower(
+        type(scaled.activation),
+        lambda _, name, default: getattr(scaled.activation, name, default),
+    )
+    return None if inner is None else replace(inner, factor=scaled.factor, offset=scaled.offset)
+
+
+def _follower(operation: Any, read: _Read) -> Follower | None:
     if operation in _WITH_SETTINGS:
-        return _WITH_SETTINGS[operation](view, node)
+        return _WITH_SETTINGS[operation](read)
     return _FIXED.get(operation)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from ...passes.elementwise_function import ElementwiseFunction
 from ..int8 import LEVELS, ChannelLookup, Combination, Combine, LevelGrid, Lookup
 from ..patterns import SINGLE_ELEMENT_FUNCTIONS
 from .activation_rules import peel
@@ -55,6 +56,8 @@ def _channels(view: ReferenceView, node: Node) -> int | None:
     module = view.module(node) if node.op == "call_module" else None
     if isinstance(module, nn.PReLU) and module.num_parameters > 1:
         return module.num_parameters
+    if isinstance(module, ElementwiseFunction):
+        return module.channels
     return module.num_features if isinstance(module, nn.BatchNorm2d) else None
 
 

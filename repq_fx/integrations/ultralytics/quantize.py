@@ -1,7 +1,7 @@
 """`quantize` and `merge` for ultralytics detectors."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ... import analysis, api, passes
+from ...backend import Backend
 from ...quant import Override, Scheme
 from ...reconstruct import Reconstruction
 from ..prediction_maps import PredictionMaps, only_image_size, require_side
 from .calibration import calibration_images, mean_average_precision
 from .detector import Network, put_back, require_detector
-from .scheme import detector_scheme
+from .scheme import as_detector_scheme, detector_scheme
 
 _LOGGER = logging.getLogger(__name__)
 _DEFAULT_SCHEME = detector_scheme()
-_SENSITIVITY_IMAGES = 4
 
 
 def merge(yolo: Any, *, imgsz: int | None = None) -> Any:
@@ -47,14 +47,14 @@ def quantize(  # noqa: PLR0913  (as ultralytics has them, all by name)
     yolo: Any,
     data: str | Path,
     *,
-    scheme: Scheme = _DEFAULT_SCHEME,
+    scheme: Scheme | str = _DEFAULT_SCHEME,
     reconstruction: Reconstruction | None = None,
     max_drop: float | None = None,
     imgsz: int | None = None,
     images: int = 128,
     split: str = "train",
     batch: int = 16,
-    backend: str | api.Backend = api.Backend.X86,
+    backend: str | Backend = Backend.X86,
     progress: bool = True,
 ) -> Any:
     """An INT8 model like `yolo`, which is not changed.
@@ -67,7 +67,8 @@ def quantize(  # noqa: PLR0913  (as ultralytics has them, all by name)
     Args:
         yolo: An `ultralytics.YOLO` or `RTDETR` whose task is detect, segment, pose or obb.
         data: The data set's YAML file, as for ``yolo.val``.
-        scheme: Bits, weight quantizer and range rule; see `detector_scheme` for other widths.
+        scheme: Bits, weight quantizer and range rule; see `detector_scheme` for other widths, of
+            which a name such as "w6a6" says the bits.
         reconstruction: Learn rounding, ranges and biases; see `repq_fx.reconstruct`.
         max_drop: Points of mAP50-95 that may be lost on the ``val`` split; as few layers as
             measuring finds stay in float for it. None measures nothing.
@@ -93,6 +94,7 @@ def quantize(  # noqa: PLR0913  (as ultralytics has them, all by name)
         >>> int8.predict("bus.jpg")  # doctest: +SKIP
     """
     require_detector(yolo)
+    scheme = as_detector_scheme(scheme)
     for name, value in {"images": images, "batch": batch}.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
@@ -131,15 +133,30 @@ def quantize(  # noqa: PLR0913  (as ultralytics has them, all by name)
         return lost
 
     def sensitivities() -> dict[str, float]:
-        # With ranges and rounding that are quick to find; they decide about the order only.
-        quick = replace(scheme, gptq=False, output_search=False, sequential_ranges=False)
-        shown = calibration[0][:_SENSITIVITY_IMAGES]
-        prepared = api.prepare(merged.graph, shown, quick)
-        api.calibrate(prepared, calibration, progress=progress)
-        return analysis.layer_sensitivities(prepared, shown)
+        return api.layer_sensitivities(merged.graph, calibration, scheme, progress=progress)
 
     chosen = analysis.fewest_float_layers(sensitivities, drop, max_drop)
     return results[len(chosen)]
+
+
+def layer_sensitivities(
+    yolo: Any, data: str | Path, *, scheme: Scheme, imgsz: int | None, images: int, batch: int
+) -> dict[str, float]:
+    """How much each layer alone disturbs the maps that the detector decodes.
+
+    Args:
+        yolo: As for `quantize`, as are the others.
+        data: Its ``train`` split calibrates.
+        scheme: What the layers would be quantized with.
+        imgsz: Side of the images.
+        images: How many calibrate.
+        batch: Images in one forward pass.
+    """
+    shown = calibration_images(
+        yolo, data, split="train", count=images, image_size=image_size(yolo, imgsz), batch=batch
+    )
+    graph = _Merged.of(yolo, shown[0][:1]).graph
+    return api.layer_sensitivities(graph, shown, scheme, progress=False)
 
 
 def float_layers(yolo: Any) -> list[str]:

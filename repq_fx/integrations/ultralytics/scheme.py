@@ -20,3 +20,16 @@ def detector_scheme(weight_bits: int = 8, activation_bits: int = 8) -> Scheme:
     if activation_bits == 8:
         return Scheme(weight_bits, activation=MinMax(), output_search=False, bias_correction=False)
     return Scheme(weight_bits, activation_bits, activation=LpLoss(4.0))
+
+
+def as_detector_scheme(scheme: Scheme | str) -> Scheme:
+    """The scheme itself, or of a name what suits detectors at its widths; see `Scheme.from_name`.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: There is no such scheme.
+    """
+    named = Scheme.of(scheme)
+    if not isinstance(scheme, str) or named == Scheme.vanilla():
+        return named
+    return detector_scheme(named.weight_bits, named.activation_bits)

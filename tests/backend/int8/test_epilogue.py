@@ -7,7 +7,8 @@ import pytest
 from repq_fx.backend.int8 import Epilogue
 
 
-@pytest.mark.parametrize("slope", [math.nan, math.inf, 1e300])
-def test_slopes_are_finite(slope):
-    with pytest.raises(ValueError, match="expected a finite slope"):
-        Epilogue(slope=slope)
+@pytest.mark.parametrize("number", [math.nan, math.inf, 1e300])
+@pytest.mark.parametrize("name", ["slope", "factor", "offset"])
+def test_numbers_are_finite(name, number):
+    with pytest.raises(ValueError, match=f"expected a finite {name}"):
+        Epilogue(**{name: number})

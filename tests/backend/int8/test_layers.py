@@ -75,8 +75,10 @@ def test_convolution(options, split, meets_contract):
 @pytest.mark.parametrize("groups", [1, 16], ids=["dense", "depthwise"])
 @pytest.mark.parametrize("split", [False, True], ids=["plain", "split"])
 @pytest.mark.parametrize("activation", list(Activation))
-def test_what_follows_the_sums(activation, split, groups, meets_contract):
-    epilogue = Epilogue(output_grid(8 * 9, 40, lowest=2, highest=250), activation, 0.1)
+@pytest.mark.parametrize("scaled", [(1.0, 0.0), (1.7, 0.3), (-0.6, -0.2)], ids=str)
+def test_what_follows_the_sums(scaled, activation, split, groups, meets_contract):
+    grid = output_grid(8 * 9, 40, lowest=2, highest=250)
+    epilogue = Epilogue(grid, activation, 0.1, *scaled)
     layer = convolution(
         16, epilogue=epilogue, addend=ADDEND, split=split, groups=groups, stride=(2, 2)
     )
@@ -93,7 +95,11 @@ def test_bounds_of_the_output(bounds, groups, meets_contract):
 
 @pytest.mark.parametrize("groups", [1, 16], ids=["dense", "depthwise"])
 @pytest.mark.parametrize("split", [False, True], ids=["plain", "split"])
-def test_float_result(split, groups, meets_contract):
+@pytest.mark.parametrize("scaled", [(1.0, 0.0), (-0.6, 0.3)], ids=str)
+def test_float_result(scaled, split, groups, meets_contract):
+    epilogue = Epilogue(None, Activation.HARD_SWISH, 0.0, *scaled)
+    layer = convolution(16, groups=groups, split=split, epilogue=epilogue)
+    meets_contract(layer, levels(2, 16, 9, 9))
     layer = convolution(16, groups=groups, split=split, epilogue=Epilogue())
     meets_contract(layer, levels(2, 16, 9, 9))
 

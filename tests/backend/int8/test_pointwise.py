@@ -52,8 +52,9 @@ def test_lookup(shape, meets_contract):
 @pytest.mark.parametrize("activation", list(Activation))
 @pytest.mark.parametrize("combination", list(Combination))
 @pytest.mark.parametrize("shape", [(2, 70, 5, 5), (3, 33)], ids=str)
-def test_combine(shape, combination, activation, meets_contract):
-    epilogue = Epilogue(LevelGrid(0.0973, 90), activation, 0.2)
+@pytest.mark.parametrize("scaled", [(1.0, 0.0), (-0.8, 0.3)], ids=str)
+def test_combine(scaled, shape, combination, activation, meets_contract):
+    epilogue = Epilogue(LevelGrid(0.0973, 90), activation, 0.2, *scaled)
     step = Combine(combination, LevelGrid(0.0519, 120), LevelGrid(0.0317, 100), epilogue)
     meets_contract(step, levels(*shape), levels(*shape))
 

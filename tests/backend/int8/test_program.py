@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from repq_fx.backend.int8 import Epilogue, LevelGrid, Quantize
+from repq_fx.backend.int8 import Combination, Combine, Epilogue, LevelGrid, Quantize
 from repq_fx.backend.int8 import program as program_module
+from repq_fx.errors import SizeError
 from repq_fx.ops import has_extension, new_program
 
 from .conftest import assert_contract, levels, program_of
@@ -93,6 +94,24 @@ def test_bad_input_is_named(program, inputs, error, message):
         program(*inputs)
 
 
+def test_operands_that_do_not_fit_are_a_size_error():
+    grid = LevelGrid(0.03, 114)
+    total = program_of(Combine(Combination.SUM, grid, grid, Epilogue(grid)), inputs=2)
+    with pytest.raises(SizeError, match=r"an input of \[1, 3, 9, 9\], \[1, 3, 4, 4\]: .* match"):
+        total(levels(1, 3, 9, 9), levels(1, 3, 4, 4))
+
+
+@needs_kernels
+def test_a_learned_factor_runs_in_the_kernels(caplog):
+    grid = LevelGrid(0.03, 114)
+    scaled = program_of(Combine(Combination.PRODUCT, grid, grid, Epilogue(grid)), inputs=2)
+    for inputs in ((levels(2, 3, 9, 9), levels()), (levels(), levels(2, 3, 9, 9))):
+        assert_contract(scaled(*inputs), scaled.body(*inputs))
+    assert not caplog.text
+    # Of scalars alone the result is one too.
+    assert scaled(levels(), levels()).shape == ()
+
+
 @needs_kernels
 def test_what_no_step_knows_runs_in_pytorch(caplog):
     program = program_of(convolution(addend=ADDEND), inputs=2)
@@ -123,6 +142,33 @@ def test_weights_written_in_place_are_noticed(program):
     before = program(images)
     program.body.get_submodule("2").bias.add_(1)
     torch.testing.assert_close(program(images), before + 1)
+
+
+def replace(layer, bias):
+    layer.bias = bias
+
+
+def replace_memory(layer, bias):
+    layer.bias.data = bias
+
+
+@needs_kernels
+@pytest.mark.parametrize("write", [replace, replace_memory], ids=lambda each: each.__name__)
+def test_weights_put_in_the_place_of_others_are_noticed(program, write):
+    images = torch.randn(1, 3, 9, 9)
+    before = program(images)
+    last = program.body.get_submodule("2")
+    write(last, last.bias + 1)
+    torch.testing.assert_close(program(images), before + 1)
+
+
+@needs_kernels
+@pytest.mark.parametrize("convert", ["half", "double"])
+def test_a_converted_program_is_refused(program, convert):
+    program(torch.randn(1, 3, 9, 9))
+    getattr(program, convert)()
+    with pytest.raises(TypeError, match=r"'1\.weight_scale' is torch\..*do not convert or move it"):
+        program(torch.randn(1, 3, 9, 9))
 
 
 @needs_kernels

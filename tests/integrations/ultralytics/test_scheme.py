@@ -6,7 +6,7 @@ from torch import nn
 
 import repq_fx
 from repq_fx import Scheme
-from repq_fx.integrations.ultralytics import detector_scheme
+from repq_fx.integrations.ultralytics import as_detector_scheme, detector_scheme
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +39,10 @@ def test_ranges_by_squared_error_cut_more_off(bits, rare):
 def test_widths_are_those_asked_for():
     scheme = detector_scheme(4, 7)
     assert (scheme.weight_bits, scheme.activation_bits) == (4, 7)
+
+
+def test_a_name_says_the_widths():
+    assert as_detector_scheme("w8a8") == detector_scheme()
+    assert as_detector_scheme("W4A6") == detector_scheme(4, 6)
+    assert as_detector_scheme("vanilla") == Scheme.vanilla()
+    assert as_detector_scheme(Scheme()) == Scheme()

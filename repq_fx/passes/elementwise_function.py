@@ -1,0 +1,47 @@
+"""Layers that compute a function of each element: what `gather_functions` finds, as one layer."""
+
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+
+class ScaledActivation(nn.Module):
+    """``factor * activation(x) + offset``, as the learned scale and bias of PP-LCNet and HGNetV2.
+
+    Args:
+        activation: An activation function of `torch.nn`.
+        factor: What its result is multiplied by.
+        offset: What is added then.
+    """
+
+    def __init__(self, activation: nn.Module, factor: float, offset: float) -> None:
+        super().__init__()
+        self.activation = activation
+        self.factor, self.offset = factor, offset
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map a tensor of any shape to one of the same shape."""
+        result: Tensor = self.activation(input) * self.factor + self.offset
+        return result
+
+    def extra_repr(self) -> str:
+        """The numbers, for `print`."""
+        return f"factor={self.factor:g}, offset={self.offset:g}"
+
+
+class ElementwiseFunction(nn.Module):
+    """Steps that treat each element alone, or each in the same way as others of its channel.
+
+    Args:
+        body: The steps, as a graph with one input.
+        channels: How many channels it tells apart, on the second axis; None if it treats all alike.
+    """
+
+    def __init__(self, body: GraphModule, channels: int | None) -> None:
+        super().__init__()
+        self.body = body
+        self.channels = channels
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map a tensor to one of the same shape."""
+        result: Tensor = self.body(input)
+        return result

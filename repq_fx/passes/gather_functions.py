@@ -1,0 +1,90 @@
+"""Finding functions of each element that a model writes as several steps."""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Node, map_arg
+
+from .affine_views import LikeRecorder
+from .constants import Constants
+from .elementwise_function import ElementwiseFunction
+from .example import Inputs, run
+from .free_names import free_name
+from .function_finder import Function, FunctionFinder
+from .known_activations import known_activation
+from .mutation import mutated_operand
+
+
+@torch.no_grad()
+def gather_functions(
+    graph_module: GraphModule, inputs: Inputs, kept: Iterable[nn.Module] = ()
+) -> None:
+    """Make one layer of every chain or graph of steps on each element of one tensor, in place.
+
+    Whatever a model writes for an activation function (``x * clamp(x + 3, 0, 6) / 6``, a learned
+    scale and bias around it) is then that function: nothing inside is rounded, and constants are
+    no tensors of the graph.
+
+    Args:
+        graph_module: A graph in evaluation mode that the caller owns.
+        inputs: Its example.
+        kept: Modules that stay as they are.
+    """
+    likes: dict[Node, Tensor] = {}
+    run(LikeRecorder(graph_module, likes).run, inputs)
+    constants = Constants(graph_module, likes)
+    kept_ids = {id(module) for module in kept}
+    functions = FunctionFinder(graph_module, likes, constants, kept_ids).functions()
+    for function in reversed(functions):  # So that the sources of later ones are still there.
+        _replace(graph_module, function, constants)
+    if functions:
+        graph_module.graph.eliminate_dead_code()
+        graph_module.delete_all_unused_submodules()
+        graph_module.recompile()
+
+
+def _replace(graph_module: GraphModule, function: Function, constants: Constants) -> None:
+    """Call a layer in place of the last step; the others become dead code."""
+    end = function.steps[-1]
+    wish = str(end.target) if end.op == "call_module" else end.name
+    name = free_name(graph_module, wish)
+    graph_module.add_submodule(name, _layer(graph_module, function, constants))
+    with graph_module.graph.inserting_before(end):
+        call = graph_module.graph.call_module(name, (function.source,))
+    end.replace_all_uses_with(call)
+
+
+def _layer(graph_module: GraphModule, function: Function, constants: Constants) -> nn.Module:
+    body = _body(graph_module, function, constants)
+    if function.channels is None:
+        known = known_activation(copy.deepcopy(body).double())
+        if known is not None:
+            return known
+    return ElementwiseFunction(body, function.channels)
+
+
+def _body(graph_module: GraphModule, function: Function, constants: Constants) -> GraphModule:
+    graph, owner = Graph(), nn.Module()
+    given = graph.placeholder("input")
+    if any(mutated_operand(graph_module, step) is not None for step in function.steps):
+        given = graph.call_method("clone", (given,))
+    copies = {function.source: given}
+
+    def copied(operand: Node) -> Any:
+        if operand not in copies and isinstance(constants.known(operand), Tensor):
+            owner.register_buffer(operand.name, constants.known(operand).detach().clone())
+            copies[operand] = graph.get_attr(operand.name)
+        return copies[operand] if operand in copies else constants.known(operand)
+
+    for step in function.steps:
+        args, kwargs = map_arg((step.args, step.kwargs), copied)
+        target = step.target
+        if step.op == "call_module":
+            target = step.name
+            owner.add_module(target, copy.deepcopy(graph_module.get_submodule(str(step.target))))
+        copies[step] = graph.create_node(step.op, target, args, kwargs)
+    graph.output(copies[function.steps[-1]])
+    return GraphModule(owner, graph).eval()
