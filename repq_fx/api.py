@@ -81,8 +81,8 @@ def convert(
 ) -> GraphModule:
     """Turn a calibrated model into a quantized one; `prepared` is not changed.
 
-    The float and the quantized network run side by side with the images that `calibrate` has kept,
-    or with as many of them as take 2 GiB, at least 8; how many that are is logged.
+    The images that `calibrate` kept pass through the float and the quantized network side by side;
+    of large ones as many as take 2 GiB, at least 8, which is logged.
 
     Args:
         prepared: A model from `prepare_fx`, calibrated. After a loop of your own instead of
@@ -205,8 +205,7 @@ def _calibrated(
     scheme = scheme.with_overrides(*(Override(leaf, None) for leaf in leaves))
     prepared = place_observers(merged, inputs, scheme)
     remaining = data if isinstance(data, Tensor) else chain(seen, batches)
-    total = number_of_batches(data)
-    _calibrate(prepared, remaining, steps=None, total=total, progress=progress)
+    _calibrate(prepared, remaining, steps=None, total=number_of_batches(data), progress=progress)
     return prepared
 
 
