@@ -57,8 +57,9 @@ def calibrate(
 
     Statistics add up over calls and do not depend on the order or size of the batches. The first
     32 images of the latest call, of small ones up to 1024, are kept in ``prepared.meta`` for what
-    `convert` refines: ranges, rounding and biases. Of a model that reads single images, without an
-    axis that counts them, none is kept and nothing refined.
+    `convert` refines: ranges, rounding and biases. It reads as many of them as take 2 GiB, but at
+    least 8, and logs that. Of a model that reads single images, without an axis that counts them,
+    none is kept and nothing refined.
 
     Args:
         prepared: The result of `prepare_fx` with `get_qconfig_mapping(scheme)`.
@@ -80,9 +81,6 @@ def convert(
     prepared: GraphModule, backend: str | Backend = Backend.X86, *, progress: bool = True
 ) -> GraphModule:
     """Turn a calibrated model into a quantized one; `prepared` is not changed.
-
-    The images that `calibrate` kept pass through the float and the quantized network side by side;
-    of large ones as many as take 2 GiB, at least 8, which is logged.
 
     Args:
         prepared: A model from `prepare_fx`, calibrated. After a loop of your own instead of
