@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 
-import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
@@ -242,7 +241,8 @@ def layer_sensitivities(
     """
     quick = replace(scheme, gptq=False, output_search=False, sequential_ranges=False)
     if scheme.equalization:
-        merged = passes.equalize(merged, (torch.cat(list(batches)),))
+        rest = iter(batches[1:])
+        merged = passes.equalize(merged, first_images(merged, [batches[0]], rest))
     shown = batches[0][:_SENSITIVITY_IMAGES]
     prepared = prepare(copy.deepcopy(merged), shown, quick)
     calibrate(prepared, batches, progress=progress)

@@ -30,11 +30,12 @@ def representative_part(
     """
     first = tensors[0]
     parts = list(tensors)
-    if any(isinstance(reader, nn.Linear) for reader in readers):
-        if first.dim() > 2:
-            step = max(first[..., 0].numel() // _POSITIONS, 1)
-            parts = [tensor.flatten(1, -2)[:, ::step] for tensor in parts]
-    elif first.dim() == 4:
+    of_tokens = any(isinstance(reader, nn.Linear) for reader in readers)
+    of_images = any(isinstance(reader, nn.Conv2d) for reader in readers)
+    if of_tokens and not of_images and first.dim() > 2:
+        step = max(first[..., 0].numel() // _POSITIONS, 1)
+        parts = [tensor.flatten(1, -2)[:, ::step] for tensor in parts]
+    elif first.dim() == 4 and not of_tokens:  # With both kinds, every axis holds channels of one.
         side = math.isqrt(_POSITIONS // len(first))
         side = max(side, *(_KERNELS_PER_TILE * _extent(reader) for reader in readers))
         parts = [_tiles(tensor, side) for tensor in parts]

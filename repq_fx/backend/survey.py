@@ -93,6 +93,10 @@ class _Run(Interpreter):
         self.live_values = max(self.live_values, sum(live.values()))
         return result
 
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        value = super().get_attr(target, args, kwargs)
+        return value.clone() if isinstance(value, Tensor) else value  # It may be overwritten.
+
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         module = self.fetch_attr(target)
         if isinstance(module, ActivationObserver):

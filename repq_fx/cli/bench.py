@@ -18,8 +18,7 @@ from ..integrations import ultralytics
 from .image_data import Preprocessing, open_images
 from .model_source import build_model, load_weights, require_runs
 from .outputs import require_writable
-from .progress import Progress
-from .report import Protocol, Report, print_table
+from .report import ImageFormat, Protocol, Report, Timing, print_table
 from .runtimes import (
     BASELINE,
     CANDIDATES,
@@ -30,6 +29,7 @@ from .runtimes import (
     latency_rows,
     run_in_torch,
 )
+from .stages import Stages, shows_bars
 
 _CALIBRATION_IMAGES = 8
 _RUNTIMES = tuple(dict.fromkeys(candidate.runtime for candidate in CANDIDATES))
@@ -82,7 +82,7 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
         raise RepqError(
             f"{model!r} is quantized: --weights, --data and --runtime are for float models."
         )
-    candidates, progress = _chosen(runtime), Progress()
+    candidates, stages = _chosen(runtime), Stages()
     network, preprocessing = (
         (_network_of(model), Preprocessing()) if quantized else build_model(model)
     )
@@ -90,25 +90,23 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
         load_weights(network, weights)
     shape = _shape(size, preprocessing)
     count = batch * math.ceil(_CALIBRATION_IMAGES / batch)
-    calibration = (
-        torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
-        if data is None
-        else _read(data, count, shape, preprocessing)
-    )
+    calibration, done = _images(data, count, shape, preprocessing)
     images = calibration[:batch]
     require_runs(network, images[:1], "--size")
     if quantized:
         candidates = (Candidate(f"INT8, {Path(model).name}", "file", run_in_torch),)
     else:
-        with progress.stage("merge", "merge branches"):
+        with stages.stage("merge", "merge branches"):
             network = passes.merge_graph(network, images).to(memory_format=torch.channels_last)
 
-    with progress.stage("build", f"build {len(candidates)} candidates"):
+    with stages.stage("build", f"build {len(candidates)} candidates"):
         runs, problems = build_all(candidates, Workload(network, images, calibration, threads))
     if not runs:
         raise RepqError("nothing to time: " + "; ".join(": ".join(p) for p in problems.items()))
-    with progress.stage("latency", f"time each {repeats} times, in turns"):
-        latency = analysis.measure_latency(runs, repeats=repeats, threads=threads, progress=True)
+    with stages.stage("latency", f"time each {repeats} times, in turns"):
+        latency = analysis.measure_latency(
+            runs, repeats=repeats, threads=threads, progress=shows_bars()
+        )
     names = [candidate.name for candidate in candidates]
     rows = [
         replace(row, float_operations=_float_operations(runs, row.name))
@@ -119,16 +117,15 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
         f"{repeats} rounds in turns",
         rows,
     )
-    channels, height, width = shape
     protocol = Protocol(
-        data=None if data is None else str(data), calibration_images=count,
-        image_channels=channels, image_height_pixels=height, image_width_pixels=width,
-        latency_batch_size=batch, latency_threads=threads, latency_rounds=repeats,
+        data=None if data is None else str(data),
+        calibration_images=None if quantized else count,
+        image=ImageFormat.of(shape, done), latency=Timing(batch, threads, repeats),
     )  # fmt: skip
-    Report(
-        "bench", model, protocol, rows, weights=weights, stage_seconds=progress.stage_seconds
-    ).write(json)
-    progress.end(json)
+    Report("bench", model, protocol, rows, weights=weights, stage_seconds=stages.seconds).write(
+        json
+    )
+    stages.end(json)
 
 
 def _network_of(file: str) -> nn.Module:
@@ -167,16 +164,21 @@ def _shape(size: str | None, preprocessing: Preprocessing) -> tuple[int, int, in
     return (channels, height, width)
 
 
-def _read(
-    data: Path, count: int, shape: tuple[int, int, int], preprocessing: Preprocessing
-) -> Tensor:
+def _images(
+    data: Path | None, count: int, shape: tuple[int, int, int], preprocessing: Preprocessing
+) -> tuple[Tensor, Preprocessing | None]:
+    """Images or noise, and what was done to them; None where that is nothing."""
+    if data is None:
+        noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
+        return noise, None
     channels, height, _ = shape
     changes: dict[str, Any] = {"size": height}
     if channels != len(preprocessing.mean):
         changes |= {"mean": (0.5,) * channels, "std": (0.5,) * channels}
-    images = torch.cat(list(open_images(data, replace(preprocessing, **changes)).batches(count)))
+    found = open_images(data, replace(preprocessing, **changes))
+    images = torch.cat(list(found.batches(count)))
     if images.shape != (count, *shape):
         raise RepqError(
             f"--data holds {list(images.shape)}, needed are at least {[count, *shape]}."
         )
-    return images
+    return images, found.preprocessing

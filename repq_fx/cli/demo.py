@@ -22,12 +22,11 @@ from .._torch_ao import quantize_with_torch_defaults
 from ..analysis import LatencyStatistics
 from ..models import fashion_repvgg
 from ..quant import Scheme
-from .measurements import accuracy_fields, float_size, similarity_fields
+from .measurements import accuracy_fields, float_size, scores_of, similarity_fields
 from .outputs import require_writable
-from .progress import Progress
-from .report import Protocol, Report, Row, print_table
+from .report import ImageFormat, Protocol, Report, Row, Timing, print_table
+from .stages import Stages, shows_bars
 
-_LATENCY_ROUNDS = 30
 _BATCH_SIZE = 100
 _WIDTHS = ((8, 8), (6, 6), (4, 8))
 _BASELINE, _OURS = "per-tensor min-max", "repq_fx"
@@ -72,36 +71,33 @@ def demo(
             duration="about half a minute" if quick else "minutes, as no kernels are compiled"
         )
     )
-    progress = Progress()
+    stages = Stages()
     model, test_images, test_labels, calibration_images = _load_assets()
-    with progress.stage("merge", "merge branches"):
+    with stages.stage("merge", "merge branches"):
         merged = passes.merge_graph(model, test_images[:2]).to(memory_format=torch.channels_last)
-    with progress.stage("quantize", f"quantize with {len(calibration_images)} images"):
+    with stages.stage("quantize", f"quantize with {len(calibration_images)} images"):
         candidates = _candidates(merged, calibration_images)
-    with progress.stage("latency", "time each on one image"):
+    with stages.stage("latency", "time each on one image"):
         latency = analysis.measure_latency(
             {candidate.name: candidate.model for candidate in candidates},
             (test_images[:1],),
-            repeats=_LATENCY_ROUNDS,
             threads=threads,
         )
-    with progress.stage("evaluate", f"evaluate each on {len(test_images)} images"):
+    with stages.stage("evaluate", f"evaluate each on {len(test_images)} images"):
         rows = _measure(candidates, test_images, test_labels, latency)
     print_table(f"RepVGG on Fashion-MNIST; latency of one image, {threads} thread(s)", rows)
     typer.echo(f"\n{_conclusion(rows)}\n")
-    channels, height, width = test_images.shape[1:]
     protocol = Protocol(
         data="Fashion-MNIST, training images", eval_data="Fashion-MNIST, test images",
         calibration_images=len(calibration_images), evaluation_images=len(test_images),
-        image_channels=channels, image_height_pixels=height, image_width_pixels=width,
-        mean=(0.5,), std=(0.5,), batch_size=_BATCH_SIZE, latency_batch_size=1,
-        latency_threads=threads, latency_rounds=_LATENCY_ROUNDS,
+        batch_size=_BATCH_SIZE, image=ImageFormat(1, 28, 28, mean=(0.5,), std=(0.5,)),
+        latency=Timing(batch_size=1, threads=threads),
     )  # fmt: skip
     Report(
         "demo", "repq_fx.models:fashion_repvgg", protocol, rows,
-        stage_seconds=progress.stage_seconds,
+        stage_seconds=stages.seconds,
     ).write(report)  # fmt: skip
-    progress.end(report)
+    stages.end(report)
     typer.echo(f"\n{_NEXT_STEPS}")
 
 
@@ -116,7 +112,7 @@ def _measure(
     reference: Tensor | None = None
     for candidate in candidates:
         batches = images.split(_BATCH_SIZE)
-        scores = analysis.predict(candidate.model, batches, label=candidate.name)
+        scores = scores_of(candidate.model, batches, label=candidate.name)
         reference = scores if reference is None else reference
         rows.append(
             Row(
@@ -172,7 +168,9 @@ def _candidates(merged: nn.Module, images: Tensor) -> list[_Candidate]:
         for label, make in ((_BASELINE, Scheme.vanilla), (_OURS, Scheme)):
             recipes[f"{label} {_name(bits)}"] = partial(_ours, merged, images, make(*bits))
     candidates = [_Candidate("FP32, merged", merged, float_size(merged))]
-    for name, recipe in tqdm(recipes.items(), desc="quantize", unit="model", leave=False):
+    for name, recipe in tqdm(
+        recipes.items(), desc="quantize", unit="model", leave=False, disable=not shows_bars()
+    ):
         start = time.perf_counter()
         model, size_bytes = recipe()
         candidates.append(_Candidate(name, model, size_bytes, time.perf_counter() - start))

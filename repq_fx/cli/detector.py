@@ -1,6 +1,5 @@
 """Detectors on the command line: opened by file name, quantized, and measured."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,11 @@ from .measurements import (
     warn_of_few_images,
 )
 from .outputs import report_path
-from .progress import Progress
-from .report import Protocol, Report, Row, print_table
+from .report import ImageFormat, Protocol, Report, Row, Timing, print_table
 from .request import Request
+from .stages import Stages, shows_bars
 from .storable import require_storable
 
-_LATENCY_ROUNDS = 30
 _COMPARED_IMAGES = 16
 
 
@@ -43,6 +41,11 @@ def open_detector(file: Path) -> Any:
     return model
 
 
+def image_format(side: int) -> ImageFormat:
+    """The squares that detectors see, with values from 0 to 1."""
+    return ImageFormat(3, side, side, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
 def quantize_detector(request: Request, max_drop: float | None) -> None:
     """Write the INT8 model of an ultralytics file, and what it is worth beside FP32.
 
@@ -50,35 +53,35 @@ def quantize_detector(request: Request, max_drop: float | None) -> None:
         request: What is asked for; its model names a .pt or .yaml file, its data a YAML file.
         max_drop: See `integrations.ultralytics.quantize`.
     """
-    progress = Progress()
+    stages = Stages()
     model = ultralytics.open_model(Path(request.model.partition(":")[2]))
     ultralytics.require_detector(model)
     side = ultralytics.image_size(model, request.image_size)
     folders = ultralytics.split_folders(model, request.data)
-    images, batch = request.calibration_images, request.batch_size
-    warn_of_few_images(images, progress)
+    sizes, batch = ultralytics.split_sizes(model, request.data), request.batch_size
+    images = min(request.calibration_images, sizes["train"])
+    warn_of_few_images(images, stages)
     if folders["train"] == folders["val"]:
-        progress.warn(
+        stages.warn(
             f"the train and the val split of {str(request.data)!r} are the same images: the result "
             "is evaluated on what calibrates, which flatters it."
         )
-    with progress.stage("merge", "merge branches"):
+    with stages.stage("merge", "merge branches"):
         merged = ultralytics.merge(model, imgsz=side)
         require_storable(merged.model.model[0].graph)
-    with progress.stage("quantize", f"quantize with up to {images} images of the train split"):
+    with stages.stage("quantize", f"quantize with {images} images of the train split"):
         int8 = ultralytics.quantize(
             model, request.data, scheme=request.scheme, reconstruction=request.reconstruction,
             max_drop=max_drop, imgsz=side, images=images, batch=batch, backend=request.backend,
-            progress=sys.stderr.isatty(),
+            progress=shows_bars(),
         )  # fmt: skip
         integrations.save(int8, request.out)
     protocol = Protocol(
         data=f"train split of {request.data}", eval_data=f"val split of {request.data}",
-        calibration_images=images, image_channels=3, image_height_pixels=side,
-        image_width_pixels=side, mean=(0.0,) * 3, std=(1.0,) * 3, batch_size=batch,
-        latency_batch_size=1, latency_threads=request.threads, latency_rounds=_LATENCY_ROUNDS,
+        calibration_images=images, evaluation_images=sizes["val"], batch_size=batch,
+        image=image_format(side), latency=Timing(batch_size=1, threads=request.threads),
     )  # fmt: skip
-    rows = _measure(request, merged, int8, side, progress)
+    rows = _measure(request, merged, int8, side, stages)
     print_table(
         f"{request.model}: val split of {request.data.name} at {side} px, {images} images of the "
         f"train split calibrated; latency of one image, without NMS, {request.threads} thread(s)",
@@ -89,26 +92,24 @@ def quantize_detector(request: Request, max_drop: float | None) -> None:
         lambda: ultralytics.layer_sensitivities(
             model, request.data, scheme=request.scheme, imgsz=side, images=images, batch=batch
         ),
-        progress,
+        stages,
     )
     report = report_path(request.out)
     Report(
         "quantize", request.model, protocol, rows, output=request.out, scheme=request.scheme,
         reconstruction=request.reconstruction, backend=request.backend,
-        stage_seconds=progress.stage_seconds, warnings=progress.warnings,
+        stage_seconds=stages.seconds, warnings=stages.warnings,
     ).write(report)  # fmt: skip
-    progress.end(request.out, report)
+    stages.end(request.out, report)
 
 
-def _measure(request: Request, merged: Any, int8: Any, side: int, progress: Progress) -> list[Row]:
+def _measure(request: Request, merged: Any, int8: Any, side: int, stages: Stages) -> list[Row]:
     """FP32 and INT8."""
     networks = {"FP32": merged.model.to(memory_format=torch.channels_last), "INT8": int8.model}
-    with progress.stage("latency", "time FP32 and INT8"):
+    with stages.stage("latency", "time FP32 and INT8"):
         example = torch.rand(1, 3, side, side)
-        latency = analysis.measure_latency(
-            networks, (example,), repeats=_LATENCY_ROUNDS, threads=request.threads
-        )
-    with progress.stage("evaluate", "evaluate FP32 and INT8 on the val split"):
+        latency = analysis.measure_latency(networks, (example,), threads=request.threads)
+    with stages.stage("evaluate", "evaluate FP32 and INT8 on the val split"):
         precision = {
             name: ultralytics.mean_average_precision(
                 candidate,
@@ -141,7 +142,7 @@ def _measure(request: Request, merged: Any, int8: Any, side: int, progress: Prog
             **shared["INT8"],
             **similarity_fields(reference, maps),
             size_bytes=request.out.stat().st_size,
-            quantize_seconds=progress.stage_seconds["quantize"],
+            quantize_seconds=stages.seconds["quantize"],
             float_layers=tuple(ultralytics.float_layers(int8)),
         ),
     ]

@@ -14,8 +14,8 @@ from ..errors import RepqError
 from .measurements import float_size, scores_of
 from .model_source import build_model, load_weights, require_runs
 from .outputs import report_path, require_writable_with_report
-from .progress import Progress
-from .report import Protocol, Report, Row, new_table, show
+from .report import ImageFormat, Protocol, Report, Row, new_table, show
+from .stages import Stages
 
 
 def fuse(
@@ -32,7 +32,7 @@ def fuse(
 ) -> None:
     """Merge the parallel branches of MODEL and write the deploy-form weights."""
     require_writable_with_report(out, "--out", ".safetensors")
-    progress = Progress()
+    stages = Stages()
     network, preprocessing = build_model(model)
     if weights is not None:
         load_weights(network, weights)
@@ -43,7 +43,7 @@ def fuse(
         shape = _shape(input_shape)
     example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     require_runs(network, example, "--input-shape")
-    with progress.stage("merge", "merge branches"):
+    with stages.stage("merge", "merge branches"):
         merged, regions = passes.merge_with_report(network, example)
     state = {name: value.contiguous() for name, value in merged.state_dict().items()}
     export.write_atomically(out, safetensors_bytes(state, {"format": "pt"}))
@@ -54,19 +54,15 @@ def fuse(
         Row("merged", size_bytes=float_size(merged), sqnr_db=analysis.sqnr_db(reference, outputs)),
     ]
     found = [asdict(region) | {"merged": region.merged} for region in regions]
-    # Of a model whose inputs are no images some are None.
-    channels, height, width = (*shape[1:], None, None, None)[:3]
-    protocol = Protocol(
-        image_channels=channels, image_height_pixels=height, image_width_pixels=width
-    )
+    protocol = Protocol(image=ImageFormat.of(shape[1:]))
     report = report_path(out)
     Report(
         "fuse", model, protocol, rows, weights=weights, output=out, regions=found,
-        stage_seconds=progress.stage_seconds,
+        stage_seconds=stages.seconds,
     ).write(report)  # fmt: skip
     before, after = (f"{row.size_bytes / 1e6:.2f} MB" for row in rows if row.size_bytes is not None)
     typer.echo(f"{before} -> {after}, output equal to {rows[1].sqnr_db:.0f} dB")
-    progress.end(out, report)
+    stages.end(out, report)
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """--data of the command line: a folder of images or an `.npz` file."""
 
 import io
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,10 @@ class Preprocessing:
             raise ValueError(
                 f"mean and std need 1 or 3 numbers each, got {self.mean} and {self.std}."
             )
+        if not all(math.isfinite(mean) for mean in self.mean):
+            raise ValueError(f"mean must be finite, got {self.mean}.")
+        if not all(0 < std < math.inf for std in self.std):
+            raise ValueError(f"std must be positive and finite, got {self.std}.")
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Turn an image into float ``[channels, size, size]``."""

@@ -10,8 +10,8 @@ from torch.utils import _pytree as pytree
 from .. import analysis
 from ..errors import RepqError
 from .image_data import ImageData
-from .progress import Progress
 from .report import Row
+from .stages import Stages, shows_bars
 
 FEWEST_CALIBRATION_IMAGES = 16
 LEAST_SQNR_DB = 15.0
@@ -42,7 +42,9 @@ def float_size(model: nn.Module) -> int:
 
 def scores_of(model: nn.Module, batches: Iterable[Tensor], *, label: str) -> Tensor:
     """The outputs for all batches; of a model with several, one row of all their numbers each."""
-    return analysis.predict(lambda batch: _joined(model(batch)), batches, label=label)
+    return analysis.predict(
+        lambda batch: _joined(model(batch)), batches, label=label, progress=shows_bars()
+    )
 
 
 def _joined(outputs: object) -> Tensor:
@@ -53,7 +55,7 @@ def _joined(outputs: object) -> Tensor:
     return torch.cat([leaf.flatten(1) for leaf in found], 1).unsqueeze(1)
 
 
-def labels_for(images: ImageData, outputs: object, progress: Progress) -> Tensor | None:
+def labels_for(images: ImageData, outputs: object, stages: Stages) -> Tensor | None:
     """The labels, if they are those of the classes that the model scores in `outputs`.
 
     Of a folder whose subfolders are other classes than the model's they are left away, with a
@@ -66,7 +68,7 @@ def labels_for(images: ImageData, outputs: object, progress: Progress) -> Tensor
         return None
     classes = outputs.shape[1]
     if images.folders is not None and images.folders != classes:
-        progress.warn(
+        stages.warn(
             f"the model scores {classes} classes, but {images.name!r} has {images.folders} "
             "subfolders, so these are not taken for classes and no top-1 is measured."
         )
@@ -80,17 +82,17 @@ def labels_for(images: ImageData, outputs: object, progress: Progress) -> Tensor
     return images.labels
 
 
-def warn_of_few_images(count: int, progress: Progress) -> None:
+def warn_of_few_images(count: int, stages: Stages) -> None:
     """Say that a calibration on so few images is unreliable, if it is."""
     if count < FEWEST_CALIBRATION_IMAGES:
-        progress.warn(
+        stages.warn(
             f"only {count} image(s) calibrate; give at least {FEWEST_CALIBRATION_IMAGES}, "
             "better 32 or more, of what the model will see."
         )
 
 
 def warn_of_bad_result(
-    rows: Sequence[Row], sensitivities: Callable[[], dict[str, float]], progress: Progress
+    rows: Sequence[Row], sensitivities: Callable[[], dict[str, float]], stages: Stages
 ) -> None:
     """Say that the second of `rows` is far from the first, and which layers hurt most, if it is."""
     reference, row = rows
@@ -105,13 +107,18 @@ def warn_of_bad_result(
     known = [(value, least, text) for value, least, text in limits if value is not None]
     if all(value >= least for value, least, _ in known):
         return
-    noise = sensitivities()
+    with stages.stage("diagnose", "find the layers that hurt most"):
+        try:
+            noise = sensitivities()
+        except RepqError as error:  # The result stands without the diagnosis.
+            stages.warn(f"which layers hurt most is unknown: {error}")
+            noise = {}
+    found = ", ".join(text.format(value) for value, _, text in known)
     total = sum(noise.values()) or 1.0
     worst = sorted(noise, key=lambda name: -noise[name])[:_SHOWN_LAYERS]
-    progress.warn(
-        f"the result is far from FP32 ({', '.join(shown.format(v) for v, _, shown in known)}). "
-        "The layers that hurt most, with their share of the noise: "
-        + ", ".join(f"{name} ({noise[name] / total:.0%})" for name in worst)
-        + ". Try --float-layer NAME for these, more --calibration-images, --reconstruction repapq "
-        "or more bits."
+    layers = ", ".join(f"{name} ({noise[name] / total:.0%})" for name in worst)
+    stages.warn(
+        f"the result is far from FP32 ({found}). "
+        + (f"The layers that hurt most, by their share of the noise: {layers}. " if layers else "")
+        + "Try --float-layer NAME, more --calibration-images, --reconstruction repapq or more bits."
     )

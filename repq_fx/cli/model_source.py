@@ -1,6 +1,7 @@
 """MODEL and --weights of the command line."""
 
 import importlib
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,11 @@ def build_model(source: str) -> tuple[nn.Module, Preprocessing]:
     sys.path.insert(0, str(Path.cwd()))
     try:
         factory = getattr(importlib.import_module(package), name)
-    except (ImportError, AttributeError) as error:
-        raise RepqError(f"cannot import MODEL {source!r}: {error}.") from error
+    except Exception as error:  # Whatever the user's module raises.
+        reason = str(error).rstrip(".")
+        if not isinstance(error, ImportError | AttributeError):
+            reason = f"{type(error).__name__}: {reason}"
+        raise RepqError(f"cannot import MODEL {source!r}: {reason}{_hint(source)}.") from error
     finally:
         sys.path.pop(0)
     try:
@@ -52,13 +56,17 @@ def build_model(source: str) -> tuple[nn.Module, Preprocessing]:
 
 def _hint(source: str) -> str:
     """What was probably meant, in brackets."""
-    path = Path(source)
+    path, module = Path(source), source.partition(":")[0]
+    if module.endswith(".py") or "/" in module:
+        dotted = module.removesuffix(".py").removeprefix("./").replace("/", ".")
+        return f" (a module is written with dots: {dotted}:factory)"
     if path.suffix == ".repq":
         return " (a quantized file is for repq bench, predict and val)"
     if source.startswith("ultralytics:"):
         return " (a detector is for repq quantize, predict and val)"
     if path.suffix in {".pt", ".pth", ".safetensors"}:
-        return f" (weights go to --weights, beside their MODEL; a detector is ultralytics:{source})"
+        detector = f"; a detector is ultralytics:{source}" if path.suffix == ".pt" else ""
+        return f" (weights go to --weights, beside their MODEL{detector})"
     if path.suffix == ".onnx":
         return " (ONNX files are not read)"
     return ""
@@ -116,11 +124,16 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # Its message advises to run what is in the file.
+        raise FileFormatError(
+            f"{str(path)!r} is no state dict that torch.load(weights_only=True) accepts: it holds "
+            "other things than tensors; torch.save(model.state_dict(), ...) writes one."
+        ) from error
     except SafetensorError as error:
         raise FileFormatError(f"{str(path)!r} is truncated or damaged: {error}.") from error
     except Exception as error:  # torch.load raises whatever zipfile and pickle do.
         raise FileFormatError(
-            f"{str(path)!r} is not a state dict that torch.load(weights_only=True) accepts: "
+            f"{str(path)!r} is no state dict that torch.load(weights_only=True) accepts: "
             f"{str(error).partition(chr(10))[0]}"
         ) from error
     for key in ("state_dict", "model"):

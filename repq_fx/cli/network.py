@@ -1,6 +1,5 @@
 """Networks on the command line: quantized and measured on images."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,12 +24,10 @@ from .measurements import (
 )
 from .model_source import build_model, load_weights, require_runs
 from .outputs import report_path
-from .progress import Progress
-from .report import Protocol, Report, Row, print_table
+from .report import ImageFormat, Protocol, Report, Row, Timing, print_table
 from .request import Request
+from .stages import Stages, shows_bars
 from .storable import require_storable
-
-_LATENCY_ROUNDS = 30
 
 
 @dataclass(frozen=True)
@@ -60,20 +57,20 @@ def quantize_network(
         eval_data: Images that are evaluated, in place of those that calibrate.
         changes: Fields of `Preprocessing` in place of the model's own.
     """
-    progress = Progress()
-    inputs = _open(request, weights, eval_data, changes, progress)
+    stages = Stages()
+    inputs = _open(request, weights, eval_data, changes, stages)
     calibration = list(inputs.calibrating.batches(size=inputs.batch_size))
-    with progress.stage("merge", "merge branches"):
+    with stages.stage("merge", "merge branches"):
         merged = passes.merge_graph(inputs.network, inputs.example)
         require_storable(merged)
-    with progress.stage("quantize", f"quantize with {inputs.calibrating.count} images"):
+    with stages.stage("quantize", f"quantize with {inputs.calibrating.count} images"):
         int8 = api.quantize(
             inputs.network, calibration, inputs.example, scheme=request.scheme,
             reconstruction=request.reconstruction, backend=request.backend,
-            progress=sys.stderr.isatty(),
+            progress=shows_bars(),
         )  # fmt: skip
         integrations.save(int8, request.out)
-    rows = _measure(request, inputs, merged, int8, progress)
+    rows = _measure(request, inputs, merged, int8, stages)
     print_table(
         f"{request.model}: {inputs.evaluated.count} images of {inputs.evaluated.name}, "
         f"{inputs.calibrating.count} calibrated; latency of one image, "
@@ -83,15 +80,15 @@ def quantize_network(
     warn_of_bad_result(
         rows,
         lambda: api.layer_sensitivities(merged, calibration, request.scheme, progress=False),
-        progress,
+        stages,
     )
     report = report_path(request.out)
     Report(
         "quantize", request.model, _protocol(request, inputs), rows, weights=weights,
         output=request.out, scheme=request.scheme, reconstruction=request.reconstruction,
-        backend=request.backend, stage_seconds=progress.stage_seconds, warnings=progress.warnings,
+        backend=request.backend, stage_seconds=stages.seconds, warnings=stages.warnings,
     ).write(report)  # fmt: skip
-    progress.end(request.out, report)
+    stages.end(request.out, report)
 
 
 def _open(
@@ -99,7 +96,7 @@ def _open(
     weights: Path | None,
     eval_data: Path | None,
     changes: Mapping[str, Any],
-    progress: Progress,
+    stages: Stages,
 ) -> _Inputs:
     network, preprocessing = build_model(request.model)
     if weights is not None:
@@ -112,12 +109,12 @@ def _open(
     if request.reconstruction is not None:
         _require_enough_to_learn(request.reconstruction, calibrating.count)
     outputs = require_runs(network, next(calibrating.batches(1)), "--image-size, --mean and --std")
-    labels = labels_for(evaluated, outputs, progress)
+    labels = labels_for(evaluated, outputs, stages)
     if weights is None and request.model.startswith("timm:"):
-        progress.warn(f"without --weights {request.model} has random ones.")
-    warn_of_few_images(calibrating.count, progress)
-    if eval_data is None:
-        progress.warn(
+        stages.warn(f"without --weights {request.model} has random ones.")
+    warn_of_few_images(calibrating.count, stages)
+    if eval_data is None or eval_data.resolve() == request.data.resolve():
+        stages.warn(
             f"the {calibrating.count} images that calibrate are among the {images.count} that are "
             "evaluated, which flatters the result; give others as --eval-data."
         )
@@ -137,16 +134,14 @@ def _require_enough_to_learn(method: Reconstruction, count: int) -> None:
 
 
 def _measure(
-    request: Request, inputs: _Inputs, merged: GraphModule, int8: GraphModule, progress: Progress
+    request: Request, inputs: _Inputs, merged: GraphModule, int8: GraphModule, stages: Stages
 ) -> list[Row]:
     """FP32 and INT8."""
     merged = merged.to(memory_format=torch.channels_last)
     models = {"FP32": merged, "INT8": int8}
-    with progress.stage("latency", "time FP32 and INT8"):
-        latency = analysis.measure_latency(
-            models, (inputs.example,), repeats=_LATENCY_ROUNDS, threads=request.threads
-        )
-    with progress.stage("evaluate", f"evaluate FP32 and INT8 on {inputs.evaluated.count} images"):
+    with stages.stage("latency", "time FP32 and INT8"):
+        latency = analysis.measure_latency(models, (inputs.example,), threads=request.threads)
+    with stages.stage("evaluate", f"evaluate FP32 and INT8 on {inputs.evaluated.count} images"):
         reference, scores = (
             scores_of(model, inputs.evaluated.batches(size=inputs.batch_size), label=label)
             for label, model in models.items()
@@ -166,21 +161,17 @@ def _measure(
             size_bytes=request.out.stat().st_size,
             latency_ms=latency["INT8"],
             speedup=latency["FP32"].median / latency["INT8"].median,
-            quantize_seconds=progress.stage_seconds["quantize"],
+            quantize_seconds=stages.seconds["quantize"],
             float_operations=analysis.float_operations(int8),
         ),
     ]
 
 
 def _protocol(request: Request, inputs: _Inputs) -> Protocol:
-    shape = inputs.example.shape[1:]
-    channels, height, width = shape if len(shape) == 3 else (None, None, None)
-    done = inputs.calibrating.preprocessing
     return Protocol(
         data=inputs.calibrating.name, eval_data=inputs.evaluated.name,
         calibration_images=inputs.calibrating.count, evaluation_images=inputs.evaluated.count,
-        image_channels=channels, image_height_pixels=height, image_width_pixels=width,
-        mean=None if done is None else done.mean,
-        std=None if done is None else done.std, batch_size=inputs.batch_size,
-        latency_batch_size=1, latency_threads=request.threads, latency_rounds=_LATENCY_ROUNDS,
+        batch_size=inputs.batch_size,
+        image=ImageFormat.of(inputs.example.shape[1:], inputs.calibrating.preprocessing),
+        latency=Timing(batch_size=1, threads=request.threads),
     )  # fmt: skip

@@ -9,7 +9,7 @@ import typer
 from ..errors import RepqError
 from .detector import open_detector
 from .outputs import require_writable
-from .report import Protocol, Report, new_table, show
+from .report import ImageFormat, Protocol, Report, new_table, show
 
 _PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
@@ -66,10 +66,8 @@ def predict(
     if save is not None:
         typer.echo(f"wrote the pictures to {save}")
     if json is not None:
-        protocol = Protocol(
-            data=", ".join(map(str, images)), image_height_pixels=image_size,
-            image_width_pixels=image_size,
-        )  # fmt: skip
+        image = ImageFormat(height_pixels=image_size, width_pixels=image_size)
+        protocol = Protocol(data=", ".join(map(str, images)), image=image)
         Report("predict", str(model), protocol, output=save, objects=objects).write(json)
         typer.echo(f"wrote {json}")
 

@@ -1,5 +1,6 @@
 """`repq quantize`: measure FP32 against INT8 on the user's images and write the INT8 model."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,7 +112,7 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
         if count is not None and count < 1:
             raise RepqError(f"{option} must be at least 1, got {count}.")
     require_writable_with_report(out, "--out", ".repq")
-    is_detector = model.startswith("ultralytics:")
+    is_detector = re.match("ultralytics:.", model) is not None
     usual = 128 if is_detector else 32 if reconstruction is None else 256
     chosen = ultralytics.as_detector_scheme(scheme) if is_detector else Scheme.of(scheme)
     chosen = chosen.faster() if fast else chosen

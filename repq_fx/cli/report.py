@@ -13,6 +13,7 @@ from rich.table import Table
 from ..analysis import LatencyStatistics
 from ..export import write_atomically
 from .environment import environment
+from .image_data import Preprocessing
 from .json_value import json_value
 
 SCHEMA_VERSION = 1
@@ -54,38 +55,63 @@ class Row:
 
 
 @dataclass(frozen=True)
+class ImageFormat:
+    """What the model gets of an image; None for what is the model's own affair.
+
+    Attributes:
+        channels: How many.
+        height_pixels: The size.
+        width_pixels: The same.
+        mean: Subtracted from each channel of an image between 0 and 1.
+        std: What is then divided by.
+    """
+
+    channels: int | None = None
+    height_pixels: int | None = None
+    width_pixels: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    @staticmethod
+    def of(shape: Sequence[int], preprocessing: Preprocessing | None = None) -> "ImageFormat":
+        """The format of images ``[channels, height, width]``."""
+        # Inputs with fewer axes are no images.
+        channels, height, width = (*shape, None, None, None)[:3]
+        if preprocessing is None:
+            return ImageFormat(channels, height, width)
+        return ImageFormat(channels, height, width, preprocessing.mean, preprocessing.std)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How latency was measured: in so many rounds, by turns."""
+
+    batch_size: int
+    threads: int
+    rounds: int = 30
+
+
+@dataclass(frozen=True)
 class Protocol:
-    """How rows were measured; None where nothing was, or it is the model's own affair.
+    """How rows were measured; None where nothing was.
 
     Attributes:
         data: Where the images are from; None for noise.
         eval_data: Where those are from that evaluate.
         calibration_images: How many calibrate.
         evaluation_images: How many evaluate.
-        image_channels: Of one image.
-        image_height_pixels: The same.
-        image_width_pixels: The same.
-        mean: Subtracted from each channel of an image between 0 and 1.
-        std: What is then divided by.
         batch_size: Images in one forward pass, of calibration and evaluation.
-        latency_batch_size: Of the measurement of latency.
-        latency_threads: The same.
-        latency_rounds: The same.
+        image: What the model gets of each.
+        latency: How it was timed.
     """
 
     data: str | None = None
     eval_data: str | None = None
     calibration_images: int | None = None
     evaluation_images: int | None = None
-    image_channels: int | None = None
-    image_height_pixels: int | None = None
-    image_width_pixels: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
     batch_size: int | None = None
-    latency_batch_size: int | None = None
-    latency_threads: int | None = None
-    latency_rounds: int | None = None
+    image: ImageFormat = ImageFormat()
+    latency: Timing | None = None
 
 
 @dataclass(frozen=True)

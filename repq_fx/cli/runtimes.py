@@ -19,6 +19,7 @@ from .. import analysis, api
 from ..analysis import LatencyStatistics
 from ..integrations import onnxruntime, openvino
 from .report import Row
+from .stages import shows_bars
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -85,7 +86,9 @@ def build_all(
         The inferences by name, and by name why there is none.
     """
     runs, problems = {}, {}
-    bar = tqdm(list(candidates), desc="build", unit="runtime", leave=False)
+    bar = tqdm(
+        list(candidates), desc="build", unit="runtime", leave=False, disable=not shows_bars()
+    )
     with analysis.thread_count(workload.threads):
         for candidate in bar:
             bar.set_postfix_str(candidate.name)

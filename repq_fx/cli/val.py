@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from ..integrations import ultralytics
-from .detector import open_detector
+from .detector import image_format, open_detector
 from .outputs import require_writable
-from .progress import Progress
 from .report import Protocol, Report, Row, print_table
+from .stages import Stages
 
 
 def val(
@@ -31,11 +31,11 @@ def val(
     """Measure a detector on the val split of a data set in YOLO's format."""
     if json is not None:
         require_writable(json, "--json", ".json")
-    progress = Progress()
+    stages = Stages()
     detector = open_detector(model)
     side = ultralytics.image_size(detector, image_size)
     ultralytics.split_folders(detector, data)
-    with progress.stage("evaluate", f"evaluate the val split of {data.name}"):
+    with stages.stage("evaluate", f"evaluate the val split of {data.name}"):
         map50_95, map50 = ultralytics.mean_average_precision(
             detector, data, image_size=side, batch=batch_size
         )
@@ -44,8 +44,7 @@ def val(
     print_table(f"val split of {data.name} at {side} px", [row])
     if json is not None:
         protocol = Protocol(
-            eval_data=f"val split of {data}", image_channels=3, image_height_pixels=side,
-            image_width_pixels=side, mean=(0.0,) * 3, std=(1.0,) * 3, batch_size=batch_size,
-        )  # fmt: skip
-        Report("val", str(model), protocol, [row], stage_seconds=progress.stage_seconds).write(json)
-        progress.end(json)
+            eval_data=f"val split of {data}", batch_size=batch_size, image=image_format(side)
+        )
+        Report("val", str(model), protocol, [row], stage_seconds=stages.seconds).write(json)
+        stages.end(json)

@@ -1,8 +1,7 @@
 """Finding functions of each element that a model writes as several steps."""
 
 import copy
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,29 +13,9 @@ from .constants import Constants
 from .elementwise_function import ElementwiseFunction
 from .example import Inputs, run
 from .free_names import free_name
+from .function_finder import Function, FunctionFinder
 from .known_activations import known_activation
-from .mutation import is_own, mutated_operand, operator_name
-
-# Those that quantization has no rule of its own for.
-_RARE_LAYERS = (
-    nn.SELU, nn.CELU, nn.LogSigmoid, nn.Softsign, nn.Tanhshrink, nn.Hardshrink, nn.Softshrink,
-    nn.Threshold,
-)  # fmt: skip
-_RARE_FUNCTIONS = frozenset(
-    ("abs", "exp", "log", "sqrt", "rsqrt", "reciprocal", "square", "pow", "clamp", "clip",
-     "clamp_min", "clamp_max", "selu", "celu", "logsigmoid", "softsign", "tanhshrink", "erf")
-)  # fmt: skip
-_LAYERS = (
-    *_RARE_LAYERS, nn.Identity, nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU, nn.SiLU,
-    nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.GELU, nn.Tanh, nn.Mish, nn.Softplus, nn.ELU,
-    nn.BatchNorm2d,
-)  # fmt: skip
-_FUNCTIONS = _RARE_FUNCTIONS | frozenset(
-    ("iadd", "isub", "imul", "itruediv", "add", "sub", "mul", "div", "truediv", "true_divide",
-     "subtract", "multiply", "divide", "neg", "negative", "minimum", "maximum", "relu", "relu6",
-     "hardtanh", "leaky_relu", "prelu", "silu", "hardswish", "hardsigmoid", "sigmoid", "gelu",
-     "tanh", "mish", "softplus", "elu")
-)  # fmt: skip
+from .mutation import mutated_operand
 
 
 @torch.no_grad()
@@ -58,7 +37,7 @@ def gather_functions(
     run(LikeRecorder(graph_module, likes).run, inputs)
     constants = Constants(graph_module, likes)
     kept_ids = {id(module) for module in kept}
-    functions = _Finder(graph_module, likes, constants, kept_ids).functions()
+    functions = FunctionFinder(graph_module, likes, constants, kept_ids).functions()
     for function in reversed(functions):  # So that the sources of later ones are still there.
         _replace(graph_module, function, constants)
     if functions:
@@ -67,144 +46,7 @@ def gather_functions(
         graph_module.recompile()
 
 
-@dataclass(frozen=True)
-class _Function:
-    """The `steps`, in graph order, that compute the last of them from `source` and constants."""
-
-    source: Node
-    steps: tuple[Node, ...]
-    channels: int | None
-
-
-class _Finder:
-    def __init__(
-        self,
-        graph_module: GraphModule,
-        likes: Mapping[Node, Tensor],
-        constants: Constants,
-        kept: Container[int],
-    ) -> None:
-        self._graph_module = graph_module
-        self._likes, self._constants, self._kept = likes, constants, kept
-
-    def functions(self) -> list[_Function]:
-        """Those of more than one step, or with a tensor of parameters, in the order of their ends.
-
-        Two may share steps, which are then computed twice.
-        """
-        sources = self._sources()
-        found = []
-        for end, source in sources.items():
-            if end is source or any(_follows(user, end, sources) for user in end.users):
-                continue
-            steps = _steps(end, sources)
-            if len(steps) > 1 or self._is_better_a_layer(end):
-                channels = filter(None, map(self._channels, steps))
-                found.append(_Function(source, steps, max(channels, default=None)))
-        return found
-
-    def _is_better_a_layer(self, step: Node) -> bool:
-        """Whether a single step reads several tensors, or quantization has no rule for it."""
-        if sum(isinstance(argument, Node) for argument in step.args) > 1:
-            return True
-        if step.op == "call_module":
-            return type(self._graph_module.get_submodule(str(step.target))) in _RARE_LAYERS
-        return operator_name(step).rstrip("_") in _RARE_FUNCTIONS
-
-    def _sources(self) -> dict[Node, Node]:
-        """Of each computed tensor, what it is a function of: itself where nothing else serves.
-
-        A step that something else reads too is the source of what follows it.
-        """
-        ends: set[Node] = set()
-        while True:
-            sources: dict[Node, Node] = {}
-            for node in self._graph_module.graph.nodes:
-                if node in self._likes and node not in self._constants:
-                    sources[node] = self._source(node, sources, ends)
-            split = (node for node in sources if node not in ends and _is_split(node, sources))
-            first = next(split, None)  # What follows may then be part of another function.
-            if first is None:
-                return sources
-            ends.add(first)
-
-    def _source(self, node: Node, sources: dict[Node, Node], ends: set[Node]) -> Node:
-        operands = [n for n in node.all_input_nodes if n not in self._constants]
-        found = {n if n in ends else sources.get(n) for n in operands}
-        source = found.pop() if len(found) == 1 else None
-        return source if source is not None and self._is_step(node, source) else node
-
-    def _is_step(self, node: Node, source: Node) -> bool:
-        """Whether `node` treats each element of what it makes of `source` alone."""
-        result, given = self._likes[node], self._likes[source]
-        if result.shape != given.shape or result.dtype != given.dtype:
-            return False
-        if not given.is_floating_point() or self._overwrites(node, source):
-            return False
-        if node.op == "call_module":
-            layer = self._graph_module.get_submodule(str(node.target))
-            is_free = not layer.training and id(layer) not in self._kept
-            if type(layer) not in _LAYERS or not is_free:
-                return False
-        elif operator_name(node).rstrip("_") not in _FUNCTIONS or "out" in node.kwargs:
-            return False
-        images = given.dim() == 4
-        return all(
-            shape.numel() == 1 or (images and shape.numel() == given.shape[1] == shape[-3])
-            for shape in self._constant_shapes(node)
-        )
-
-    def _overwrites(self, node: Node, source: Node) -> bool:
-        """Whether a step would change what others can see."""
-        is_source = mutated_operand(self._graph_module, node) is source
-        return is_source and not is_own(self._graph_module, source)
-
-    def _channels(self, step: Node) -> int | None:
-        """How many channels a step tells apart, if it does."""
-        return max((s.numel() for s in self._constant_shapes(step) if s.numel() > 1), default=None)
-
-    def _constant_shapes(self, step: Node) -> list[torch.Size]:
-        """Of the tensors in a step, as they stand beside ``[N, C, H, W]``."""
-        if step.op == "call_module":
-            layer = self._graph_module.get_submodule(str(step.target))
-            return [torch.Size((*tensor.shape, 1, 1)) for tensor in _tensors_of(layer)]
-        known = (self._constants.known(n) for n in step.all_input_nodes if n in self._constants)
-        tensors = [value for value in known if isinstance(value, Tensor)]
-        if operator_name(step) == "prelu":  # As the layer has it.
-            return [torch.Size((*tensor.shape, 1, 1)) for tensor in tensors]
-        return [torch.Size((1, 1, *tensor.shape)) for tensor in tensors]
-
-
-def _tensors_of(layer: nn.Module) -> list[Tensor]:
-    if isinstance(layer, nn.BatchNorm2d):
-        return [torch.empty(layer.num_features, device="meta")]
-    return list(layer.parameters())
-
-
-def _follows(user: Node, step: Node, sources: dict[Node, Node]) -> bool:
-    """Whether `user` is a later step of the function that `step` is one of."""
-    return user is not sources.get(user, user) and sources[user] is sources[step]
-
-
-def _is_split(node: Node, sources: dict[Node, Node]) -> bool:
-    """Whether a step has readers beside later steps of its function."""
-    follows = [_follows(user, node, sources) for user in node.users]
-    return node is not sources[node] and any(follows) and not all(follows)
-
-
-def _steps(end: Node, sources: dict[Node, Node]) -> tuple[Node, ...]:
-    """All steps from the source of `end` to it, in graph order."""
-    found, pending = {end}, [end]
-    while pending:
-        node = pending.pop()
-        before = {n for n in node.all_input_nodes if n in sources and _follows(node, n, sources)}
-        new = {n for n in before if n is not sources[n]} - found
-        found |= new
-        pending += new
-    return tuple(node for node in sources if node in found)
-
-
-def _replace(graph_module: GraphModule, function: _Function, constants: Constants) -> None:
+def _replace(graph_module: GraphModule, function: Function, constants: Constants) -> None:
     """Call a layer in place of the last step; the others become dead code."""
     end = function.steps[-1]
     wish = str(end.target) if end.op == "call_module" else end.name
@@ -215,7 +57,7 @@ def _replace(graph_module: GraphModule, function: _Function, constants: Constant
     end.replace_all_uses_with(call)
 
 
-def _layer(graph_module: GraphModule, function: _Function, constants: Constants) -> nn.Module:
+def _layer(graph_module: GraphModule, function: Function, constants: Constants) -> nn.Module:
     body = _body(graph_module, function, constants)
     if function.channels is None:
         known = known_activation(copy.deepcopy(body).double())
@@ -224,7 +66,7 @@ def _layer(graph_module: GraphModule, function: _Function, constants: Constants)
     return ElementwiseFunction(body, function.channels)
 
 
-def _body(graph_module: GraphModule, function: _Function, constants: Constants) -> GraphModule:
+def _body(graph_module: GraphModule, function: Function, constants: Constants) -> GraphModule:
     graph, owner = Graph(), nn.Module()
     given = graph.placeholder("input")
     if any(mutated_operand(graph_module, step) is not None for step in function.steps):

@@ -8,6 +8,9 @@ from torch import nn
 from .range_rules import MSE, MinMax, RangeRule
 from .weights import CoarseFine, PerTensor, WeightQuantizer
 
+# Of weights that need `gptq`.
+_FEW_BITS = 4
+
 
 @dataclass(frozen=True)
 class Override:
@@ -172,12 +175,14 @@ class Scheme:
     def faster(self) -> "Scheme":
         """This scheme without what takes most of the time: `gptq` and `output_search`.
 
-        The schemes of overrides lose them too. What that costs stands in `benchmarks/README.md`.
+        At 4 bits and below `gptq` stays, for weights rounded to nearest are of no use there. The
+        schemes of overrides change likewise. `benchmarks/README.md` says what that loses.
         """
         overrides = (
             o if o.scheme is None else replace(o, scheme=o.scheme.faster()) for o in self.overrides
         )
-        return replace(self, gptq=False, output_search=False, overrides=tuple(overrides))
+        gptq = self.gptq and self.weight_bits <= _FEW_BITS
+        return replace(self, gptq=gptq, output_search=False, overrides=tuple(overrides))
 
     def with_overrides(self, *overrides: Override) -> "Scheme":
         """This scheme with `overrides` added after its own."""

@@ -53,3 +53,11 @@ def test_many_values_at_each_position_leave_fewer_images():
     images = torch.empty(1, 1, 1, 1).expand(64, 2**16, 4, 4)
     (part,) = representative_part([images], [nn.Identity()])
     assert len(part) == 32
+
+
+def test_layers_of_both_kinds_read_the_whole_tensor():
+    images = torch.randn(4, 8, 4096, 8)
+    readers = [nn.Conv2d(8, 8, 1), nn.Linear(8, 8)]
+    (part,) = representative_part([images], readers)
+    assert torch.equal(part, images)
+    assert [tuple(reader(part).shape) for reader in readers] == [(4, 8, 4096, 8)] * 2

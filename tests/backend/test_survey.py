@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 from torch import nn
-from torch.fx import symbolic_trace
+from torch.fx import Graph, GraphModule, symbolic_trace
 
 import repq_fx
 from repq_fx import api
@@ -45,6 +45,19 @@ class Folded(nn.Module):
 @pytest.mark.parametrize("inputs", [torch.randn(4, 5), torch.tensor(1.0)], ids=["four", "number"])
 def test_a_network_that_takes_no_single_image_has_none(inputs):
     assert Survey.of(symbolic_trace(Folded()), (inputs,)) is None
+
+
+def test_what_the_network_overwrites_stays():
+    root = nn.Module()
+    root.register_buffer("calls", torch.zeros(1))
+    graph = Graph()
+    image = graph.placeholder("image")
+    calls = graph.call_method("add_", (graph.get_attr("calls"), 1.0))
+    graph.output(graph.call_method("mul_", (image, calls)))
+    images = torch.ones(2, 3)
+    assert Survey.of(GraphModule(root, graph), (images,)) is not None
+    assert root.calls.item() == 0
+    assert torch.equal(images, torch.ones(2, 3))
 
 
 def test_observers_count_nothing(small_net, images):

@@ -30,8 +30,8 @@ def test_float_and_int8_are_timed(repq, weights, report):
     assert "speed-" in output
     content = read()
     assert "1x28x28, batch 3, 1 thread(s)" in output
-    assert content["protocol"]["latency_batch_size"] == 3
-    assert content["protocol"]["image_width_pixels"] == 28
+    assert content["protocol"]["latency"]["batch_size"] == 3
+    assert content["protocol"]["image"]["width_pixels"] == 28
     rows = content["rows"]
     assert [row["name"] for row in rows] == ["FP32, torch", "INT8, repq_fx"]
     assert rows[0]["speedup"] == 1

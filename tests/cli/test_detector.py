@@ -46,7 +46,7 @@ def test_quantize_writes_a_model_and_a_report(repq, checkpoint, data, tmp_path):
     assert report["rows"][1]["size_bytes"] == out.stat().st_size
     assert report["rows"][1]["float_layers"] == []
     assert report["rows"][1]["sqnr_db"] > 15
-    assert report["protocol"]["image_height_pixels"] == SIDE
+    assert report["protocol"]["image"]["height_pixels"] == SIDE
     assert adapter.is_quantized(repq_fx.load(out))
 
 
@@ -98,6 +98,7 @@ def test_val_reports_precision(repq, saved, data, tmp_path):
         (("predict", "SAVED", "IMAGE", "--confidence", 2), "--confidence must be between 0 and 1"),
         (("predict", "nowhere.repq", "IMAGE"), "there is no file 'nowhere.repq'"),
         (("val", "SAVED", "--data", "nowhere.yaml"), "cannot read the 'train' images"),
+        (("val", "SAVED", "--data", "PART"), "'train:' key missing"),
         (("val", "SAVED", "--data", "FOLDER"), "is a folder without one"),
         (("val", "SAVED", "--data", "DATA", "--json", "m.txt"), "--json must end in .json"),
         (("quantize", "ultralytics:PT", "--data", "FOLDER", "--out", "m.repq"),
@@ -109,18 +110,20 @@ def test_val_reports_precision(repq, saved, data, tmp_path):
         (("fuse", "ultralytics:PT", "--out", "m.safetensors"),
          "(a detector is for repq quantize, predict and val)"),
     ],
-    ids=range(14),
+    ids=range(15),
 )  # fmt: skip
 def test_bad_input_is_one_sentence(
     arguments, message, repq, saved, checkpoint, data, monkeypatch, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
     images = data.parent / "images" / "val"
-    known = {"SAVED": saved, "DATA": data, "FOLDER": images, "IMAGE": images / "0.jpg",
-             "ultralytics:PT": f"ultralytics:{checkpoint}"}  # fmt: skip
+    (tmp_path / "part.yaml").write_text("val: images\nnames: {0: a, 1: b}\n")
+    known = {"SAVED": saved, "PART": tmp_path / "part.yaml", "DATA": data, "FOLDER": images,
+             "IMAGE": images / "0.jpg", "ultralytics:PT": f"ultralytics:{checkpoint}"}  # fmt: skip
     code, _, error = repq(*(known.get(argument, argument) for argument in arguments))
     assert code == 1
     assert message in error
+    assert len(error[error.index("repq: ") :].strip().splitlines()) == 1
     assert not (tmp_path / "m.repq").exists()
 
 
@@ -167,10 +170,14 @@ def test_a_bad_detector_names_the_layers_that_hurt_most(
     monkeypatch.setattr("repq_fx.cli.measurements.LEAST_SQNR_DB", 1000)
     code, _, error = repq(
         "quantize", f"ultralytics:{checkpoint}", "--data", data, "--out", tmp_path / "m.repq",
-        "--calibration-images", 6, "--image-size", SIDE,
+        "--image-size", SIDE,
     )  # fmt: skip
     assert code == 0, error
-    bad = json.loads((tmp_path / "m.repq.json").read_text())["warnings"][-1]
+    report = json.loads((tmp_path / "m.repq.json").read_text())
+    assert report["protocol"]["calibration_images"] == 6  # All there are, not the usual 128.
+    assert report["protocol"]["evaluation_images"] == 6
+    assert "only 6 image(s) calibrate" in report["warnings"][0]
+    bad = report["warnings"][-1]
     assert "the result is far from FP32" in bad
     assert bad.count("%)") == 3
 

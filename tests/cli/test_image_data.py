@@ -1,14 +1,17 @@
 """Images from folders and packs."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from repq_fx import RepqError
-from repq_fx.cli.image_data import Preprocessing, open_images
+from repq_fx.cli.image_data import ImageData, Preprocessing, open_images
 
 PLAIN = Preprocessing(8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -45,6 +48,17 @@ def test_images_that_calibrate_are_evenly_spread(count, image_pack):
     assert chosen.count == min(count, 24)
     assert torch.equal(chosen.labels, data.labels[expected])
     assert torch.equal(torch.cat(list(chosen.batches())), torch.cat(list(data.batches()))[expected])
+
+
+@given(total=st.integers(1, 500), count=st.integers(1, 600))
+def test_evenly_means_all_different_and_no_gap_much_larger(total, count):
+    data = ImageData(total, None, torch.tensor).evenly(count)
+    chosen = torch.cat(list(data.batches())).tolist()
+    assert len(chosen) == min(total, count)
+    gaps = [after - before for before, after in pairwise(chosen)]
+    assert chosen[0] == 0
+    assert all(gap >= 1 for gap in gaps)
+    assert max(gaps, default=0) - min(gaps, default=0) <= 1
 
 
 def test_some_of_every_class_calibrate(tmp_path):

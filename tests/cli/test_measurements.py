@@ -8,16 +8,16 @@ import torch
 from repq_fx import RepqError
 from repq_fx.cli.image_data import ImageData
 from repq_fx.cli.measurements import labels_for, scores_of, warn_of_bad_result, warn_of_few_images
-from repq_fx.cli.progress import Progress
 from repq_fx.cli.report import Row
+from repq_fx.cli.stages import Stages
 
 NOISE = {"stem": 0.1, "body": 0.6, "head": 0.3, "tail": 0.0}
 
 
 def warnings_of(reference, row):
-    progress = Progress()
-    warn_of_bad_result([Row("FP32", **reference), Row("INT8", **row)], lambda: NOISE, progress)
-    return progress.warnings
+    stages = Stages()
+    warn_of_bad_result([Row("FP32", **reference), Row("INT8", **row)], lambda: NOISE, stages)
+    return stages.warnings
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ def test_good_results_do_not(reference, row):
 
 @pytest.mark.parametrize(("count", "warned"), [(1, True), (15, True), (16, False)])
 def test_few_images_are_a_warning(count, warned):
-    progress = Progress()
-    warn_of_few_images(count, progress)
-    assert bool(progress.warnings) == warned
+    stages = Stages()
+    warn_of_few_images(count, stages)
+    assert bool(stages.warnings) == warned
 
 
 def images(labels, folders=None):
@@ -62,20 +62,20 @@ def images(labels, folders=None):
 
 
 def test_labels_are_used_where_they_are_classes():
-    progress = Progress()
+    stages = Stages()
     scores = torch.zeros(1, 3)
-    assert labels_for(images([0, 2]), scores, progress).tolist() == [0, 2]
-    assert labels_for(images([0, 2], folders=3), scores, progress).tolist() == [0, 2]
-    assert labels_for(images([0, 2]), torch.zeros(1, 3, 4, 4), progress) is None
-    assert labels_for(images([0, 2]), (scores,), progress) is None
-    assert progress.warnings == []
-    assert labels_for(images([0, 1], folders=2), scores, progress) is None
-    assert "scores 3 classes, but 'x.npz' has 2 subfolders" in progress.warnings[0]
+    assert labels_for(images([0, 2]), scores, stages).tolist() == [0, 2]
+    assert labels_for(images([0, 2], folders=3), scores, stages).tolist() == [0, 2]
+    assert labels_for(images([0, 2]), torch.zeros(1, 3, 4, 4), stages) is None
+    assert labels_for(images([0, 2]), (scores,), stages) is None
+    assert stages.warnings == []
+    assert labels_for(images([0, 1], folders=2), scores, stages) is None
+    assert "scores 3 classes, but 'x.npz' has 2 subfolders" in stages.warnings[0]
 
 
 def test_labels_beyond_the_classes_are_refused():
     with pytest.raises(RepqError, match="labels from 1 to 3, but the model scores 3 classes"):
-        labels_for(images([1, 3]), torch.zeros(1, 3), Progress())
+        labels_for(images([1, 3]), torch.zeros(1, 3), Stages())
 
 
 def test_outputs_of_any_structure_become_one_tensor():
@@ -87,3 +87,14 @@ def test_outputs_of_any_structure_become_one_tensor():
     assert found[0, 0].tolist() == [1, 1, 1, 1, 2, 2]
     assert torch.equal(scores_of(torch.nn.Identity(), [torch.ones(2, 3)], label="x"),
                        torch.ones(2, 3))  # fmt: skip
+
+
+def test_a_result_stands_without_its_diagnosis():
+    def fail():
+        raise RepqError("no way.")
+
+    stages = Stages()
+    warn_of_bad_result([Row("FP32"), Row("INT8", sqnr_db=3.0)], fail, stages)
+    unknown, bad = stages.warnings
+    assert unknown == "which layers hurt most is unknown: no way."
+    assert "far from FP32 (SQNR 3.0 dB)" in bad

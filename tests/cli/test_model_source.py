@@ -42,6 +42,19 @@ def test_truncated_files_are_named(suffix, tmp_path):
         load_weights(fashion_repvgg(), path)
 
 
+@pytest.mark.parametrize("name", ["whole.pt", "net.onnx"])
+def test_other_files_are_named_without_the_advice_to_run_them(name, tmp_path):
+    if name == "whole.pt":
+        torch.save(fashion_repvgg(), tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(b"\x08\x07onnx" * 40)
+    with pytest.raises(FileFormatError) as found:
+        load_weights(fashion_repvgg(), tmp_path / name)
+    assert name in str(found.value)
+    assert "torch.save(model.state_dict(), ...)" in str(found.value)
+    assert "\x1b" not in str(found.value)
+
+
 def test_code_in_a_pickle_is_not_run(tmp_path):
     torch.save({"weights": build_model}, tmp_path / "w.pt")
     with pytest.raises(FileFormatError, match="weights_only"):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from typing import NamedTuple
 
 import numpy as np
@@ -79,8 +80,13 @@ def test_without_labels_reports_similarity_only(repq, weights, tmp_path):
         ({"MODEL": "weights.safetensors"}, "weights go to --weights"),
         ({"MODEL": "model.repq"}, "a quantized file is for repq bench, predict and val"),
         ({"MODEL": "builtins:int.from_bytes"}, "cannot import MODEL"),
+        ({"MODEL": "my/nets.py:build"}, "a module is written with dots: my.nets:factory"),
+        ({"MODEL": "./nets.py"}, "a module is written with dots: nets:factory"),
+        ({"MODEL": "ultralytics:"}, "MODEL must be package.module:factory, timm:NAME, ultra"),
         ({"MODEL": "os:listdir"}, "returned a list, not an nn.Module"),
         ({"MODEL": "torch.nn:Conv2d"}, "raised TypeError"),
+        ({"--std": "0"}, "std must be positive and finite, got (0.0,)"),
+        ({"--mean": "nan"}, "mean must be finite, got (nan,)"),
         ({"--mean": "a,b"}, "--mean must be numbers separated by commas"),
         ({"--image-size": "0"}, "image size must be at least 1"),
         ({"--calibration-images": "0"}, "--calibration-images must be at least 1"),
@@ -133,19 +139,32 @@ def fashion_arguments(weights, data, out, *options):
     return ("quantize", MODEL, "--weights", weights, "--data", data, "--out", out, *GREY, *options)
 
 
-def test_a_good_result_on_other_images_needs_no_warning(repq, weights, image_pack, tmp_path):
+@pytest.fixture
+def other_images(image_pack, tmp_path):
+    return shutil.copy(image_pack, tmp_path / "other.npz")
+
+
+def test_a_good_result_on_other_images_needs_no_warning(
+    repq, weights, image_pack, other_images, tmp_path
+):
     out = tmp_path / "m.repq"
-    code, _, error = repq(*fashion_arguments(weights, image_pack, out, "--eval-data", image_pack))
+    code, _, error = repq(*fashion_arguments(weights, image_pack, out, "--eval-data", other_images))
     assert code == 0
-    assert "warning" not in error
+    assert error == ""  # Neither warnings nor, where it is no terminal, bars.
     report = json.loads((tmp_path / "m.repq.json").read_text())
     assert report["warnings"] == []
     assert report["rows"][1]["sqnr_db"] >= 15
 
 
-def test_images_that_calibrate_and_are_evaluated_are_a_warning(repq, weights, image_pack, tmp_path):
+@pytest.mark.parametrize("named", [False, True])
+def test_images_that_calibrate_and_are_evaluated_are_a_warning(
+    named, repq, weights, image_pack, tmp_path
+):
     out = tmp_path / "m.repq"
-    code, _, error = repq(*fashion_arguments(weights, image_pack, out, "--calibration-images", 20))
+    evaluated = ("--eval-data", image_pack) if named else ()
+    code, _, error = repq(
+        *fashion_arguments(weights, image_pack, out, "--calibration-images", 20, *evaluated)
+    )
     assert code == 0
     (warning,) = json.loads((tmp_path / "m.repq.json").read_text())["warnings"]
     assert "the 20 images that calibrate are among the 24 that are evaluated" in warning
@@ -153,12 +172,12 @@ def test_images_that_calibrate_and_are_evaluated_are_a_warning(repq, weights, im
 
 
 def test_a_bad_result_names_the_layers_that_hurt_most(
-    repq, weights, image_pack, tmp_path, monkeypatch
+    repq, weights, image_pack, other_images, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("repq_fx.cli.measurements.LEAST_SQNR_DB", 1000)
     out = tmp_path / "m.repq"
     code, _, _ = repq(
-        *fashion_arguments(weights, image_pack, out, "--eval-data", image_pack,
+        *fashion_arguments(weights, image_pack, out, "--eval-data", other_images,
                            "--calibration-images", 15)
     )  # fmt: skip
     assert code == 0
@@ -188,12 +207,12 @@ def test_reports_have_types_units_versions_and_preprocessing(repq, weights, imag
     code, _, _ = repq(*fashion_arguments(weights, image_pack, tmp_path / "m.repq"))
     assert code == 0
     report = json.loads((tmp_path / "m.repq.json").read_text())
-    scheme, protocol = report["scheme"], report["protocol"]
+    scheme, image = report["scheme"], report["protocol"]["image"]
     assert (scheme["weight_bits"], scheme["gptq"], scheme["refit"]) == (8, True, None)
     assert scheme["weight"]["type"] == "CoarseFine"
     assert scheme["weight"]["threshold"] == 1.25
-    assert (protocol["image_channels"], protocol["image_height_pixels"]) == (1, 28)
-    assert (protocol["mean"], protocol["std"]) == ([0.5], [0.5])
+    assert (image["channels"], image["height_pixels"]) == (1, 28)
+    assert (image["mean"], image["std"]) == ([0.5], [0.5])
     packages = report["environment"]["packages"]
     assert packages["repq_fx"] == repq_fx.__version__
     assert packages["torch"] == torch.__version__

@@ -5,8 +5,18 @@ import json
 import pytest
 
 from repq_fx.analysis import LatencyStatistics
-from repq_fx.cli.report import SCHEMA_VERSION, Protocol, Report, Row, milliseconds, print_table
+from repq_fx.cli.image_data import Preprocessing
+from repq_fx.cli.report import (
+    SCHEMA_VERSION,
+    ImageFormat,
+    Protocol,
+    Report,
+    Row,
+    milliseconds,
+    print_table,
+)
 
+PLAIN = Preprocessing(8, (0.5,), (0.25,))
 ROWS = [
     Row(
         "FP32, merged", top1_percent=83.6, size_bytes=831_464_232,
@@ -52,12 +62,21 @@ def test_a_report_has_one_schema(tmp_path):
         ("fuse", {"regions": [{"name": "a"}]}),
     ):
         path = tmp_path / f"{command}.json"
-        Report(command, "m", Protocol(mean=(0.5,)), ROWS, output=tmp_path, **options).write(path)
+        Report(
+            command,
+            "m",
+            Protocol(image=ImageFormat.of((3, 8, 9), PLAIN)),
+            ROWS,
+            output=tmp_path,
+            **options,
+        ).write(path)
         reports[command] = json.loads(path.read_text())
     first, second = reports.values()
     assert list(first) == list(second)
     assert first["schema_version"] == SCHEMA_VERSION
-    assert first["protocol"]["mean"] == [0.5]
+    assert first["protocol"]["image"] == {
+        "channels": 3, "height_pixels": 8, "width_pixels": 9, "mean": [0.5], "std": [0.25],
+    }  # fmt: skip
     assert first["output"] == str(tmp_path)
     assert set(first["rows"][0]) == set(first["rows"][2])
     assert first["rows"][0]["latency_ms"]["median"] == 1234.6

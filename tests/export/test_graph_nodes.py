@@ -24,10 +24,10 @@ class Small(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3)
-        self.register_buffer("shift", torch.ones(1))
+        self.register_buffer("shift", torch.ones(6))  # Along columns.
 
     def forward(self, x):
-        return torch.sin(self.conv(x)).add(self.shift).clamp(min=0.5)
+        return torch.sin(self.conv(x)).add(self.shift).cumsum(dim=1)
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,7 @@ ONE_LAYER = {
     "size_of_a_constant": (lambda net, x: (x + 1) / net.channels.shape[0] + 1, ElementwiseFunction),
 }  # fmt: skip
 OTHERS = {
+    "norm_to_fold": (lambda net, x: net.norm(x).relu(), [nn.BatchNorm2d, "relu"]),
     "one_activation": (lambda net, x: net.act(x), [nn.SiLU]),
     "one_number": (lambda _, x: x + 1, [operator.add]),
     "along_the_last_axis": (lambda net, x: (x * net.columns).relu(),

@@ -84,7 +84,7 @@ def test_override_targets():
 
 
 def test_the_faster_scheme_is_faster_everywhere():
-    inner = Scheme(weight_bits=4)
+    inner = Scheme(weight_bits=5)
     scheme = Scheme(weight_bits=6).with_overrides(Override("a", inner), Override("b", None))
     faster = scheme.faster()
     assert faster.weight_bits == 6
@@ -94,3 +94,8 @@ def test_the_faster_scheme_is_faster_everywhere():
     assert faster.overrides == (Override("a", quick), Override("b", None))
     assert scheme.gptq
     assert scheme.output_search
+
+
+def test_few_bits_keep_the_rounding_that_they_need():
+    assert Scheme.w4a8().faster() == replace(Scheme.w4a8(), output_search=False)
+    assert not replace(Scheme.w4a8(), gptq=False).faster().gptq

@@ -3,6 +3,7 @@
 from .calibration import calibration_images as calibration_images
 from .calibration import mean_average_precision as mean_average_precision
 from .calibration import split_folders as split_folders
+from .calibration import split_sizes as split_sizes
 from .detector import SUFFIXES as SUFFIXES
 from .detector import open_model as open_model
 from .detector import require_detector as require_detector

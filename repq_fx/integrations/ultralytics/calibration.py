@@ -1,6 +1,8 @@
 """Images and mAP of a data set, as ultralytics itself reads it."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +27,49 @@ def calibration_images(
     Raises:
         RepqError: The data set cannot be read, has no such images, or other classes than the model.
     """
+    found: list[Tensor] = []
+    with _reader(yolo, data, split, image_size, batch) as (validator, loader):
+        for entry in loader:
+            missing = count - sum(len(images) for images in found)
+            if missing <= 0:
+                break
+            found.append(validator.preprocess(entry)["img"][:missing])
+    if not found:
+        raise RepqError(f"there are no {split!r} images in {str(data)!r}.")
+    return found
+
+
+def split_sizes(yolo: Any, data: str | Path) -> dict[str, int]:
+    """How many images the ``train`` and the ``val`` split of a data set have.
+
+    Raises:
+        RepqError: The data set cannot be read, or has other classes than the model.
+    """
+    sizes = {}
+    for split in ("train", "val"):
+        with _reader(yolo, data, split, int(max(yolo.model.stride)), 1) as (_, loader):
+            sizes[split] = len(loader.dataset)
+    return sizes
+
+
+@contextmanager
+def _reader(
+    yolo: Any, data: str | Path, split: str, image_size: int, batch: int
+) -> Iterator[tuple[Any, Any]]:
+    """A validator of the repository's and its loader of a split; what they raise is a RepqError."""
     arguments = {
         **yolo.overrides, "data": str(data), "split": split, "imgsz": image_size, "batch": batch,
         "rect": False, "workers": 0, "plots": False, "mode": "val", "fraction": 1.0,
     }  # fmt: skip
-    found: list[Tensor] = []
     with tempfile.TemporaryDirectory() as folder:
         try:
             validator = yolo._smart_load("validator")(save_dir=Path(folder), args=arguments)
             validator.data = _described(yolo, data, split)
             validator.device = torch.device("cpu")
             validator.stride = int(max(yolo.model.stride))
-            for entry in validator.get_dataloader(validator.data[split], batch):
-                missing = count - sum(len(images) for images in found)
-                if missing <= 0:
-                    break
-                found.append(validator.preprocess(entry)["img"][:missing])
+            yield validator, validator.get_dataloader(validator.data[split], batch)
         except _READING_ERRORS as error:
             raise _unreadable(data, split, error) from error
-    if not found:
-        raise RepqError(f"there are no {split!r} images in {str(data)!r}.")
-    return found
 
 
 def mean_average_precision(
@@ -91,7 +115,8 @@ def split_folders(yolo: Any, data: str | Path) -> dict[str, Any]:
 
 
 def _unreadable(data: str | Path, split: str, error: Exception) -> RepqError:
-    return RepqError(f"cannot read the {split!r} images of {str(data)!r}: {error}")
+    reason = " ".join(str(error).split())  # Theirs may have several lines.
+    return RepqError(f"cannot read the {split!r} images of {str(data)!r}: {reason}")
 
 
 def _described(yolo: Any, data: str | Path, split: str) -> dict[str, Any]:

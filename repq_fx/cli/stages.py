@@ -1,5 +1,6 @@
 """What a command says while it works, kept for its report."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,16 +9,21 @@ from pathlib import Path
 import typer
 
 
-class Progress:
+def shows_bars() -> bool:
+    """Whether standard error is a terminal; a file or a pipe gets no bars."""
+    return sys.stderr.isatty()
+
+
+class Stages:
     """Lines of what is being done, each after the seconds since the start, and warnings.
 
     Attributes:
-        stage_seconds: How long each stage took, by name.
+        seconds: How long each stage took, by name.
         warnings: Whole sentences.
     """
 
     def __init__(self) -> None:
-        self.stage_seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self._start = time.perf_counter()
 
@@ -27,7 +33,7 @@ class Progress:
         self.say(doing)
         start = time.perf_counter()
         yield
-        self.stage_seconds[name] = time.perf_counter() - start
+        self.seconds[name] = time.perf_counter() - start
 
     def say(self, text: str) -> None:
         """One line, after the seconds since the start."""
