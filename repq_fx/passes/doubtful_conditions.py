@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 from ..errors import SizeError, TraceError
 from .agreement import difference
 from .example import Inputs, random_like, run
-from .size_conditions import InputSizes
+from .size_conditions import InputSizes, answer
 
 
 def guard_doubtful_conditions(
@@ -66,7 +66,7 @@ def _shapes_without(
         cut = {symbol: min(length, given[symbol]) for symbol in asked}
         cut_too = {symbol: max(1, given[symbol] * length // largest) for symbol in tied}
         for values in ({**given, **cut}, {**given, **cut, **cut_too}):
-            if condition.subs(values) == sympy.false and sizes.admit(values):
+            if answer(condition, values) == sympy.false and sizes.admit(values):
                 shapes = sizes.shapes(values)
                 if all(map(_fits, shapes, inputs)):
                     yield shapes

@@ -22,10 +22,11 @@ from .aten_functions import call_in_torch
 from .doubtful_conditions import guard_doubtful_conditions
 from .example import Inputs
 from .failure_place import failure_place, innermost_module
+from .free_sizes import sizes_to_try
 from .lift_modules import LayerLifter
 from .output_structure import put_together, take_apart
 from .plain_names import with_plain_names
-from .size_conditions import InputSizes, sizes_to_try
+from .size_conditions import InputSizes
 from .size_guards import EXAMPLE_SHAPE, is_size_guard
 
 _aten = torch.ops.aten

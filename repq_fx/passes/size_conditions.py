@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import reduce
 from traceback import FrameSummary
 from types import MappingProxyType
@@ -10,7 +10,6 @@ from typing import Any
 
 import sympy  # type: ignore[import-untyped]
 import torch
-from torch.export import Dim
 from torch.fx import Node
 from torch.utils._sympy.functions import (
     CeilToInt,
@@ -69,27 +68,6 @@ _AXIS_OF_CHANNELS: Mapping[Any, int] = MappingProxyType(
     }
 )
 """Operators whose weights admit one size of an axis of their first operand."""
-
-
-def sizes_to_try(inputs: Inputs) -> Iterator[tuple[Inputs, tuple[Any, ...] | None]]:
-    """Inputs to export with, and the sizes to leave free, the most general first."""
-    batch = inputs[0].shape[:1]
-    is_batched = [entry.shape[:1] == batch and entry.dim() > 0 for entry in inputs]
-    # Export takes a size of 1 for a constant.
-    many = tuple(
-        torch.cat([entry, entry]) if batched and batch[0] == 1 else entry
-        for entry, batched in zip(inputs, is_batched, strict=True)
-    )
-    free = tuple(dict.fromkeys(range(entry.dim()), Dim.AUTO) for entry in inputs)
-    free_batch = tuple(
-        axes | {0: Dim.DYNAMIC} if batched else axes
-        for axes, batched in zip(free, is_batched, strict=True)
-    )
-    yield many, free_batch
-    yield inputs, free
-    if any(is_batched):
-        yield many, tuple({0: Dim.DYNAMIC} if batched else {} for batched in is_batched)
-    yield inputs, None
 
 
 class InputSizes:
@@ -160,7 +138,8 @@ class InputSizes:
 
     def admit(self, values: Mapping[sympy.Symbol, int]) -> bool:
         """Whether nothing that is not doubtful forbids such sizes."""
-        return all(condition.subs(values) != sympy.false for condition in self._asked)
+        answers = [answer(condition, values) for condition in self._asked]
+        return not {sympy.false, None}.intersection(answers)
 
     def tied_to(self, symbols: Collection[sympy.Symbol]) -> list[sympy.Symbol]:
         """The free sizes about which something was asked together with one of `symbols`."""
@@ -219,6 +198,14 @@ class InputSizes:
         if len(operands) == 1:
             return graph.call_function(function, tuple(operands))
         return reduce(lambda left, right: graph.call_function(function, (left, right)), operands)
+
+
+def answer(condition: sympy.Basic, values: Mapping[sympy.Symbol, int]) -> sympy.Basic | None:
+    """What a condition is for such sizes; None where it divides by one that is zero then."""
+    try:
+        return condition.subs(values)
+    except ZeroDivisionError:
+        return None
 
 
 def _expression(size: int | torch.SymInt) -> sympy.Expr:

@@ -3,15 +3,18 @@
 import math
 
 import pytest
+import sympy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._sympy.functions import Mod
 
 import repq_fx
 from repq_fx.errors import SizeError
 from repq_fx.passes.exported import export_trace
+from repq_fx.passes.size_conditions import answer
 
 REQUIRE = torch.ops.repq_fx.require_size.default
 
@@ -243,3 +246,11 @@ def test_a_quantized_model_keeps_the_check_in_its_file(tmp_path):
         graph(torch.randn(3, 4, 6, 10))
         with pytest.raises(SizeError):
             graph(torch.randn(2, 4, 8, 9))
+
+
+def test_a_condition_that_divides_by_zero_has_no_answer():
+    first, second = sympy.symbols("first second", integer=True)
+    condition = sympy.Eq(Mod(first, second), 0)
+    assert answer(condition, {first: 4, second: 2}) == sympy.true
+    assert answer(condition, {first: 4, second: 3}) == sympy.false
+    assert answer(condition, {first: 4, second: 0}) is None
