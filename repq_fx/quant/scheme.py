@@ -33,6 +33,10 @@ class Override:
                 "Override: target must be a module name, a compiled regular expression or an "
                 f"nn.Module type, got {self.target!r}."
             )
+        if self.scheme is not None and not isinstance(self.scheme, Scheme):
+            raise TypeError(
+                f"Override of {self.target!r}: expected a Scheme or None, got {self.scheme!r}."
+            )
         if self.scheme is not None and self.scheme.overrides:
             raise ValueError(f"Override of {self.target!r}: its scheme must not have overrides.")
 

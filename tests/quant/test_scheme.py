@@ -81,6 +81,8 @@ def test_override_targets():
     assert len(scheme.overrides) == 3
     with pytest.raises(TypeError, match="target must be"):
         Override(3, None)
+    with pytest.raises(TypeError, match="Override of 'stem': expected a Scheme or None, got 4"):
+        Override("stem", 4)
 
 
 def test_the_faster_scheme_is_faster_everywhere():
