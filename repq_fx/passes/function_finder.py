@@ -72,17 +72,25 @@ class FunctionFinder:
             if end is source or any(_follows(user, end, sources) for user in end.users):
                 continue
             steps = _steps(end, sources)
-            if len(steps) > 1 or self._is_better_a_layer(end):
+            work = [step for step in steps if not self._is_identity(step)]
+            if work and (len(steps) > 1 or self._is_better_a_layer(end)):
                 channels = filter(None, map(self._channels, steps))
                 found.append(Function(source, steps, max(channels, default=None)))
         return found
+
+    def _is_identity(self, step: Node) -> bool:
+        is_layer = step.op == "call_module"
+        return is_layer and type(self._layer(step)) is nn.Identity
+
+    def _layer(self, call: Node) -> nn.Module:
+        return self._graph_module.get_submodule(str(call.target))
 
     def _is_better_a_layer(self, step: Node) -> bool:
         """Whether a single step reads several tensors, or quantization has no rule for it."""
         if sum(isinstance(argument, Node) for argument in step.args) > 1:
             return True
         if step.op == "call_module":
-            return type(self._graph_module.get_submodule(str(step.target))) in _RARE_LAYERS
+            return type(self._layer(step)) in _RARE_LAYERS
         return operator_name(step).rstrip("_") in _RARE_FUNCTIONS
 
     def _sources(self) -> dict[Node, Node]:
@@ -116,7 +124,7 @@ class FunctionFinder:
         if not given.is_floating_point() or self._overwrites(node, source):
             return False
         if node.op == "call_module":
-            layer = self._graph_module.get_submodule(str(node.target))
+            layer = self._layer(node)
             is_free = not layer.training and id(layer) not in self._kept
             if type(layer) not in _LAYERS or not is_free or self._is_folded(node, layer):
                 return False
@@ -145,7 +153,7 @@ class FunctionFinder:
     def _constant_shapes(self, step: Node) -> list[torch.Size]:
         """Of the tensors in a step, as they stand beside ``[N, C, H, W]``."""
         if step.op == "call_module":
-            layer = self._graph_module.get_submodule(str(step.target))
+            layer = self._layer(step)
             return [torch.Size((*tensor.shape, 1, 1)) for tensor in _tensors_of(layer)]
         known = (self._constants.known(n) for n in step.all_input_nodes if n in self._constants)
         tensors = [value for value in known if isinstance(value, Tensor)]

@@ -24,6 +24,7 @@ class Net(nn.Module):
         }.items():  # fmt: skip
             self.register_buffer(name, torch.rand(shape) + 0.5)
         self.prelu, self.norm, self.act = nn.PReLU(4), nn.BatchNorm2d(4), nn.SiLU()
+        self.identity = nn.Identity()
         self.function = function
 
     def forward(self, x):
@@ -77,6 +78,7 @@ ONE_LAYER = {
     "size_of_a_constant": (lambda net, x: (x + 1) / net.channels.shape[0] + 1, ElementwiseFunction),
 }  # fmt: skip
 OTHERS = {
+    "identities": (lambda net, x: net.identity(net.identity(x)), [nn.Identity] * 2),
     "norm_to_fold": (lambda net, x: net.norm(x).relu(), [nn.BatchNorm2d, "relu"]),
     "one_activation": (lambda net, x: net.act(x), [nn.SiLU]),
     "one_number": (lambda _, x: x + 1, [operator.add]),
