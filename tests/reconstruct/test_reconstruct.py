@@ -143,7 +143,7 @@ def test_a_part_that_disturbs_the_network_is_rolled_back(caplog):
     data = data + 2 * data.roll(1, 1) + 2 * data.roll(1, 2) + 2 * data.roll(1, 3)
     scheme = replace(FAST, weight_bits=3, activation_bits=8)
     method = quick(iterations=80, images=64, batch_size=16, rounding_rate=0.05, rounding_weight=1.0)
-    fresh = inputs_of(model, 128)[64:]
+    fresh = inputs_of(model, 1024)[64:]
     fresh = fresh + 2 * fresh.roll(1, 1) + 2 * fresh.roll(1, 2) + 2 * fresh.roll(1, 3)
     errors = []
     for iterations in (0, 80):
@@ -154,8 +154,8 @@ def test_a_part_that_disturbs_the_network_is_rolled_back(caplog):
             found = repq_fx.convert(prepared, "reference")(fresh)
             errors.append(float((found - model(fresh)).square().mean()))
     assert "it raised the error of the network from" in caplog.text
-    # What was kept was judged on other images than these; the part taken back would double it.
-    assert errors[1] <= 1.01 * errors[0]
+    # The part taken back would double it.
+    assert errors[1] <= errors[0]
 
 
 @pytest.mark.parametrize(

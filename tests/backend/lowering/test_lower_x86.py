@@ -262,8 +262,14 @@ def test_a_whole_repvgg_a0_agrees_with_its_reference(randomize_batch_norm):
     images = torch.randn(2, 3, 64, 64)
     merged = repq_fx.reparameterize(model, images)
     reference, lowered = both(merged, images)
-    # One rounding that falls the other way in an early layer leaves 36 dB; most seeds have none.
-    assert_agree(reference, lowered, images, decibels=34)
+    others = torch.randn(8, 3, 64, 64)
+    with torch.no_grad():
+        pairs = zip(reference(others), lowered(others), strict=True)
+        ratios = [repq_fx.analysis.sqnr_db(*pair) for pair in pairs]
+    # Of many images every level is the same, and of the others one rounding of a tie in an early
+    # layer, which leaves 36 dB of a random net. A step that computes anything else leaves neither.
+    assert max(ratios) > 100
+    assert min(ratios) > 34
 
 
 class Halves(nn.Module):
