@@ -9,14 +9,25 @@ class ScaledActivation(nn.Module):
 
     Args:
         activation: An activation function of `torch.nn`.
-        factor: What its result is multiplied by.
-        offset: What is added then.
+        factor: What its result is multiplied by: a number, or one for each channel, of a shape that
+            broadcasts to the result, ``[C, 1, 1]`` behind a convolution and ``[C]`` behind a linear
+            layer.
+        offset: What is added then: a number, or one for each channel in the same shape.
     """
 
-    def __init__(self, activation: nn.Module, factor: float, offset: float) -> None:
+    factor: float | Tensor
+    offset: float | Tensor
+
+    def __init__(
+        self, activation: nn.Module, factor: float | Tensor, offset: float | Tensor
+    ) -> None:
         super().__init__()
         self.activation = activation
-        self.factor, self.offset = factor, offset
+        for name, value in (("factor", factor), ("offset", offset)):
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
 
     def forward(self, input: Tensor) -> Tensor:
         """Map a tensor of any shape to one of the same shape."""
@@ -25,6 +36,8 @@ class ScaledActivation(nn.Module):
 
     def extra_repr(self) -> str:
         """The numbers, for `print`."""
+        if isinstance(self.factor, Tensor):
+            return f"channels={self.factor.numel()}"
         return f"factor={self.factor:g}, offset={self.offset:g}"
 
 
