@@ -1,7 +1,6 @@
 """The public functions that compose the steps; no algorithms here."""
 
 import copy
-import inspect
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -15,9 +14,11 @@ from .backend import (
     LOWERINGS,
     Backend,
     as_backend,
+    equalized,
     place_observers,
     require_override_targets,
     to_reference,
+    write_as_layers,
 )
 from .backend.survey import Survey, within_memory
 from .errors import CalibrationError
@@ -184,7 +185,7 @@ def _calibrated(
     progress.begin(_MERGE)
     in_single = passes.in_single_precision(model)
     if example_inputs is None:
-        batch = model_inputs(first, _required_inputs(model), "calibration batch 0")
+        batch = model_inputs(first, passes.required_inputs(model), "calibration batch 0")
         example_inputs = passes.small_example(in_single, batch)
     inputs = passes.inputs_in_single_precision(passes.as_inputs(example_inputs))
     merged = passes.merge_graph(in_single, inputs, leaves=leaves)
@@ -193,25 +194,19 @@ def _calibrated(
     if reasons:
         _LOGGER.warning("what becomes of this model cannot be saved: %s", "; ".join(reasons))
     progress.begin(_EQUALIZE)
+    scheme = scheme.with_overrides(*(Override(leaf, None) for leaf in leaves))
+    write_as_layers(merged, inputs, scheme)
     seen = [first]
     if scheme.equalization:
         images = first_images(merged, seen, batches)
         images = within_memory(images, Survey.of(merged, images), networks=1)
         with fitting(images, 0):
-            merged = passes.equalize(merged, images)
+            merged = equalized(merged, images, scheme)
     progress.begin(_OBSERVE)
-    scheme = scheme.with_overrides(*(Override(leaf, None) for leaf in leaves))
     prepared = place_observers(merged, inputs, scheme)
     remaining = data if isinstance(data, Tensor) else chain(seen, batches)
     _calibrate(prepared, remaining, steps=None, total=number_of_batches(data), progress=progress)
     return prepared
-
-
-def _required_inputs(model: nn.Module) -> int:
-    parameters = inspect.signature(model.forward).parameters.values()
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in parameters if p.kind in positional and p.default is p.empty]
-    return max(len(required), 1)
 
 
 def prepare(model: nn.Module, example_inputs: ExampleInputs, scheme: Scheme | str) -> GraphModule:
@@ -240,10 +235,11 @@ def layer_sensitivities(
         progress: Show a progress bar.
     """
     quick = replace(scheme, gptq=False, output_search=False, sequential_ranges=False)
+    merged, shown = copy.deepcopy(merged), batches[0][:_SENSITIVITY_IMAGES]
+    write_as_layers(merged, (shown,), scheme)
     if scheme.equalization:
-        rest = iter(batches[1:])
-        merged = passes.equalize(merged, first_images(merged, [batches[0]], rest))
-    shown = batches[0][:_SENSITIVITY_IMAGES]
-    prepared = prepare(copy.deepcopy(merged), shown, quick)
+        images = first_images(merged, [batches[0]], iter(batches[1:]))
+        merged = equalized(merged, images, scheme)
+    prepared = prepare(merged, shown, quick)
     calibrate(prepared, batches, progress=progress)
     return analysis.layer_sensitivities(prepared, shown)

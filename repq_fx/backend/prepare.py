@@ -5,6 +5,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
 
 from .. import _torch_ao
+from ..passes import equalize
+from ..passes.example import ExampleInputs
 from ..passes.gather_functions import gather_functions
 from ..passes.pixel_shuffles import shuffle_pixels
 from ..quant import Scheme
@@ -20,21 +22,41 @@ from .pool_padding import observe_inside_padding
 from .unread_observers import drop_unread_observers
 
 
+def write_as_layers(graph: GraphModule, inputs: tuple[Tensor, ...], scheme: Scheme) -> None:
+    """Call layers that have integer kernels where a model writes the same otherwise, in place.
+
+    Functions of each element become one layer each, and transposed convolutions others; a norm of
+    batch statistics becomes a call of a function. What an override of `scheme` is about stays.
+    """
+    call_batch_statistics(graph)
+    kept = _kept_modules(graph, scheme).values()
+    gather_functions(graph, inputs, kept)
+    shuffle_pixels(graph, kept)
+
+
+def equalized(graph: GraphModule, images: ExampleInputs, scheme: Scheme) -> GraphModule:
+    """`equalize` a graph behind `write_as_layers`; what an override is about stays what it is."""
+    return equalize(graph, images, kept=_kept_modules(graph, scheme).keys())
+
+
+def _kept_modules(graph: GraphModule, scheme: Scheme) -> dict[str, nn.Module]:
+    """The modules that overrides of `scheme` are about, by their qualified names."""
+    kept = {id(each) for override in scheme.overrides for each in modules_of(override, graph)}
+    return {name: module for name, module in graph.named_modules() if id(module) in kept}
+
+
 @torch.no_grad()
 def place_observers(model: nn.Module, inputs: tuple[Tensor, ...], scheme: Scheme) -> GraphModule:
     """The result of `prepare_fx` with our tables, without observers that have nothing to round.
 
     Args:
-        model: A module that `torch.fx` can trace, or a graph, which the caller owns: of that each
-            norm of batch statistics becomes a call of a function.
+        model: A module that `torch.fx` can trace, or a graph, which the caller owns: it becomes
+            what `write_as_layers` makes of it.
         inputs: Its example.
         scheme: Bits, weight quantizer and range rule.
     """
     graph = model if isinstance(model, GraphModule) else symbolic_trace(model)
-    call_batch_statistics(graph)
-    kept = [module for override in scheme.overrides for module in modules_of(override, graph)]
-    gather_functions(graph, inputs, kept)
-    shuffle_pixels(graph, kept)
+    write_as_layers(graph, inputs, scheme)
     mapping, backend = get_qconfig_mapping(scheme), get_backend_config()
     shell, made = OutputShell(graph), MadeOperands()
     with made.behind_layers(graph), shell.taken_off(graph):

@@ -11,6 +11,7 @@ from .pipeline import reparameterize as reparameterize
 from .region import Region as Region
 from .single_precision import in_single_precision as in_single_precision
 from .single_precision import inputs_in_single_precision as inputs_in_single_precision
+from .small_example import required_inputs as required_inputs
 from .small_example import small_example as small_example
 from .symbolic import Leaves as Leaves
 from .trace import trace as trace

@@ -71,7 +71,8 @@ def _offset(statistics: OutputStatistics) -> Tensor:
 
 
 def _is_exact_for_positive(path: ChannelPath) -> bool:
-    return bool(path.steps) and all(step in _RELUS for step in path.steps)
+    is_bare = path.activation is None and bool(path.steps)
+    return is_bare and all(step in _RELUS for step in path.steps)
 
 
 def _pads(layer: WeightedLayer) -> bool:

@@ -1,40 +1,30 @@
 """Where the output channels of a layer go, through steps that let a scale of each pass."""
 
 import math
+import operator
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Size, Tensor, nn
 from torch.fx import GraphModule, Node, map_arg
 
+from .channel_steps import (
+    AVERAGES,
+    ENTRYWISE,
+    PRODUCTS,
+    RESHAPES,
+    Target,
+    bending_activation,
+    called_by,
+    has_hooks,
+    passes_plane_scales,
+)
 from .layer_channels import channel_axis, is_weighted
 
-Target = type[nn.Module] | Callable[..., Any] | str
 Shapes = Mapping[Node, Size]
 
-# f(s x) = s f(x) for every s > 0, entry by entry. Absent on purpose: ReLU6 and Hardtanh clip at a
-# fixed height, which a scale moves (relu6(s x) = s min(relu(x), 6 / s)), and SiLU, GELU and
-# Hardswish bend at a fixed place.
-_ENTRYWISE: frozenset[Target] = frozenset({
-    nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_",
-    nn.LeakyReLU, F.leaky_relu, nn.PReLU,
-    nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, "contiguous",
-})  # fmt: skip
-# The same, within each plane of an image. Averages pass a factor on too, but are left out: their
-# ranges are smaller than those of the tensor they read, which is quantized as well, and factors
-# that suit one of both cost MobileOne-S0 0.9 dB.
-_PLANEWISE: frozenset[Target] = frozenset({
-    nn.MaxPool2d, F.max_pool2d, nn.AdaptiveMaxPool2d, F.adaptive_max_pool2d,
-    nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d,
-    nn.Upsample, F.interpolate,
-})  # fmt: skip
-_RESHAPES: frozenset[Target] = frozenset(
-    {nn.Flatten, torch.flatten, "flatten", torch.reshape, "reshape", "view"}
-)
 _SHAPE_METHODS = ("size", "dim", "numel")
 
 
@@ -44,64 +34,110 @@ class ChannelPath:
 
     Attributes:
         producer: Its qualified name.
+        activation: The call of an activation function that bends, right behind the layer, if there
+            is one: what it returns can be scaled, instead of what the layer returns.
         consumers: The layers that read it; input channel c of each is output channel c.
-        steps: What each node in between calls: a type of module, a function or a method's name.
+        steps: What each node in between calls, behind `activation`.
     """
 
     producer: str
+    activation: Node | None
     consumers: tuple[str, ...]
     steps: tuple[Target, ...]
 
 
-def find_channel_paths(graph_module: GraphModule, shapes: Shapes) -> list[ChannelPath]:
-    """All paths along which output channels can be scaled and the consumers scaled back.
+def find_channel_paths(
+    graph_module: GraphModule, shapes: Shapes, kept: Collection[str] = ()
+) -> list[ChannelPath]:
+    """All paths along which channels can be scaled and the consumers scaled back.
 
     A layer that is called twice, shares a parameter or has hooks is on no path.
 
     Args:
         graph_module: The graph; not changed.
         shapes: What a `ShapeRecorder` noted.
+        kept: Qualified names of activation functions behind which nothing can be scaled.
 
     Returns:
         The paths in the order of their producers in the graph.
     """
     own = _layers_of_one_call(graph_module)
-    found = (_Search(graph_module, shapes, own).path(n) for n in graph_module.graph.nodes)
+    search = _Search(graph_module, shapes, own, kept)
+    found = (search.path(node) for node in graph_module.graph.nodes)
     return [path for path in found if path is not None]
+
+
+@dataclass
+class _Found:
+    """What a search has met so far."""
+
+    consumers: list[str]
+    steps: list[Target]
+    scaled: set[Node]
+    gates: set[Node]
+    reads_more_than_averages: bool = False
 
 
 class _Search:
     """Follows the output of one layer after the other."""
 
-    def __init__(self, graph_module: GraphModule, shapes: Shapes, own: frozenset[str]) -> None:
+    def __init__(
+        self,
+        graph_module: GraphModule,
+        shapes: Shapes,
+        own: frozenset[str],
+        kept: Collection[str],
+    ) -> None:
         self._graph_module = graph_module
         self._shapes = shapes
         self._own = own
+        self._kept = kept
 
-    def path(self, start: Node) -> ChannelPath | None:
-        if not self._is_own_layer(start) or start not in self._shapes:
+    def path(self, layer: Node) -> ChannelPath | None:
+        if not self._is_own_layer(layer) or layer not in self._shapes:
             return None
-        consumers: list[str] = []
-        steps: list[Target] = []
-        pending = [(start, self._layer_axis(start, start))]
+        activation = self._activation_behind(layer)
+        found = self._follow(activation or layer, self._layer_axis(layer, layer))
+        if found is None:
+            return None
+        return ChannelPath(
+            str(layer.target), activation, tuple(found.consumers), tuple(found.steps)
+        )
+
+    def _activation_behind(self, layer: Node) -> Node | None:
+        readers = [user for user in layer.users if not _reads_shape(user)]
+        if len(readers) != 1 or readers[0].target in self._kept:
+            return None
+        (node,) = readers
+        is_bending = bending_activation(self._graph_module, node) is not None
+        return node if is_bending and node in self._shapes and node.args == (layer,) else None
+
+    def _follow(self, start: Node, axis: int) -> _Found | None:
+        """All readers of a tensor whose channels lie on `axis`; None if one needs it unscaled."""
+        found = _Found([], [], {start}, set())
+        pending = [(start, axis, False)]
         while pending:
-            node, axis = pending.pop()
+            node, axis, is_average = pending.pop()
             for user in node.users:
                 if _reads_shape(user):
                     continue
-                if not _reads_only_first(user, node):
-                    return None
-                if self._is_own_layer(user):
+                if self._is_own_layer(user) and _reads_only_first(user, node):
                     if axis != self._layer_axis(user, node):
                         return None
-                    consumers.append(str(user.target))
+                    found.consumers.append(str(user.target))
+                    found.reads_more_than_averages |= not is_average
                     continue
-                axis_after = self._axis_after(user, node, axis)
+                axis_after = self._axis_after(user, node, axis, found.gates)
                 if axis_after is None:
                     return None
-                steps.append(self._called(user))
-                pending.append((user, axis_after))
-        return ChannelPath(str(start.target), tuple(consumers), tuple(steps)) if consumers else None
+                called = called_by(self._graph_module, user)
+                found.steps.append(called)
+                found.scaled.add(user)
+                pending.append((user, axis_after, is_average or called in AVERAGES))
+        # An average alone has a smaller range than what it is the average of, which is quantized as
+        # well: factors that suit one of both cost MobileOne-S0 0.9 dB.
+        is_path = found.reads_more_than_averages and not found.gates & found.scaled
+        return found if is_path else None
 
     def _is_own_layer(self, node: Node) -> bool:
         return node.op == "call_module" and node.target in self._own
@@ -110,24 +146,23 @@ class _Search:
         layer: Any = self._graph_module.get_submodule(str(layer_node.target))
         return channel_axis(layer, len(self._shapes[value]))
 
-    def _called(self, node: Node) -> Target:
-        if node.op == "call_module":
-            module = self._graph_module.get_submodule(str(node.target))
-            # A hook may change what the module returns.
-            return nn.Module if _has_hooks(module) else type(module)
-        target: Target = node.target
-        return target
-
-    def _axis_after(self, node: Node, operand: Node, axis: int) -> int | None:
+    def _axis_after(self, node: Node, operand: Node, axis: int, gates: set[Node]) -> int | None:
         """Where the channels of `operand` are in the result of a step, or None if it is no step."""
         before, after = self._shapes[operand], self._shapes.get(node)
-        called = self._called(node)
+        called = called_by(self._graph_module, node)
         if node.op == "output" or after is None:
             return None
-        is_plane_step = called in _PLANEWISE or (called is F.pad and _pads_planes_linearly(node))
-        if called in _ENTRYWISE or (is_plane_step and len(before) == 4 and axis == 1):
+        if called in PRODUCTS:
+            gate = _factor_beside(node, operand)
+            gates.update(gate)
+            keeps_axis = len(after) == len(before) and after[axis] == before[axis]
+            return axis if gate and keeps_axis else None
+        if not _reads_only_first(node, operand):
+            return None
+        is_image = len(before) == 4 and axis == 1
+        if called in ENTRYWISE or (is_image and passes_plane_scales(called, node)):
             return axis
-        if called in _RESHAPES:
+        if called in RESHAPES:
             return _axis_with(after, size=before[axis], entries_before=math.prod(before[:axis]))
         return None
 
@@ -137,7 +172,7 @@ def _layers_of_one_call(graph_module: GraphModule) -> frozenset[str]:
     layers = {
         name
         for name, module in graph_module.named_modules(remove_duplicate=False)
-        if is_weighted(module) and not _has_hooks(module)
+        if is_weighted(module) and not has_hooks(module)
     }
     holders = Counter(
         tensor.untyped_storage().data_ptr()
@@ -162,8 +197,12 @@ def _own_tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.buffers(recurse=False)
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+def _factor_beside(product: Node, operand: Node) -> tuple[Node, ...]:
+    """The tensor that `operand` is multiplied by, unless the product is written over it."""
+    others = tuple(value for value in product.all_input_nodes if value is not operand)
+    is_over_other = product.target in (operator.imul, "mul_") and product.args[0] is not operand
+    is_plain = len(product.args) == 2 and not product.kwargs and len(others) == 1
+    return others if is_plain and not is_over_other else ()
 
 
 def _reads_only_first(user: Node, operand: Node) -> bool:
@@ -176,14 +215,6 @@ def _reads_shape(node: Node) -> bool:
     if node.op == "call_method":
         return node.target in _SHAPE_METHODS
     return node.target is getattr and "shape" in node.args
-
-
-def _pads_planes_linearly(node: Node) -> bool:
-    """Whether a call of ``F.pad`` leaves the channels of an image alone and pads no constant."""
-    given = dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)) | node.kwargs
-    pad = given.get("pad")
-    is_zero = given.get("value") in (None, 0)
-    return isinstance(pad, list | tuple) and len(pad) <= 4 and is_zero
 
 
 def _axis_with(shape: Size, *, size: int, entries_before: int) -> int | None:

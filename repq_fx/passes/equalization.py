@@ -3,19 +3,26 @@
 Dividing an output channel of a layer by s > 0 and multiplying what reads it by s changes nothing,
 as ReLU passes the factor on (Nagel et al., arXiv 1906.04721, section 4.1). It does change what a
 quantizer with one scale for the whole tensor loses: channels of a small range gain resolution.
+SiLU, GELU and Hardswish do not pass it on; there the division stands behind the function, where it
+is one multiplication of what the function returns, before it is rounded.
 """
 
 import logging
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from .bias_absorption import absorb_high_biases
 from .channel_paths import find_channel_paths
+from .channel_steps import bending_activation
+from .elementwise_function import ScaledActivation
 from .example import ExampleInputs
+from .free_names import free_name
 from .layer_channels import (
     WeightedLayer,
+    at_channels,
     at_weights,
     exact_parameters,
     is_depthwise,
@@ -38,16 +45,20 @@ def equalize(
     *,
     migration: float = 0.3,
     absorb_bias: bool = False,
+    kept: Collection[str] = (),
 ) -> GraphModule:
     """Share the differences between channels out to activations and the weights that read them.
 
     Of every convolution and linear layer whose output reaches nothing but other such layers,
-    through ReLU, LeakyReLU, pooling and the like, each output channel is divided by a factor, and
-    the weights that read it are multiplied by it. With the range r of the channel and the largest
-    weight w that reads it, the factor is r where every reader is depthwise, as a weight scale for
-    each output channel then takes it up without loss, and r^migration / w^(1 - migration) where a
-    reader mixes channels. Layers before an addition, a concatenation or another activation stay as
-    they are, and so do layers that are called twice or share parameters.
+    through an activation function, pooling, the product with a gate and the like, each channel is
+    divided by a factor, and the weights that read it are multiplied by it. With the range r of the
+    channel and the largest weight w that reads it, the factor is r where every reader is depthwise,
+    as a weight scale for each output channel then takes it up without loss, and
+    r^migration / w^(1 - migration) where a reader mixes channels. The division is one of the
+    layer's weights and bias where ReLU or LeakyReLU follows, and behind SiLU, GELU, Hardswish and
+    `ScaledActivation` one of what they return: they become a `ScaledActivation`. Layers before an
+    addition, a concatenation or another activation stay as they are, and so do layers that are
+    called twice or share parameters.
 
     Args:
         graph: A float model as `reparameterize` returns it. It is not changed.
@@ -57,6 +68,7 @@ def equalize(
             little of it may spread the activations further apart than they were.
         absorb_bias: Also move biases as `absorb_high_biases` does. This changes the function
             outside of `inputs`.
+        kept: Qualified names of activation functions that stay as they are.
 
     Returns:
         A graph module that shares nothing with `graph` and computes the same function, up to
@@ -82,7 +94,7 @@ def equalize(
         raise ValueError(f"migration must lie in [0, 1], got {migration}.")
     measured = measure_layers(graph, inputs, input_magnitude)
     equalized, layers = measured.graph_module, measured.layers
-    paths = find_channel_paths(equalized, measured.shapes)
+    paths = find_channel_paths(equalized, measured.shapes, kept)
     outputs: dict[str, Tensor] = {}
     columns: dict[str, Tensor] = {}
     # A layer produces on one path at most and consumes on one at most, and no factor depends on
@@ -90,10 +102,16 @@ def equalize(
     for path in paths:
         ranges = torch.stack([layers[name] for name in path.consumers]).amax(0)
         readers = [weighted_layer(equalized, name) for name in path.consumers]
-        outputs[path.producer] = _factors(ranges, readers, migration)
-        columns |= dict.fromkeys(path.consumers, outputs[path.producer])
+        factors = _factors(ranges, readers, migration)
+        columns |= dict.fromkeys(path.consumers, factors)
+        if path.activation is None:
+            outputs[path.producer] = factors
+        else:
+            _scale_behind(equalized, path.activation, path.producer, factors)
     for name in {**outputs, **columns}:
         _rescale(weighted_layer(equalized, name), outputs.get(name), columns.get(name))
+    equalized.delete_all_unused_submodules()
+    equalized.recompile()
     _LOGGER.info("equalized the outputs of %d layers", len(paths))
     return absorb_high_biases(equalized, inputs)[0] if absorb_bias else equalized
 
@@ -129,3 +147,21 @@ def _rescale(layer: WeightedLayer, outputs: Tensor | None, columns: Tensor | Non
         weight = weight / outputs.reshape(-1, *[1] * (weight.ndim - 1))
         bias = None if bias is None else bias / outputs
     rewrite(layer, weight, bias)
+
+
+def _scale_behind(graph: GraphModule, call: Node, producer: str, factors: Tensor) -> None:
+    """Divide what the activation function behind the layer `producer` returns."""
+    activation = bending_activation(graph, call)
+    assert activation is not None
+    layer = weighted_layer(graph, producer)
+    scale = at_channels(layer, (1 / factors).to(layer.weight.dtype))
+    factor, offset = scale, torch.zeros_like(scale)
+    if isinstance(activation, ScaledActivation):
+        factor, offset = activation.factor * scale, activation.offset * scale
+        activation = activation.activation
+    name = free_name(graph, f"{producer}_activation")
+    graph.add_submodule(name, ScaledActivation(activation, factor, offset).eval())
+    with graph.graph.inserting_before(call):
+        scaled = graph.graph.call_module(name, call.args)
+    call.replace_all_uses_with(scaled)
+    graph.graph.erase_node(call)

@@ -51,7 +51,7 @@ def _replace(graph_module: GraphModule, function: Function, constants: Constants
     end = function.steps[-1]
     wish = str(end.target) if end.op == "call_module" else end.name
     name = free_name(graph_module, wish)
-    graph_module.add_submodule(name, _layer(graph_module, function, constants))
+    graph_module.add_submodule(name, _layer(graph_module, function, constants).eval())
     with graph_module.graph.inserting_before(end):
         call = graph_module.graph.call_module(name, (function.source,))
     end.replace_all_uses_with(call)
@@ -59,11 +59,18 @@ def _replace(graph_module: GraphModule, function: Function, constants: Constants
 
 def _layer(graph_module: GraphModule, function: Function, constants: Constants) -> nn.Module:
     body = _body(graph_module, function, constants)
-    if function.channels is None:
-        known = known_activation(copy.deepcopy(body).double())
+    # The integer kernels scale each channel for itself where they compute the sums of a layer.
+    if function.channels is None or _is_behind_convolution(graph_module, function):
+        known = known_activation(copy.deepcopy(body).double(), function.channels)
         if known is not None:
-            return known
+            return known.float()
     return ElementwiseFunction(body, function.channels)
+
+
+def _is_behind_convolution(graph_module: GraphModule, function: Function) -> bool:
+    source = function.source
+    module = graph_module.get_submodule(str(source.target)) if source.op == "call_module" else None
+    return type(module) is nn.Conv2d and set(source.users) <= set(function.steps)
 
 
 def _body(graph_module: GraphModule, function: Function, constants: Constants) -> GraphModule:

@@ -16,34 +16,55 @@ _USUAL = 6.0  # Up to where most activations lie.
 _TOLERANCE = 2e-6  # Relative: a model's constants are float32.
 
 
-def known_activation(function: Function) -> nn.Module | None:
+def known_activation(function: Function, channels: int | None = None) -> nn.Module | None:
     """The layer of `torch.nn`, scaled and shifted where need be, that computes `function`.
 
     It is recognised by its values in float64, so that it does not matter how it is written.
 
     Args:
-        function: Of each element alone.
+        function: Of each element alone, or of each element of an image in the way of its channel.
+        channels: How many channels it tells apart; None if it treats all alike.
 
     Returns:
-        None for a function that is none of them, or is a straight line.
+        None for a function that is none of them, or is a straight line. What differs from channel
+        to channel may be the scale and the shift, ``[channels, 1, 1]`` in float64.
     """
     points = torch.cat([torch.linspace(-12, 12, 1921), torch.linspace(-100, 100, 401)]).double()
-    values = function(points)
-    if not values.isfinite().all() or values.min() == values.max():
+    values = _values(function, points, channels)
+    if not values.isfinite().all() or (values.amin(0) == values.amax(0)).any():
         return None
-    for activation in _candidates(function, points):
+    for activation in _candidates(function, points, channels):
         found = _fitted(activation, points, values)
-        if found is not None:
-            return found
+        if found is None:
+            continue
+        factor, offset = found
+        if not (_are_equal(factor) and _are_equal(offset)):
+            return ScaledActivation(activation, factor.view(-1, 1, 1), offset.view(-1, 1, 1))
+        if abs(float(factor[0]) - 1) <= _TOLERANCE and abs(float(offset[0])) <= _TOLERANCE:
+            return activation
+        return ScaledActivation(activation, float(factor[0]), float(offset[0]))
     return None
 
 
-def _candidates(function: Function, points: Tensor) -> Iterator[nn.Module]:
+def _are_equal(values: Tensor) -> bool:
+    return bool(((values - values[0]).abs() <= _TOLERANCE * values.abs().clamp(min=1)).all())
+
+
+def _values(function: Function, points: Tensor, channels: int | None) -> Tensor:
+    """What `function` makes of each point, a column for each channel."""
+    if channels is None:
+        return function(points.clone())[:, None]
+    return function(points[:, None, None, None].expand(-1, channels, 1, 1).clone()).flatten(1)
+
+
+def _candidates(function: Function, points: Tensor, channels: int | None) -> Iterator[nn.Module]:
     for kind in _FIXED:
         yield kind()
     yield nn.GELU("tanh")
-    yield from _clips(function, points)
-    left, middle, right = function(torch.tensor([-1.0, 0.0, 1.0]).double()).tolist()
+    if channels is None:
+        yield from _clips(function, points)
+    ends = torch.tensor([-1.0, 0.0, 1.0]).double()
+    left, middle, right = _values(function, ends, channels)[:, 0].tolist()
     if right != middle:
         slope = (middle - left) / (right - middle)
         if abs(slope - 1) > _TOLERANCE:
@@ -70,13 +91,12 @@ def _clips(function: Function, points: Tensor) -> Iterator[nn.Hardtanh]:
         yield nn.Hardtanh(lowest, highest)
 
 
-def _fitted(activation: nn.Module, points: Tensor, values: Tensor) -> nn.Module | None:
+def _fitted(activation: nn.Module, points: Tensor, values: Tensor) -> tuple[Tensor, Tensor] | None:
+    """By what the columns of `values` scale and shift `activation`, if they do nothing else."""
     basis = torch.stack([activation(points.clone()), torch.ones_like(points)], dim=1)
-    factor, offset = torch.linalg.lstsq(basis, values[:, None]).solution.flatten().tolist()
-    errors = (basis @ torch.tensor([factor, offset]).double() - values).abs()
-    usual = values[points.abs() <= _USUAL].abs().max()
+    solution = torch.linalg.lstsq(basis, values).solution
+    errors = (basis @ solution - values).abs()
+    usual = values[points.abs() <= _USUAL].abs().amax(0)
     if not (errors <= _TOLERANCE * (values.abs() + usual)).all():  # So that NaN is refused.
         return None
-    if abs(factor - 1) <= _TOLERANCE and abs(offset) <= _TOLERANCE:
-        return activation
-    return ScaledActivation(activation, factor, offset)
+    return solution[0], solution[1]

@@ -66,6 +66,11 @@ def at_weights(layer: WeightedLayer, per_input: Tensor) -> Tensor:
     return rows.reshape(*rows.shape, *[1] * (layer.weight.ndim - 2))
 
 
+def at_channels(layer: WeightedLayer, per_output: Tensor) -> Tensor:
+    """A value for each output channel, in a shape that broadcasts to what `layer` returns."""
+    return per_output.reshape(-1, 1, 1) if isinstance(layer, nn.Conv2d) else per_output
+
+
 def rewrite(layer: WeightedLayer, weight: Tensor, bias: Tensor | None) -> None:
     """Give `layer` parameters of these values, in the dtype that it has."""
     old = layer.weight

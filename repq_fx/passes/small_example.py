@@ -1,4 +1,6 @@
-"""A few images of a batch, which say as much about a model as all of them."""
+"""Examples of a model's inputs: a few images of a batch say as much about it as all of them."""
+
+import inspect
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -25,6 +27,14 @@ def small_example(model: nn.Module, inputs: Inputs) -> Inputs:
     except Exception:  # Whatever a model does with a number of images that it was not made for.
         return inputs
     return few if any(len(leaf) == _IMAGES for leaf in outputs if _is_batch(leaf)) else inputs
+
+
+def required_inputs(model: nn.Module) -> int:
+    """How many tensors `model` has to be given: its parameters without a default, at least one."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [p for p in parameters if p.kind in positional and p.default is p.empty]
+    return max(len(required), 1)
 
 
 def _is_batch(leaf: object) -> bool:

@@ -1,5 +1,4 @@
 import copy
-from collections import OrderedDict
 
 import pytest
 import torch
@@ -10,196 +9,83 @@ from torch.nn import functional as F
 
 from repq_fx.errors import CalibrationError, TraceError
 from repq_fx.passes import equalize, trace
-from repq_fx.passes.channel_paths import find_channel_paths
+from repq_fx.passes.elementwise_function import ScaledActivation
 from repq_fx.passes.layer_statistics import input_magnitude, measure_layers
+from tests.passes.unbalanced_networks import (
+    chain,
+    conv,
+    equalize_exactly,
+    graph_of,
+    image,
+    paths_of,
+    spread,
+    unbalanced,
+)
 
 
-def chain(*layers):
-    """A sequential net whose layers are called a, b, c, ..."""
-    return nn.Sequential(OrderedDict(zip("abcdefgh", layers, strict=False)))
-
-
-def conv(inputs, outputs, kernel_size=1, **options):
-    return nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2, **options)
-
-
-def unbalanced(model, seed=0):
-    """Random weights whose output channels differ by orders of magnitude, in float64."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                shape = (-1, *[1] * (module.weight.ndim - 1))
-                size = module.weight.shape[0]
-                spread = 10 ** (3 * torch.rand(size, generator=generator) - 1.5)
-                module.weight.copy_(
-                    torch.randn(module.weight.shape, generator=generator) * spread.view(shape)
-                )
-                if module.bias is not None:
-                    module.bias.copy_(torch.randn(size, generator=generator) * spread)
-    return model.double().eval()
-
-
-def image(channels=3, size=8, batch=4):
-    return torch.randn(batch, channels, size, size, dtype=torch.float64)
-
-
-def equalize_exactly(model, data, **options):
-    """Equalize, check the function on other data and that the given graph stays."""
-    graph = trace(model, data)
-    before = copy.deepcopy(graph.state_dict())
-    equalized = equalize(graph, data, **options)
-    after = graph.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    other = torch.randn_like(data)
-    with torch.no_grad():
-        expected = graph(other)
-        error = (equalized(other) - expected).abs().max() / expected.abs().max()
-    assert error < 1e-12
-    return graph, equalized
-
-
-def paths_of(model, data):
-    measured = measure_layers(trace(model, data), data, input_magnitude)
-    found = find_channel_paths(measured.graph_module, measured.shapes)
-    return [(path.producer, *sorted(path.consumers)) for path in found]
-
-
-def spread(graph, data, layer):
-    magnitude = measure_layers(graph, data, input_magnitude).layers[layer]
-    return float(magnitude.max() / magnitude[magnitude > 0].min())
-
-
-CHAINS = {
-    "plain": (chain(conv(3, 8, 3), nn.ReLU(), conv(8, 5, 3)), [("a", "c")]),
-    "inplace": (chain(conv(3, 8, 3), nn.ReLU(inplace=True), conv(8, 5, 3)), [("a", "c")]),
-    "no-activation": (chain(conv(3, 8), conv(8, 5)), [("a", "b")]),
-    "no-bias": (chain(conv(3, 8, bias=False), nn.ReLU(), conv(8, 5)), [("a", "c")]),
-    "leaky": (chain(conv(3, 8), nn.LeakyReLU(0.1), conv(8, 5, 3)), [("a", "c")]),
-    "prelu": (chain(conv(3, 8), nn.PReLU(8, 0.3), conv(8, 5, 3)), [("a", "c")]),
-    "separable": (
-        chain(conv(3, 8), nn.ReLU(), conv(8, 8, 3, groups=8), nn.ReLU(), conv(8, 6)),
-        [("a", "c"), ("c", "e")],
-    ),
-    "depth-multiplier": (
-        chain(conv(3, 4), nn.ReLU(), conv(4, 8, 3, groups=4), nn.ReLU(), conv(8, 6)),
-        [("a", "c"), ("c", "e")],
-    ),
-    "grouped": (
-        chain(conv(3, 12), nn.ReLU(), conv(12, 8, 3, groups=4), nn.ReLU(), conv(8, 6, groups=2)),
-        [("a", "c"), ("c", "e")],
-    ),
-    "pools-and-pads": (
-        chain(conv(3, 8), nn.MaxPool2d(2), nn.ZeroPad2d(1), nn.MaxPool2d(2), conv(8, 5)),
-        [("a", "e")],
-    ),
-    "linear-head": (
-        chain(conv(3, 8), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8, 5)),
-        [("a", "e")],
-    ),
-    "linear-chain": (
-        chain(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7), nn.ReLU(), nn.Linear(7, 2)),
-        [("c", "e")],
-    ),
-    "relu6": (chain(conv(3, 8), nn.ReLU6(), conv(8, 5)), []),
-    "hardtanh": (chain(conv(3, 8), nn.Hardtanh(), conv(8, 5)), []),
-    "silu": (chain(conv(3, 8), nn.SiLU(), conv(8, 5)), []),
-    "gelu": (chain(conv(3, 8), nn.GELU(), conv(8, 5)), []),
-    "hardswish": (chain(conv(3, 8), nn.Hardswish(), conv(8, 5)), []),
-    "constant-pad": (chain(conv(3, 8), nn.ConstantPad2d(1, 1.0), conv(8, 5)), []),
-    "spatial-flatten": (chain(conv(3, 2), nn.Flatten(), nn.Linear(128, 5)), []),
-    "last-axis-linear": (chain(conv(3, 8), nn.Linear(8, 5)), []),
-    "transposed": (chain(conv(3, 8), nn.ReLU(), nn.ConvTranspose2d(8, 5, 2)), []),
-}
-
-
-@pytest.mark.parametrize(("model", "paths"), CHAINS.values(), ids=CHAINS)
-def test_a_chain_is_scaled_only_where_scales_pass(model, paths):
-    model, data = unbalanced(copy.deepcopy(model)), image()
-    graph, equalized = equalize_exactly(model, data)
-    assert paths_of(model, data) == paths
-    changed = {
-        name.split(".")[0]
-        for name, value in graph.state_dict().items()
-        if not torch.equal(value, equalized.state_dict()[name])
-    }
-    assert changed == {name for path in paths for name in path}
-
-
-class Net(nn.Module):
-    """A function of an image and four layers."""
+class Call(nn.Module):
+    """A function as a module."""
 
     def __init__(self, function):
         super().__init__()
-        self.a, self.b, self.c = conv(3, 8), conv(8, 8, 3), conv(8, 8, 3, groups=8)
-        self.d = nn.Linear(8, 4)
         self.function = function
 
     def forward(self, x):
-        return self.function(self, x)
+        return self.function(x)
 
 
-def two_readers(net, x):
-    y = F.relu(net.a(x))
-    return net.b(y), net.c(F.max_pool2d(y, 3, 1, 1))
+def scaled_layers(graph):
+    return [layer for layer in graph.modules() if isinstance(layer, ScaledActivation)]
 
 
-def in_place_on_the_side(net, x):
-    y = net.a(x)
-    F.relu(y, inplace=True)
-    return net.b(y)
-
-
-def residual(net, x):
-    y = F.relu(net.a(x))
-    return net.b(y) + y
-
-
-def returned(net, x):
-    y = net.a(x)
-    net.b(y)
-    return y
-
-
-def view_head(net, x):
-    y = F.adaptive_max_pool2d(net.a(x), 1)
-    return net.d(y.view(y.size(0), -1))
-
-
-def shape_head(net, x):
-    y = F.adaptive_max_pool2d(net.a(x), 1)
-    return net.d(y.reshape(y.shape[0], -1))
-
-
-GRAPHS = {
-    "two-readers": (lambda net, x: sum(two_readers(net, x)), [("a", "b", "c")]),
-    "in-place-on-the-side": (in_place_on_the_side, [("a", "b")]),
-    "residual": (residual, []),
-    "concatenation": (lambda net, x: torch.cat([net.b(net.a(x)), x], 1), [("a", "b")]),
-    "returned": (returned, []),
-    "multiplied": (lambda net, x: net.b(net.a(x) * 2), []),
-    "shared": (lambda net, x: net.b(F.relu(net.b(F.relu(net.a(x))))), []),
-    "weight-read": (lambda net, x: net.b(net.a(x)) + net.a.weight.sum(), []),
-    "weight-reused": (lambda net, x: net.b(F.conv2d(net.a(x), net.b.weight, padding=1)), []),
-    "mean-head": (lambda net, x: net.d(F.relu(net.a(x)).mean((2, 3))), []),
-    "channel-mean": (lambda net, x: net.b(net.a(x).mean(1, keepdim=True).expand(-1, 8, 8, 8)), []),
-    "view-head": (view_head, [("a", "d")]),
-    "shape-head": (shape_head, [("a", "d")]),
-    "functional-pad": (lambda net, x: net.b(F.pad(net.a(x), (1, 1, 1, 1))), [("a", "b")]),
-    "pad-of-ones": (lambda net, x: net.b(F.pad(net.a(x), (1, 1, 1, 1), value=1.0)), []),
-    "functional-relu6": (lambda net, x: net.b(F.relu6(net.a(x))), []),
-    "interpolated": (
-        lambda net, x: net.b(F.interpolate(net.a(x), scale_factor=2, mode="bilinear")),
-        [("a", "b")],
-    ),
+BENDING = {
+    "silu": nn.SiLU(),
+    "silu-in-place": nn.SiLU(inplace=True),
+    "gelu": nn.GELU(),
+    "gelu-tanh": nn.GELU("tanh"),
+    "hardswish": nn.Hardswish(),
+    "scaled": ScaledActivation(nn.Hardswish(), 0.7, -0.4),
+    "scaled-twice": ScaledActivation(nn.SiLU(), torch.rand(8, 1, 1) + 0.5, torch.rand(8, 1, 1)),
+    "function": Call(F.silu),
+    "function-in-place": Call(lambda x: F.hardswish(x, inplace=True)),
+    "function-with-setting": Call(lambda x: F.gelu(x, approximate="tanh")),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("function", "paths"), GRAPHS.values(), ids=GRAPHS)
-def test_all_readers_of_a_layer_decide(function, paths):
-    model, data = unbalanced(Net(function)), image()
-    equalize_exactly(model, data)
-    assert paths_of(model, data) == paths
+@pytest.mark.parametrize("activation", BENDING.values(), ids=BENDING)
+@pytest.mark.parametrize("reader", [conv(8, 8, 3, groups=8), conv(8, 5)], ids=["depthwise", "1x1"])
+def test_what_bends_is_scaled_behind(activation, reader):
+    model = unbalanced(chain(conv(3, 8), copy.deepcopy(activation), copy.deepcopy(reader)))
+    graph, equalized = equalize_exactly(graph_of(model, image()), image())
+    assert paths_of(graph, image()) == [("a", "c")]
+    assert torch.equal(graph.a.weight, equalized.a.weight)
+    assert [layer.factor.shape for layer in scaled_layers(equalized)] == [(8, 1, 1)]
+    if reader.groups == 8:
+        assert spread(equalized, image(), "c") < spread(graph, image(), "c") / 3
+
+
+def test_linear_layers_are_scaled_on_the_last_axis():
+    model = unbalanced(chain(nn.Linear(3, 8), nn.GELU(), nn.Linear(8, 5)))
+    _, equalized = equalize_exactly(model, torch.randn(4, 6, 3, dtype=torch.float64))
+    assert [m.factor.shape for m in equalized.modules() if isinstance(m, ScaledActivation)] == [
+        (8,)
+    ]
+
+
+def test_one_activation_function_of_many_layers():
+    model = unbalanced(chain(conv(3, 8), nn.SiLU(), conv(8, 6)))
+    model.extend([model[1], conv(6, 5).double().eval()])
+    _, equalized = equalize_exactly(model, image())
+    assert [layer.factor.numel() for layer in scaled_layers(equalized)] == [8, 6]
+
+
+def test_an_activation_function_that_is_kept():
+    model = unbalanced(chain(conv(3, 8), nn.SiLU(), conv(8, 5)))
+    graph = trace(model, image())
+    assert scaled_layers(equalize(graph, image()))
+    kept = equalize(graph, image(), kept=["b"])
+    assert not scaled_layers(kept)
+    assert all(map(torch.equal, graph.parameters(), kept.parameters()))
 
 
 def test_layers_that_share_a_parameter_stay():
@@ -291,10 +177,11 @@ def test_any_groups_compute_the_same(
 
 
 def test_single_precision_agrees():
-    model, data = unbalanced(CHAINS["grouped"][0]).float(), image().float()
+    grouped = chain(conv(3, 12), nn.ReLU(), conv(12, 8, 3, groups=4), nn.SiLU(), conv(8, 6))
+    model, data = unbalanced(grouped).float(), image().float()
     graph = trace(model, data)
     equalized = equalize(graph, (data,))
-    assert {p.dtype for p in equalized.parameters()} == {torch.float32}
+    assert {value.dtype for value in equalized.state_dict().values()} == {torch.float32}
     with torch.no_grad():
         expected, found = graph(data), equalized(data)
     assert (found - expected).abs().max() < 1e-5 * expected.abs().max()

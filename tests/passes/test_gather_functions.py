@@ -41,6 +41,7 @@ def written_in_place(net, x):
 def gathered(function, kept=lambda _: (), image=(2, 3, 6, 6)):
     model = Net(function).eval().double()
     model.norm.running_var.uniform_(0.5, 2)
+    nn.init.uniform_(model.prelu.weight, 0.1, 0.3)
     graph = symbolic_trace(model)
     inputs = (torch.randn(image, dtype=torch.float64),)
     known = model(*inputs)
@@ -70,7 +71,12 @@ ONE_LAYER = {
     "mish": (lambda _, x: x * torch.tanh(F.softplus(x)), ElementwiseFunction),
     "one_number": (lambda net, x: x * net.one, ElementwiseFunction),
     "channels": (lambda net, x: x * net.channels + net.image_channels, ElementwiseFunction),
-    "norm_of_relu": (lambda net, x: net.norm(x.relu()), ElementwiseFunction),
+    "norm_of_relu": (lambda net, x: net.norm(x.relu()), ScaledActivation),
+    "gate_of_each_channel": (lambda net, x: net.channels * x * x.sigmoid() + net.image_channels,
+                             ScaledActivation),
+    "prelu_of_one_slope": (lambda _, x: F.prelu(x, torch.full((4,), 0.2).double()), nn.LeakyReLU),
+    "other_gates_of_channels": (lambda net, x: x * (net.channels * x).sigmoid(),
+                                ElementwiseFunction),
     "prelu": (lambda net, x: net.prelu(x) / 2, ElementwiseFunction),
     "in_place": (written_in_place, ScaledActivation),
     "subtracted_from": (lambda net, x: net.one - x, ElementwiseFunction),
