@@ -109,7 +109,8 @@ class Combine(Instruction):
         channel_shape: Of one number for each channel of the epilogue, beside the result.
     """
 
-    # Also of what a file holds that was written before there was another.
+    # Set where it is read alone: the others are what they were in older files, and so is the
+    # fingerprint of their program.
     channel_shape: tuple[int, ...] = (-1,)
 
     def __init__(
@@ -121,7 +122,9 @@ class Combine(Instruction):
         channel_shape: tuple[int, ...] = (-1,),
     ) -> None:
         super().__init__()
-        self.combination, self.channel_shape = combination, channel_shape
+        self.combination = combination
+        if epilogue.channels is not None:
+            self.channel_shape = channel_shape
         self.first_grid, self.second_grid, self.epilogue = first_grid, second_grid, epilogue
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ def numbers(channels, lowest, highest):
     offset=st.sampled_from([0.0, 0.0, 0.3, (-0.5, 0.5)]),
     split=st.booleans(), adds=st.booleans(), gives_levels=st.booleans(),
 )  # fmt: skip
-def test_a_factor_and_an_offset_of_each_channel(  # noqa: PLR0917
+def test_a_factor_and_an_offset_of_each_channel(
     kind, channels, activation, factor, offset, split, adds, gives_levels
 ):
     grid = output_grid(8 if kind == "linear" else 8 * 9, 40, lowest=2, highest=250)

@@ -70,7 +70,7 @@ def test_combine(scaled, shape, combination, activation, meets_contract):
     ],
     ids=str,
 )  # fmt: skip
-def test_a_factor_and_an_offset_of_each_channel(  # noqa: PLR0917
+def test_a_factor_and_an_offset_of_each_channel(
     first, second, channel_shape, combination, activation, meets_contract
 ):
     scaled = tuple((2 * torch.rand(70) - 0.5).tolist()), tuple(torch.randn(70).tolist())
