@@ -52,7 +52,7 @@ inline void combine(const PixelPair& pair, const CombineSettings& settings) {
       const float value = combine(static_cast<float>(a) * settings.a_scale,
                                   static_cast<float>(b) * settings.b_scale, settings.combination);
       pair.levels[pixel * pair.stride + channel] =
-          to_level(value_of(value, settings.epilogue), settings.epilogue);
+          to_level(value_of(value, channel, settings.epilogue), settings.epilogue);
     }
   }
 }
@@ -95,7 +95,9 @@ REPQ_FX_VNNI void combine_activated(const PixelPair& pair, const CombineSettings
   const ValueGrid a_grid(settings.a_scale, settings.a_zero);
   const ValueGrid b_grid(settings.b_scale, settings.b_zero);
   const LevelGrid grid(settings.epilogue);
-  const float slope = settings.epilogue.slope;
+  const Epilogue& epilogue = settings.epilogue;
+  const bool differs = epilogue.differs_by_channel();
+  ChannelScale scale(epilogue, 0, first_lanes(pair.channels), epilogue.inverse_scale);
   const int64_t whole = pair.channels / lanes * lanes;
   const __mmask16 rest = first_lanes(pair.channels - whole);
   const uint8_t* a = pair.a;
@@ -105,8 +107,10 @@ REPQ_FX_VNNI void combine_activated(const PixelPair& pair, const CombineSettings
     for (int64_t c = 0; c < pair.channels; c += lanes) {
       // The bytes behind the last channel may be read.
       const __m512 value = combine<combination>(a_grid.values(a + c), b_grid.values(b + c));
-      const __m512 activated = activate<activation>(value, slope);
-      const __m128i result = grid.round(grid.steps(activated));
+      if (differs) {
+        scale = {epilogue, c, first_lanes(pair.channels - c), epilogue.inverse_scale};
+      }
+      const __m128i result = grid.round(scale.apply(activate<activation>(value, epilogue.slope)));
       if (c < whole) {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(levels + c), result);
       } else {
@@ -171,9 +175,9 @@ inline void combine(const InputImage& a, const InputImage& b, const OutputImage&
                    .stride = output.stride,
                    .pixels = end - first,
                    .channels = a.channels};
-    // Pixels without gaps are one.
-    if (!broadcast && a.stride == a.channels && b.stride == a.channels &&
-        output.stride == a.channels) {
+    // Pixels without gaps are one, where their channels are alike.
+    if (!broadcast && !settings.epilogue.differs_by_channel() && a.stride == a.channels &&
+        b.stride == a.channels && output.stride == a.channels) {
       pair.channels *= pair.pixels;
       pair.pixels = 1;
     }

@@ -35,16 +35,26 @@ class Int8Convolution {
         epilogue_(settings) {
     epilogue_.scale = scale_.data();
     epilogue_.bias = bias_.data();
-    step_scale_ = layout_.pad(scale_, settings.inverse_scale);
-    step_bias_ = layout_.pad(bias_, settings.inverse_scale);
+    const ChannelNumbers steps =
+        settings.factor.map([&](float factor) { return factor * settings.inverse_scale; });
+    const auto pad = [&](float value, const ChannelNumbers& factor) {
+      return layout_.pad(std::vector<float>(shape.out_channels, value), factor);
+    };
+    step_scale_ = layout_.pad(scale_, steps);
+    step_bias_ = layout_.pad(bias_, steps);
+    step_addend_scale_ = pad(settings.addend_scale, steps);
+    step_unit_ =
+        pad(argument_unit(settings.activation), steps.map([](float number) { return 1 / number; }));
     if (coarse != nullptr) {
       coarse_.emplace(layout_, coarse, 1, input_zero_point);
-      coarse_scale_ = layout_.pad(coarse_scale, 1);
-      coarse_step_scale_ = layout_.pad(coarse_scale, settings.inverse_scale);
+      coarse_scale_ = layout_.pad(coarse_scale, ChannelNumbers({1}));
+      coarse_step_scale_ = layout_.pad(coarse_scale, steps);
     }
-    const bool in_registers =
-        settings.activation == Activation::none || settings.activation == Activation::silu;
-    only_rounds_ = has_vnni() && in_registers && settings.only_activates() && steps_fit();
+    // Such that a step is a positive number of real units, and that number fits float32.
+    const bool has_units =
+        steps.all([](float number) { return 0x1p-126f <= number && number <= 0x1p126f; });
+    only_rounds_ = has_vnni() && is_in_registers(settings.activation) && has_units &&
+                   !settings.has_offset() && steps_fit();
   }
   Int8Convolution(const Int8Convolution&) = delete;
   Int8Convolution& operator=(const Int8Convolution&) = delete;
@@ -90,15 +100,16 @@ class Int8Convolution {
   // Whether no sum leaves int32 when it is scaled to steps of the output.
   bool steps_fit() const {
     const int64_t products = layout_.group_inputs() * shape_.taps();
-    float most = 0;
+    bool fit = true;
     for (size_t c = 0; c < step_scale_.size(); ++c) {
       float scale = std::abs(step_scale_[c]) * static_cast<float>(products);
       if (coarse_) {
         scale += std::abs(coarse_step_scale_[c]) * static_cast<float>(layout_.group_inputs());
       }
-      most = std::max(most, scale * 255 * 128 + std::abs(step_bias_[c]));
+      const float most = scale * 255 * 128 + std::abs(step_bias_[c]) + 255 * step_addend_scale_[c];
+      fit = fit && most < 0x1p30f;  // So that NaN is refused.
     }
-    return most + 255 * std::abs(epilogue_.addend_scale * epilogue_.inverse_scale) < 0x1p30f;
+    return fit;
   }
 
   void run_strip(TapFinder& finder, const LayerOutput& output, Range pixels, Range blocks) const {
@@ -167,15 +178,17 @@ class Int8Convolution {
   }
 
 #ifdef REPQ_FX_AVX512
-  // Without a function, or with a SiLU, the sums are rounded while they are in registers, in steps
-  // of the output; what is added to them is found first and takes the place of the bias.
+  // Without a function, or with one of some, the sums are rounded while they are in registers, in
+  // steps of the output; what is added to them is found first and takes the place of the bias.
   void quantize_tile(const TileInputs& inputs, const TileInputs& centre, const ChannelBlock& block,
                      Range pixels, const LayerOutput& output) const {
     const int64_t count = pixels.end - pixels.begin;
     alignas(64) float added[max_tile_vectors * vector_channels];
     Scaling scaling = {step_scale_.data() + block.padded_first,
-                       step_bias_.data() + block.padded_first, 0};
-    const Scaling with_added = {scaling.scale, added, block.vectors * vector_channels};
+                       step_bias_.data() + block.padded_first, 0,
+                       step_unit_.data() + block.padded_first};
+    const Scaling with_added = {scaling.scale, added, block.vectors * vector_channels,
+                                scaling.unit};
     if (coarse_) {
       scale_products(centre, coarse_->block(block), count,
                      {coarse_step_scale_.data() + block.padded_first, scaling.bias, 0}, added);
@@ -184,18 +197,16 @@ class Int8Convolution {
     if (output.addend != nullptr) {
       const uint8_t* levels = output.addend + pixels.begin * output.addend_stride + block.first;
       avx512::add_to_bias({levels, output.addend_stride, block.channels, epilogue_.addend_zero,
-                           epilogue_.addend_scale * epilogue_.inverse_scale},
+                           step_addend_scale_.data() + block.padded_first},
                           count, block.vectors, scaling, added);
       scaling = with_added;
     }
     const avx512::ProductKernels& kernels = avx512::product_kernels_of(block.vectors);
-    const bool silu = epilogue_.activation == Activation::silu;
-    const auto quantize = (silu ? kernels.quantize_silu : kernels.quantize)[count - 1];
-    quantize(
-        inputs, fine_.block(block), scaling,
-        {epilogue_.zero_point, epilogue_.lowest, epilogue_.highest, 1 / epilogue_.inverse_scale},
-        {output.levels + pixels.begin * output.stride + block.first, output.stride,
-         block.channels});
+    const auto quantize = kernels.quantize_after(epilogue_.activation)[count - 1];
+    quantize(inputs, fine_.block(block), scaling,
+             {epilogue_.zero_point, epilogue_.lowest, epilogue_.highest},
+             {output.levels + pixels.begin * output.stride + block.first, output.stride,
+              block.channels});
   }
 #endif
 
@@ -205,7 +216,8 @@ class Int8Convolution {
   std::optional<PackedWeights> coarse_;
   std::vector<float> scale_, bias_;
   // Padded as the weights are: for steps of the output, or for real units.
-  std::vector<float> step_scale_, step_bias_, coarse_step_scale_, coarse_scale_;
+  std::vector<float> step_scale_, step_bias_, step_addend_scale_, coarse_step_scale_, coarse_scale_;
+  std::vector<float> step_unit_;  // What a step is in the unit of the function's argument.
   std::vector<uint8_t> outside_;  // A pixel of real zeros.
   Epilogue epilogue_;
   bool only_rounds_;  // Levels are rounded from registers.

@@ -28,11 +28,15 @@ class Int8Depthwise {
                .bias = std::move(bias),
                .coarse_scale = std::move(coarse_scale),
                .input_zero_point = input_zero_point,
-               .settings = settings} {
+               .epilogue = settings} {
+    layer_.epilogue.scale = layer_.scale.data();
+    layer_.epilogue.bias = layer_.bias.data();
 #ifdef REPQ_FX_AVX512
     if (has_vnni()) packed_.emplace(layer_);
 #endif
   }
+  Int8Depthwise(const Int8Depthwise&) = delete;
+  Int8Depthwise& operator=(const Int8Depthwise&) = delete;
 
   int64_t tasks(const InputImage& input, const LayerOutput& output) const {
 #ifdef REPQ_FX_AVX512

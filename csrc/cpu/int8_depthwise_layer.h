@@ -25,14 +25,8 @@ struct DepthwiseLayer {
   std::vector<int8_t> coarse;  // [channels]; or empty.
   std::vector<float> scale, bias, coarse_scale;
   int32_t input_zero_point;
-  Epilogue settings;  // Its `scale` and `bias` are not read: they are those above.
+  Epilogue epilogue;  // Its `scale` and `bias` are those above.
 
-  Epilogue epilogue() const {
-    Epilogue result = settings;
-    result.scale = scale.data();
-    result.bias = bias.data();
-    return result;
-  }
   int64_t taps() const { return shape.kernel[0] * shape.kernel[1]; }
 };
 
@@ -55,7 +49,7 @@ static void scale_sums(const int32_t* sums, const float* scale, int64_t channels
 inline void depthwise_rows(const DepthwiseLayer& layer, const InputImage& input,
                            const LayerOutput& output, int64_t first, int64_t last) {
   const auto& [channels, kernel, stride, padding, dilation] = layer.shape;
-  const Epilogue epilogue = layer.epilogue();
+  const Epilogue& epilogue = layer.epilogue;
   std::vector<int32_t> sums(channels), coarse(layer.coarse.size());
   std::vector<float> extra(layer.coarse.size());
   for (int64_t row = first; row < last; ++row) {

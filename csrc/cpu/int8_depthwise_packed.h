@@ -140,7 +140,7 @@ struct PackedDepthwise {
     for (const ChannelBlock& block : blocks) {
       for (int64_t i = 0; i < block_size; ++i) {
         const int64_t channel = block.channel(i);
-        steps.push_back(channel < 0 ? 0 : values[channel] * layer.settings.inverse_scale);
+        steps.push_back(channel < 0 ? 0 : values[channel] * layer.epilogue.inverse_scale);
       }
     }
     return steps;

@@ -39,7 +39,7 @@ class DepthwiseRun {
         packed_(packed),
         input_(input),
         output_(output),
-        epilogue_(layer.epilogue()),
+        epilogue_(layer.epilogue),
         only_scales_(packed.fits && output.levels != nullptr && output.addend == nullptr &&
                      epilogue_.activation == Activation::none && epilogue_.only_activates()),
         stretch_(stretch()),
@@ -205,7 +205,7 @@ class DepthwiseRun {
   const PackedDepthwise& packed_;
   const InputImage& input_;
   const LayerOutput& output_;
-  Epilogue epilogue_;
+  const Epilogue& epilogue_;
   bool only_scales_;
   int64_t stretch_;
   std::array<Tiles, 2> tiles_, last_tiles_;  // Of a stretch, and of the last one.

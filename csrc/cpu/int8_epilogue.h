@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "cpu/int8_channel_numbers.h"
 #include "cpu/simd_clones.h"
 
 namespace repq_fx {
@@ -25,20 +26,26 @@ enum class Activation : int8_t {
 };
 
 // x = sum * scale[channel] + bias[channel] + extra + (addend - zero) * addend_scale
-// value = activation(x) * factor + offset
+// value = activation(x) * factor[channel] + offset[channel]
 // level = clamp(round_to_even(value * inverse_scale) + zero_point, lowest, highest)
 struct Epilogue {
   const float* scale;  // [channels]: of the input times that of the weight.
   const float* bias;   // [channels]
   Activation activation = Activation::none;
   float slope = 0;  // Of `leaky_relu` below zero.
-  float factor = 1, offset = 0;
+  ChannelNumbers factor{{1}}, offset{{0}};
   float addend_scale = 0;
   int32_t addend_zero = 0;
   float inverse_scale = 0;
   int32_t zero_point = 0, lowest = 0, highest = 255;
 
-  bool only_activates() const { return factor == 1 && offset == 0; }
+  bool has_offset() const {
+    return !offset.all([](float number) { return number == 0; });
+  }
+  bool only_activates() const {
+    return factor.all([](float number) { return number == 1; }) && !has_offset();
+  }
+  bool differs_by_channel() const { return factor.differ() || offset.differ(); }
 };
 
 // Sums of neighbouring pixels. The rows of `sums` and `extra` are `stride` apart, those of the
@@ -48,7 +55,7 @@ struct SumTile {
   const float* extra;   // [pixels][channels], what is added in real units; or null.
   int64_t stride;
   int64_t pixels, channels;
-  int64_t first_channel;  // Into `scale` and `bias` of the epilogue.
+  int64_t first_channel;  // Into the epilogue's numbers of each channel.
   const uint8_t* addend;  // The first pixel's first channel; or null.
   int64_t addend_stride;
   uint8_t* levels;  // The first pixel's first channel; null for a result in float32.
@@ -83,8 +90,8 @@ inline float activate(float x, const Epilogue& epilogue) {
   return x;
 }
 
-inline float value_of(float x, const Epilogue& epilogue) {
-  return activate(x, epilogue) * epilogue.factor + epilogue.offset;
+inline float value_of(float x, int64_t channel, const Epilogue& epilogue) {
+  return activate(x, epilogue) * epilogue.factor[channel] + epilogue.offset[channel];
 }
 
 inline uint8_t to_level(float value, const Epilogue& epilogue) {
@@ -109,7 +116,7 @@ inline void finish(const SumTile& tile, const Epilogue& epilogue) {
         const int32_t level = tile.addend[pixel * tile.addend_stride + channel];
         value += static_cast<float>(level - epilogue.addend_zero) * epilogue.addend_scale;
       }
-      value = value_of(value, epilogue);
+      value = value_of(value, tile.first_channel + channel, epilogue);
       const int64_t o = pixel * tile.output_stride + channel;
       if (tile.levels != nullptr) {
         tile.levels[o] = to_level(value, epilogue);
@@ -134,14 +141,12 @@ REPQ_FX_VNNI REPQ_FX_INLINE __mmask16 first_lanes(int64_t count) {
   return count >= lanes ? all : static_cast<__mmask16>((1U << count) - 1);
 }
 
-// e**x for x up to 88; 0 below -87, as arithmetic on subnormal numbers takes a hundred times
+// 2**x for x up to 127; 0 below -126, as arithmetic on subnormal numbers takes a hundred times
 // longer. The error is below 2e-7 of the result.
-REPQ_FX_VNNI REPQ_FX_INLINE __m512 exponential(__m512 x) {
-  constexpr auto log2e = static_cast<float>(M_LOG2E);
+REPQ_FX_VNNI REPQ_FX_INLINE __m512 power_of_two(__m512 x) {
   constexpr auto ln2 = static_cast<float>(M_LN2);
-  const __m512 t = _mm512_maskz_max_ps(
-      all, _mm512_maskz_min_ps(all, _mm512_mul_ps(x, _mm512_set1_ps(log2e)), _mm512_set1_ps(127)),
-      _mm512_set1_ps(-127));
+  const __m512 t = _mm512_maskz_max_ps(all, _mm512_maskz_min_ps(all, x, _mm512_set1_ps(127)),
+                                       _mm512_set1_ps(-127));
   const __m512 whole = _mm512_maskz_roundscale_ps(all, t, _MM_FROUND_TO_NEAREST_INT);
   const __m512 z = _mm512_mul_ps(_mm512_sub_ps(t, whole), _mm512_set1_ps(ln2));
   __m512 sum = _mm512_set1_ps(static_cast<float>(1.0 / 720));
@@ -150,6 +155,12 @@ REPQ_FX_VNNI REPQ_FX_INLINE __m512 exponential(__m512 x) {
   }
   const __mmask16 normal = _mm512_cmp_ps_mask(t, _mm512_set1_ps(-126), _CMP_GT_OQ);
   return _mm512_maskz_scalef_ps(normal, sum, whole);
+}
+
+constexpr auto log2e = static_cast<float>(M_LOG2E);
+
+REPQ_FX_VNNI REPQ_FX_INLINE __m512 exponential(__m512 x) {
+  return power_of_two(_mm512_mul_ps(x, _mm512_set1_ps(log2e)));
 }
 
 // 1 / x for x from 1 on: an approximation to 14 bits and one step of Newton's, which take half the
@@ -222,19 +233,18 @@ REPQ_FX_VNNI REPQ_FX_INLINE __m512 activate(__m512 x, float slope) {
 
 // The grid of an output, one value in all lanes.
 struct LevelGrid {
-  __m512 factor, offset, lowest, highest;  // In steps of the output.
+  __m512 inverse_scale, lowest, highest;  // The last two in steps of the output.
   __m512i zero_point;
 
   REPQ_FX_VNNI REPQ_FX_INLINE explicit LevelGrid(const Epilogue& epilogue)
-      : factor(_mm512_set1_ps(epilogue.factor * epilogue.inverse_scale)),
-        offset(_mm512_set1_ps(epilogue.offset * epilogue.inverse_scale)),
+      : inverse_scale(_mm512_set1_ps(epilogue.inverse_scale)),
         lowest(_mm512_set1_ps(static_cast<float>(epilogue.lowest - epilogue.zero_point))),
         highest(_mm512_set1_ps(static_cast<float>(epilogue.highest - epilogue.zero_point))),
         zero_point(_mm512_set1_epi32(epilogue.zero_point)) {}
 
-  // What an activation function returns, in steps of the output.
-  REPQ_FX_VNNI REPQ_FX_INLINE __m512 steps(__m512 activated) const {
-    return _mm512_fmadd_ps(activated, factor, offset);
+  // Real numbers in steps of the output.
+  REPQ_FX_VNNI REPQ_FX_INLINE __m512 steps(__m512 values) const {
+    return _mm512_mul_ps(values, inverse_scale);
   }
 
   // 16 levels, as 32-bit numbers, of what is already in steps of the output.
@@ -249,16 +259,41 @@ struct LevelGrid {
   }
 };
 
+// Factor and offset of 16 channels, times `unit`.
+struct ChannelScale {
+  __m512 factor, offset;
+
+  REPQ_FX_VNNI REPQ_FX_INLINE ChannelScale(const Epilogue& epilogue, int64_t first, __mmask16 mask,
+                                           float unit)
+      : factor(load(epilogue.factor, first, mask, unit)),
+        offset(load(epilogue.offset, first, mask, unit)) {}
+
+  REPQ_FX_VNNI REPQ_FX_INLINE __m512 apply(__m512 activated) const {
+    return _mm512_fmadd_ps(activated, factor, offset);
+  }
+
+ private:
+  REPQ_FX_VNNI REPQ_FX_INLINE static __m512 load(const ChannelNumbers& numbers, int64_t first,
+                                                 __mmask16 mask, float unit) {
+    if (!numbers.differ()) return _mm512_set1_ps(numbers[0] * unit);
+    return _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, numbers.from(first)), _mm512_set1_ps(unit));
+  }
+};
+
 template <Activation activation>
 REPQ_FX_VNNI void finish_activated(const SumTile& tile, const Epilogue& epilogue) {
   const LevelGrid grid(epilogue);
-  const __m512 factor = _mm512_set1_ps(epilogue.factor), offset = _mm512_set1_ps(epilogue.offset);
+  const float unit = tile.levels == nullptr ? 1 : epilogue.inverse_scale;
+  const bool differs = epilogue.differs_by_channel();
+  ChannelScale channel_scale(epilogue, 0, first_lanes(tile.channels), unit);
   const __m512 addend_scale = _mm512_set1_ps(epilogue.addend_scale);
   const __m512i addend_zero = _mm512_set1_epi32(epilogue.addend_zero);
   for (int64_t c = 0; c < tile.channels; c += lanes) {
     const __mmask16 mask = first_lanes(tile.channels - c);
-    const __m512 scale = _mm512_maskz_loadu_ps(mask, epilogue.scale + tile.first_channel + c);
-    const __m512 bias = _mm512_maskz_loadu_ps(mask, epilogue.bias + tile.first_channel + c);
+    const int64_t first = tile.first_channel + c;
+    const __m512 scale = _mm512_maskz_loadu_ps(mask, epilogue.scale + first);
+    const __m512 bias = _mm512_maskz_loadu_ps(mask, epilogue.bias + first);
+    if (differs) channel_scale = {epilogue, first, mask, unit};
     for (int64_t pixel = 0; pixel < tile.pixels; ++pixel) {
       const __m512i sums = _mm512_maskz_loadu_epi32(mask, tile.sums + pixel * tile.stride + c);
       __m512 value = _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all, sums), scale, bias);
@@ -272,13 +307,12 @@ REPQ_FX_VNNI void finish_activated(const SumTile& tile, const Epilogue& epilogue
         const __m512i steps = _mm512_sub_epi32(levels, addend_zero);
         value = _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all, steps), addend_scale, value);
       }
-      value = activate<activation>(value, epilogue.slope);
+      value = channel_scale.apply(activate<activation>(value, epilogue.slope));
       const int64_t o = pixel * tile.output_stride + c;
       if (tile.levels != nullptr) {
-        const __m128i levels = grid.round(grid.steps(value));
-        _mm_mask_storeu_epi8(tile.levels + o, mask, levels);
+        _mm_mask_storeu_epi8(tile.levels + o, mask, grid.round(value));
       } else {
-        _mm512_mask_storeu_ps(tile.values + o, mask, _mm512_fmadd_ps(value, factor, offset));
+        _mm512_mask_storeu_ps(tile.values + o, mask, value);
       }
     }
   }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/int8_channel_numbers.h"
 #include "cpu/int8_products.h"
 
 namespace repq_fx {
@@ -58,11 +59,11 @@ class ChannelLayout {
   }
 
   // A value for each output channel, padded with zeros.
-  std::vector<float> pad(const std::vector<float>& values, float factor) const {
+  std::vector<float> pad(const std::vector<float>& values, const ChannelNumbers& factor) const {
     std::vector<float> padded(padded_channels_);
     for (const ChannelBlock& block : blocks_) {
       for (int64_t c = 0; c < block.channels; ++c) {
-        padded[block.padded_first + c] = values[block.first + c] * factor;
+        padded[block.padded_first + c] = values[block.first + c] * factor[block.first + c];
       }
     }
     return padded;

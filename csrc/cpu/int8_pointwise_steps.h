@@ -161,23 +161,35 @@ class CombineStep : public Step {
  public:
   CombineStep(std::vector<int64_t> inputs, const std::string& operation,
               const GridArgument& first_grid, const GridArgument& second_grid,
-              const Epilogue& epilogue)
+              const FunctionArgument& function, const GridArgument& output_grid,
+              int64_t channel_axis)
       : Step(std::move(inputs)),
         settings_{.combination = combination_of(operation),
                   .a_scale = static_cast<float>(std::get<0>(checked(first_grid))),
                   .b_scale = static_cast<float>(std::get<0>(checked(second_grid))),
                   .a_zero = static_cast<int32_t>(std::get<1>(first_grid)),
                   .b_zero = static_cast<int32_t>(std::get<1>(second_grid)),
-                  .epilogue = epilogue} {
+                  .epilogue = epilogue_of(function, output_grid, channels_of(function))},
+        channels_(channels_of(function)),
+        channel_axis_(channel_axis) {
     TORCH_CHECK_VALUE(this->inputs.size() == 2, "combine: expected two inputs, got ",
                       this->inputs.size());
+    TORCH_CHECK_VALUE(channel_axis < 0, "combine: expected an axis from the last, got ",
+                      channel_axis);
   }
 
   std::vector<ValueType> forms(std::vector<ValueType> types) const override {
-    const bool turned = settings_.combination != Combination::difference;
-    if (broadcasts(types[0], types[1]) || (turned && broadcasts(types[1], types[0]))) return types;
     const std::vector<int64_t> sizes = at::infer_size(types[0].sizes, types[1].sizes);
     const int64_t rank = static_cast<int64_t>(sizes.size());
+    if (settings_.epilogue.differs_by_channel()) {
+      const int64_t axis = rank + channel_axis_;
+      TORCH_CHECK_NOT_IMPLEMENTED(axis >= 0 && sizes[axis] == channels_, "combine: expected ",
+                                  channels_, " channels on axis ", channel_axis_, ", got shape ",
+                                  shape_of({sizes, false, 0}));
+      return {{sizes, false, axis}, {sizes, false, axis}};
+    }
+    const bool turned = settings_.combination != Combination::difference;
+    if (broadcasts(types[0], types[1]) || (turned && broadcasts(types[1], types[0]))) return types;
     int64_t axis = rank - 1;
     for (const ValueType& type : types) {
       if (type.sizes == sizes) axis = type.channel_axis;
@@ -213,12 +225,19 @@ class CombineStep : public Step {
     return Combination::product;
   }
 
+  // How many channels the function tells apart.
+  static int64_t channels_of(const FunctionArgument& function) {
+    const size_t count = std::max(std::get<2>(function).size(), std::get<3>(function).size());
+    return std::max<int64_t>(1, static_cast<int64_t>(count));
+  }
+
   // Whether b has the shape of a, or one pixel for each image of a.
   static bool broadcasts(const ValueType& a, const ValueType& b) {
     return b == a || (a.is_image() && b == a.with_pixels(1, 1));
   }
 
   CombineSettings settings_;
+  int64_t channels_, channel_axis_;
 };
 
 }  // namespace repq_fx

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -51,12 +52,25 @@ struct Scaling {
   const float* scale;
   const float* bias;
   int64_t bias_step;  // 0: the same for all pixels.
+  // What one is in the unit of an activation function's argument; read for such a function alone.
+  const float* unit = nullptr;
 };
 
 struct LevelRange {
   int32_t zero_point, lowest, highest;
-  float step;  // Between two levels, in real units.
 };
+
+// Whether sums can be rounded from registers behind the function.
+constexpr bool is_in_registers(Activation activation) {
+  return activation == Activation::none || activation == Activation::silu ||
+         activation == Activation::hard_swish;
+}
+
+// Of what such a function takes: so that 2**x is the exponential in a SiLU, real numbers are
+// scaled.
+constexpr float argument_unit(Activation activation) {
+  return activation == Activation::silu ? static_cast<float>(-M_LOG2E) : 1;
+}
 
 // The levels of a tile; `channels` of its vectors exist.
 struct LevelTile {
@@ -252,20 +266,31 @@ REPQ_FX_VNNI REPQ_FX_INLINE void store_levels(__m512i levels, int64_t count, __m
   }
 }
 
-// The scaled sums are steps of the output, within int32, before a SiLU or without a function.
-template <int64_t pixels, int64_t vectors, bool silu>
+// An activation function that returns a share of its argument, which is given in steps and as `x`
+// in the unit of `argument_unit`.
+template <Activation activation>
+REPQ_FX_VNNI REPQ_FX_INLINE __m512 activate_steps(__m512 steps, __m512 x) {
+  if constexpr (activation == Activation::silu) {
+    return _mm512_mul_ps(steps, reciprocal(_mm512_add_ps(power_of_two(x), _mm512_set1_ps(1))));
+  }
+  if constexpr (activation == Activation::hard_swish) return _mm512_mul_ps(steps, hard_sigmoid(x));
+  return steps;
+}
+
+// The scaled sums are steps of the output, within int32, before one of those functions.
+template <int64_t pixels, int64_t vectors, Activation activation>
 REPQ_FX_VNNI void quantize_products(const TileInputs& tile, const WeightBlock& block,
                                     const Scaling& scaling, const LevelRange& range,
                                     const LevelTile& output) {
   ScaledSums<pixels, vectors> result({tile, block}, scaling);
-  if constexpr (silu) {
-    const __m512 step = _mm512_set1_ps(range.step);
+  if constexpr (activation != Activation::none) {
     REPQ_FX_UNROLL
     for (int64_t p = 0; p < pixels; ++p) {
       REPQ_FX_UNROLL
       for (int64_t v = 0; v < vectors; ++v) {
+        const __m512 unit = _mm512_loadu_ps(scaling.unit + v * vector_channels);
         const __m512 steps = result.values[p][v];
-        result.values[p][v] = times_sigmoid(steps, _mm512_mul_ps(steps, step));
+        result.values[p][v] = activate_steps<activation>(steps, _mm512_mul_ps(steps, unit));
       }
     }
   }
@@ -303,16 +328,16 @@ struct Addend {
   const uint8_t* levels;  // The first pixel's first channel.
   int64_t stride, channels;
   int32_t zero_point;
-  float scale;
+  const float* scale;  // Of each channel, padded as that of a `Scaling`.
 };
 
 // Rows of `vectors * 16` biases with what is added; they may replace those of `scaling`.
 REPQ_FX_VNNI inline void add_to_bias(const Addend& addend, int64_t pixels, int64_t vectors,
                                      const Scaling& scaling, float* sums) {
   const __m512i zero_point = _mm512_set1_epi32(addend.zero_point);
-  const __m512 scale = _mm512_set1_ps(addend.scale);
   for (int64_t v = 0; v < vectors; ++v) {
     const int64_t c = v * vector_channels;
+    const __m512 scale = _mm512_loadu_ps(addend.scale + c);
     const __mmask16 mask = first_lanes(addend.channels - c);
     for (int64_t p = 0; p < pixels; ++p) {
       const __m128i levels = _mm_maskz_loadu_epi8(mask, addend.levels + p * addend.stride + c);
@@ -328,8 +353,13 @@ REPQ_FX_VNNI inline void add_to_bias(const Addend& addend, int64_t pixels, int64
 struct ProductKernels {
   std::array<decltype(&sum_products<1, 1>), max_pixels> sum;
   std::array<decltype(&scale_products<1, 1>), max_pixels> scale;
-  std::array<decltype(&quantize_products<1, 1, false>), max_pixels> quantize;
-  std::array<decltype(&quantize_products<1, 1, true>), max_pixels> quantize_silu;
+  using Quantize = std::array<decltype(&quantize_products<1, 1, Activation::none>), max_pixels>;
+  Quantize quantize, quantize_silu, quantize_hard_swish;
+
+  const Quantize& quantize_after(Activation activation) const {
+    if (activation == Activation::silu) return quantize_silu;
+    return activation == Activation::hard_swish ? quantize_hard_swish : quantize;
+  }
 };
 
 template <int64_t vectors>
@@ -337,8 +367,9 @@ constexpr ProductKernels product_kernels() {
   return []<size_t... p>(std::index_sequence<p...>) {
     return ProductKernels{{sum_products<p + 1, vectors>...},
                           {scale_products<p + 1, vectors>...},
-                          {quantize_products<p + 1, vectors, false>...},
-                          {quantize_products<p + 1, vectors, true>...}};
+                          {quantize_products<p + 1, vectors, Activation::none>...},
+                          {quantize_products<p + 1, vectors, Activation::silu>...},
+                          {quantize_products<p + 1, vectors, Activation::hard_swish>...}};
   }(std::make_index_sequence<tile_pixels_of(vectors)>());
 }
 

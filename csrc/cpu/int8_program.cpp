@@ -49,10 +49,10 @@ class Int8Program : public torch::CustomClassHolder {
         .stride = pair_of("convolution", "stride", stride),
         .padding = pair_of("convolution", "padding", padding, 0),
         .dilation = pair_of("convolution", "dilation", dilation)};
-    return add(
-        make_convolution(std::move(inputs), shape,
-                         {weight, weight_scale, bias, coarse, coarse_scale, input_grid, addend_grid,
-                          epilogue_of(function, output_grid), output_grid.has_value()}));
+    return add(make_convolution(
+        std::move(inputs), shape,
+        {weight, weight_scale, bias, coarse, coarse_scale, input_grid, addend_grid,
+         epilogue_of(function, output_grid, weight.size(0)), output_grid.has_value()}));
   }
 
   int64_t linear(Numbers inputs, const at::Tensor& weight, const at::Tensor& weight_scale,
@@ -68,9 +68,10 @@ class Int8Program : public torch::CustomClassHolder {
                                  .padding = {0, 0},
                                  .dilation = {1, 1}};
     const OptionalTensor none;
-    return add(make_convolution(std::move(inputs), shape,
-                                {weight, weight_scale, bias, none, none, input_grid, addend_grid,
-                                 epilogue_of(function, output_grid), output_grid.has_value()}));
+    return add(make_convolution(
+        std::move(inputs), shape,
+        {weight, weight_scale, bias, none, none, input_grid, addend_grid,
+         epilogue_of(function, output_grid, weight.size(0)), output_grid.has_value()}));
   }
 
   int64_t quantize(int64_t input, const GridArgument& grid) {
@@ -87,9 +88,9 @@ class Int8Program : public torch::CustomClassHolder {
 
   int64_t combine(Numbers inputs, const std::string& operation, const GridArgument& first_grid,
                   const GridArgument& second_grid, const FunctionArgument& function,
-                  const GridArgument& output_grid) {
+                  const GridArgument& output_grid, int64_t channel_axis) {
     return add(std::make_unique<CombineStep>(std::move(inputs), operation, first_grid, second_grid,
-                                             epilogue_of(function, output_grid)));
+                                             function, output_grid, channel_axis));
   }
 
   int64_t max_pool(int64_t input, const Numbers& kernel, const Numbers& stride,

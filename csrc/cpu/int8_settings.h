@@ -60,20 +60,32 @@ inline const GridArgument& checked(const GridArgument& grid) {
 // Whether a number and its products with usual ones fit float32; written so that NaN is refused.
 inline bool is_float(double number) { return std::abs(number) <= 0x1p126; }
 
-inline const FunctionArgument no_function{"none", 0, 1, 0};
+inline float float_of(const char* name, double number) {
+  TORCH_CHECK_VALUE(is_float(number), "program: expected a finite ", name, ", got ", number);
+  return static_cast<float>(number);
+}
 
-// Without scale and bias.
+inline ChannelNumbers channel_numbers_of(const char* name, const std::vector<double>& numbers,
+                                         int64_t channels) {
+  const auto count = static_cast<int64_t>(numbers.size());
+  TORCH_CHECK_VALUE(count == 1 || count == channels, "program: expected one ", name,
+                    " or one for each of ", channels, " channels, got ", count);
+  std::vector<float> floats;
+  for (const double number : numbers) floats.push_back(float_of(name, number));
+  return ChannelNumbers(std::move(floats));
+}
+
+inline const FunctionArgument no_function{"none", 0, {1}, {0}};
+
+// Of an output of so many channels; without scale and bias.
 inline Epilogue epilogue_of(const FunctionArgument& function,
-                            const std::optional<GridArgument>& output_grid) {
+                            const std::optional<GridArgument>& output_grid, int64_t channels = 1) {
   const auto& [activation, slope, factor, offset] = function;
-  TORCH_CHECK_VALUE(is_float(slope) && is_float(factor) && is_float(offset),
-                    "program: expected a finite slope, factor and offset, got ", slope, ", ",
-                    factor, " and ", offset);
   Epilogue epilogue{.scale = nullptr, .bias = nullptr};
   epilogue.activation = activation_of(activation);
-  epilogue.slope = static_cast<float>(slope);
-  epilogue.factor = static_cast<float>(factor);
-  epilogue.offset = static_cast<float>(offset);
+  epilogue.slope = float_of("slope", slope);
+  epilogue.factor = channel_numbers_of("factor", factor, channels);
+  epilogue.offset = channel_numbers_of("offset", offset, channels);
   if (output_grid) {
     const auto& [scale, zero_point, lowest, highest] = checked(*output_grid);
     epilogue.inverse_scale = 1.0f / static_cast<float>(scale);

@@ -21,8 +21,8 @@ namespace repq_fx {
 using GridArgument = std::tuple<double, int64_t, int64_t, int64_t>;
 
 // An activation function by its name, the slope of a leaky ReLU below zero, and the factor and the
-// offset of what it returns.
-using FunctionArgument = std::tuple<std::string, double, double, double>;
+// offset of what it returns: one number for all channels, or one for each.
+using FunctionArgument = std::tuple<std::string, double, std::vector<double>, std::vector<double>>;
 
 inline std::string shape_of(const ValueType& type) {
   std::string words = "[";

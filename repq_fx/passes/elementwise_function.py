@@ -34,10 +34,16 @@ class ScaledActivation(nn.Module):
         result: Tensor = self.activation(input) * self.factor + self.offset
         return result
 
+    @property
+    def channels(self) -> int | None:
+        """How many channels it tells apart; None if it treats all alike."""
+        sizes = [each.numel() for each in (self.factor, self.offset) if isinstance(each, Tensor)]
+        return max(sizes, default=None)
+
     def extra_repr(self) -> str:
         """The numbers, for `print`."""
-        if isinstance(self.factor, Tensor):
-            return f"channels={self.factor.numel()}"
+        if self.channels is not None:
+            return f"channels={self.channels}"
         return f"factor={self.factor:g}, offset={self.offset:g}"
 
 

@@ -110,6 +110,41 @@ def test_settings_are_of_the_declared_types(field, value, tmp_path):
         repq_fx.load(path)
 
 
+def _forge_factor(path, numbers):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 4, 3)).eval()
+    repq_fx.save(repq_fx.quantize(model, [IMAGES], progress=False), path)
+
+    def change(header):
+        (program,) = (layer["program"] for layer in header["layers"].values())
+        record = program["layers"]["0"]["attributes"]["grids"]["record"][1]["dict"]
+        record["epilogue"]["record"][1]["dict"]["factor"] = {"tuple": numbers}
+
+    edited(path, change)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ([], "as many factors as offsets, at least one"), ([1.0, float("nan")], "finite factor"),
+        ([1.0, "a"], ""), ([None, 1.0], ""), ([True, 1.0], "'factor' of a Epilogue"),
+        ([1.0, {"tuple": [1.0]}], ""),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_numbers_of_channels_are_numbers(numbers, message, tmp_path):
+    _forge_factor(tmp_path / "model.repq", numbers)
+    with pytest.raises(FileFormatError, match=f"is damaged.*{message}"):
+        repq_fx.load(tmp_path / "model.repq")
+
+
+def test_numbers_of_other_channels_are_refused(tmp_path):
+    _forge_factor(tmp_path / "model.repq", [2.0, 1.0, 0.5, 1.0])
+    repq_fx.load(tmp_path / "model.repq")(IMAGES)
+    _forge_factor(tmp_path / "model.repq", [1.0] * 3)
+    with pytest.raises(ValueError, match=r"factor|size"):
+        repq_fx.load(tmp_path / "model.repq")(IMAGES)
+
+
 @pytest.mark.parametrize("activation", ["relu", torch.nn.functional.gelu], ids=str)
 def test_functions_that_a_layer_keeps_are_stored_by_name(activation, tmp_path):
     tokens = torch.randn(2, 5, 8)

@@ -12,7 +12,7 @@ import torch
 from repq_fx.ops import has_extension, new_program
 
 GRID = (0.5, 3, 0, 255)
-FUNCTION = ("none", 0.0, 1.0, 0.0)
+FUNCTION = ("none", 0.0, [1.0], [0.0])
 ROOT = Path(__file__).parents[2]
 STEPS = ("layers", "pointwise", "pooling", "movement")
 
@@ -55,9 +55,25 @@ class TestProgram:
             ("convolution", {"groups": 2**62}, "expected groups from 1 to 65536, got"),
             ("convolution", {"weight": torch.ones(4, 3).char()}, r"4 dimensions, got .*4, 3"),
             ("convolution", {"weight": torch.ones(4, 3, 0, 3).char()}, r"got .*4, 3, 0, 3"),
-            ("convolution", {"function": ("none", math.nan, 1.0, 0.0)}, "finite slope, .* got nan"),
-            ("convolution", {"function": ("none", 0.0, math.inf, 0.0)}, "got 0, inf and 0"),
-            ("convolution", {"function": ("none", 0.0, 1.0, -1e300)}, r"got 0, 1 and -1e\+300"),
+            (
+                "convolution",
+                {"function": ("none", math.nan, [1.0], [0.0])},
+                "finite slope, got nan",
+            ),
+            (
+                "convolution",
+                {"function": ("none", 0.0, [math.inf], [0.0])},
+                "finite factor, got inf",
+            ),
+            (
+                "convolution",
+                {"function": ("none", 0.0, [1.0], [-1e300])},
+                r"finite offset, got -1e\+300",
+            ),
+            ("convolution", {"function": ("silu", 0.0, [1.0] * 3, [0.0])}, "of 4 channels, got 3"),
+            ("convolution", {"function": ("silu", 0.0, [1.0], [0.0] * 5)}, "of 4 channels, got 5"),
+            ("convolution", {"function": ("silu", 0.0, [], [0.0])}, "one factor or one .*, got 0"),
+            ("convolution", {"function": ("silu", 0.0, [1, 1, math.nan, 1], [0.0])}, "got nan"),
             ("quantize", {"grid": (math.nan, 3, 0, 255)}, "got scale=nan"),
             ("quantize", {"grid": (math.inf, 3, 0, 255)}, "got scale=inf"),
             ("quantize", {"grid": (0.1, 3, 9, 8)}, "lowest=9, highest=8"),
@@ -137,7 +153,29 @@ class TestProgram:
     def test_unknown_activation_functions_are_refused(self):
         program = new_program(2)
         with pytest.raises(ValueError, match="unknown activation function softplus"):
-            program.combine([0, 1], "sum", GRID, GRID, ("softplus", 0.0, 1.0, 0.0), GRID)
+            program.combine([0, 1], "sum", GRID, GRID, ("softplus", 0.0, [1.0], [0.0]), GRID, -1)
+
+    @pytest.mark.parametrize(
+        ("factor", "offset", "axis", "message"),
+        [
+            ([1.0] * 3, [0.0] * 2, -1, "one offset or one for each of 3 channels, got 2"),
+            ([], [0.0], -1, "one factor or one for each of 1 channels, got 0"),
+            ([1.0] * 3, [0.0], 0, "expected an axis from the last, got 0"),
+        ],
+    )
+    def test_numbers_of_channels_behind_a_sum_are_checked(self, factor, offset, axis, message):
+        with pytest.raises(ValueError, match=message):
+            new_program(2).combine(
+                [0, 1], "sum", GRID, GRID, ("none", 0.0, factor, offset), GRID, axis
+            )
+
+    @pytest.mark.parametrize("axis", [-1, -3])
+    def test_a_sum_of_other_channels_is_left_to_the_definition(self, axis):
+        program = new_program(2)
+        function = ("none", 0.0, [1.0, 2.0, 3.0], [0.0])
+        program.output(program.combine([0, 1], "sum", GRID, GRID, function, GRID, axis))
+        with pytest.raises(NotImplementedError, match=f"expected 3 channels on axis {axis}, got"):
+            program.run([torch.zeros(2, 4, dtype=torch.uint8)] * 2)
 
     def test_other_machines_run_the_portable_kernels(self):
         """Every step, in a process where the instructions are ruled out as torch's own are."""

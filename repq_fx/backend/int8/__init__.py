@@ -1,6 +1,7 @@
 """Instructions of a lowered network, and the programs that they form."""
 
 from .epilogue import Activation as Activation
+from .epilogue import ChannelNumbers as ChannelNumbers
 from .epilogue import Epilogue as Epilogue
 from .instruction import Instruction as Instruction
 from .layers import ConvolutionGeometry as ConvolutionGeometry

@@ -120,7 +120,7 @@ class Int8Layer(Instruction):
             output = output + self.bias.double().reshape(shape)
         if addend is not None and self.grids.addend is not None:
             output = output + self.grids.addend.dequantize(addend)
-        return self.grids.epilogue(output.float())
+        return self.grids.epilogue(output.float(), shape)
 
 
 class Int8Convolution(Int8Layer):

@@ -106,7 +106,12 @@ class Combine(Instruction):
         first_grid: Of the first input, of any shape.
         second_grid: Of the second, of the same shape or one that torch repeats up to it.
         epilogue: What follows.
+        channel_shape: Of one number for each channel of the epilogue, beside the result.
     """
+
+    # Set where it is read alone: the others are what they were in older files, and so is the
+    # fingerprint of their program.
+    channel_shape: tuple[int, ...] = (-1,)
 
     def __init__(
         self,
@@ -114,19 +119,23 @@ class Combine(Instruction):
         first_grid: LevelGrid,
         second_grid: LevelGrid,
         epilogue: Epilogue,
+        channel_shape: tuple[int, ...] = (-1,),
     ) -> None:
         super().__init__()
         self.combination = combination
+        if epilogue.channels is not None:
+            self.channel_shape = channel_shape
         self.first_grid, self.second_grid, self.epilogue = first_grid, second_grid, epilogue
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Map two uint8 tensors to one."""
         values = self.first_grid.dequantize(first), self.second_grid.dequantize(second)
-        return self.epilogue(_OPERATORS[self.combination](*values))
+        return self.epilogue(_OPERATORS[self.combination](*values), self.channel_shape)
 
     def emit(self, program: CompiledProgram, *inputs: int) -> int:
         """See `Instruction`."""
         return program.combine(
             list(inputs), self.combination.value, self.first_grid.program_argument,
             self.second_grid.program_argument, *self.epilogue.program_arguments,
+            -len(self.channel_shape),
         )  # fmt: skip

@@ -7,29 +7,65 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Node
 
 from ...passes.elementwise_function import ScaledActivation
-from ..int8 import Activation, Epilogue, LevelGrid
+from ..int8 import Activation, ChannelNumbers, Epilogue, LevelGrid
 from .reference_view import ReferenceView, is_read_once
 
 
 @dataclass(frozen=True)
 class Follower:
-    """``factor * activation(value) + offset``, or the bounds of a function that only clips."""
+    """``factor * activation(value) + offset``, or the bounds of a function that only clips.
+
+    Attributes:
+        activation: The function.
+        slope: Of a leaky ReLU below zero.
+        bounds: Of a function that only clips.
+        factor: Of the result: one for all channels, or one for each.
+        offset: What is added to it, likewise.
+        channel_shape: Of one number for each channel, such that it stands beside the result.
+    """
 
     activation: Activation = Activation.NONE
     slope: float = 0.0
     bounds: tuple[float, float] = (-math.inf, math.inf)
-    factor: float = 1.0
-    offset: float = 0.0
+    factor: ChannelNumbers = 1.0
+    offset: ChannelNumbers = 0.0
+    channel_shape: tuple[int, ...] = (-1,)
+
+    @property
+    def only_clips(self) -> bool:
+        """Whether the bounds are what it does."""
+        return self.bounds != (-math.inf, math.inf)
 
     def before(self, grid: LevelGrid) -> Epilogue:
         """The epilogue of this function and a rounding to `grid`."""
-        bounds = sorted(self.factor * bound + self.offset for bound in self.bounds)
-        clipped = grid.clipped(*bounds)
-        return Epilogue(clipped, self.activation, self.slope, self.factor, self.offset)
+        if self.only_clips:
+            assert isinstance(self.factor, float)
+            assert isinstance(self.offset, float)
+            grid = grid.clipped(*sorted(self.factor * each + self.offset for each in self.bounds))
+        return Epilogue(grid, self.activation, self.slope, self.factor, self.offset)
+
+    def scaled(self, factor: float | Tensor, offset: float | Tensor) -> "Follower | None":
+        """This function times `factor` plus `offset`.
+
+        Returns:
+            None where the numbers of channels stand on no axis that an instruction knows, or the
+            bounds would differ from channel to channel.
+        """
+        numbers = [torch.as_tensor(each, dtype=torch.float64) for each in (factor, offset)]
+        shapes = {each.shape for each in numbers if each.numel() > 1}
+        if len(shapes) > 1 or (shapes and self.only_clips):
+            return None
+        (_, *ones) = next(iter(shapes), (-1,))
+        if ones not in ([], [1, 1]):
+            return None
+        of_factor, of_offset = (
+            tuple(each.flatten().tolist()) if each.numel() > 1 else float(each) for each in numbers
+        )
+        return replace(self, factor=of_factor, offset=of_offset, channel_shape=(-1, *ones))
 
 
 NOTHING = Follower()
@@ -79,7 +115,7 @@ def follower_of(view: ReferenceView, node: Node) -> Follower | None:
         type(scaled.activation),
         lambda _, name, default: getattr(scaled.activation, name, default),
     )
-    return None if inner is None else replace(inner, factor=scaled.factor, offset=scaled.offset)
+    return None if inner is None else inner.scaled(scaled.factor, scaled.offset)
 
 
 def _follower(operation: Any, read: _Read) -> Follower | None:

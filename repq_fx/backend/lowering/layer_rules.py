@@ -3,10 +3,18 @@
 import torch
 from torch.fx import Node
 
-from ..int8 import ConvolutionGeometry, Epilogue, Int8Convolution, Int8Linear, LayerGrids
+from ..int8 import (
+    ConvolutionGeometry,
+    Epilogue,
+    Instruction,
+    Int8Convolution,
+    Int8Layer,
+    Int8Linear,
+    LayerGrids,
+)
 from ..patterns import SUMS
 from ..reference import ReferenceConv2d, ReferenceLayer
-from .activation_rules import peel
+from .activation_rules import Follower, peel
 from .reference_view import ReferenceView, is_dequantize, is_read_once, levels_of, pair
 from .rule import Match
 
@@ -17,9 +25,22 @@ _MOST_PRODUCTS = 2**31 // 2**15
 def match_rounded_layer(view: ReferenceView, quantize: Node) -> Match | None:
     """``quantize(activation(layer + addend))``, of which the last two may be missing."""
     value, follower = peel(view, quantize)
-    epilogue = follower.before(view.grid(quantize))
     if not is_read_once(value):
         return None
+    match = _match_sum(view, value, follower.before(view.grid(quantize)))
+    return match if match is not None and _follows_channels(follower, match.instruction) else None
+
+
+def _follows_channels(follower: Follower, layer: Instruction) -> bool:
+    """Whether its numbers of channels, if it has any, are those of the channels of `layer`."""
+    assert isinstance(layer, Int8Layer)
+    count = layer.grids.epilogue.channels
+    is_on_axis = follower.channel_shape == layer.channel_shape
+    return count is None or (count == len(layer.weight) and is_on_axis)
+
+
+def _match_sum(view: ReferenceView, value: Node, epilogue: Epilogue) -> Match | None:
+    """A layer, perhaps with an addend."""
     if view.operation(value) not in SUMS:
         return match_layer(view, value, epilogue)
     if len(value.args) != 2 or value.kwargs or len(value.all_input_nodes) != 2:

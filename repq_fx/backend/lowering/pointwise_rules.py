@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from ...passes.elementwise_function import ElementwiseFunction
+from ...passes.elementwise_function import ElementwiseFunction, ScaledActivation
 from ..int8 import LEVELS, ChannelLookup, Combination, Combine, LevelGrid, Lookup
 from ..patterns import SINGLE_ELEMENT_FUNCTIONS
 from .activation_rules import peel
@@ -72,7 +72,8 @@ def match_combination(view: ReferenceView, quantize: Node) -> Match | None:
         return None
     first, second = (operand for operand in operands if isinstance(operand, Node))
     grids = view.grid(first), view.grid(second)
-    instruction = Combine(combination, *grids, follower.before(view.grid(quantize)))
+    epilogue = follower.before(view.grid(quantize))
+    instruction = Combine(combination, *grids, epilogue, follower.channel_shape)
     return Match(instruction, (levels_of(first), levels_of(second)), name_of(value))
 
 
@@ -89,6 +90,8 @@ def _is_function(view: ReferenceView, node: Node) -> bool:
     module = view.module(node) if node.op == "call_module" else None
     if isinstance(module, nn.BatchNorm2d) and (module.training or module.running_mean is None):
         return False  # It depends on the other images of the batch.
+    if isinstance(module, ScaledActivation) and module.channels is not None:
+        return False  # The axis of its channels depends on the layer before.
     return (
         view.operation(node) in SINGLE_ELEMENT_FUNCTIONS
         and inputs is not None

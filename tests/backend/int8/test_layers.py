@@ -85,6 +85,70 @@ def test_what_follows_the_sums(scaled, activation, split, groups, meets_contract
     meets_contract(layer, levels(2, 16, 14, 14), levels(2, 16, 7, 7))
 
 
+LAYERS = {
+    "pointwise": {"kernel": 1}, "dense": {"kernel": 3}, "grouped": {"kernel": 3, "groups": 2},
+    "depthwise": {"kernel": 3, "groups": 0},
+    "wide_depthwise": {"kernel": 5, "groups": 0, "stride": (2, 2)}, "linear": {},
+}  # fmt: skip
+
+
+def scaled_layer(kind, channels, epilogue, *, split, addend):
+    options = LAYERS[kind]
+    if kind == "linear":
+        grids = LayerGrids(INPUT, epilogue, addend)
+        return Int8Linear(weight(channels, 8), torch.randn(channels), grids), levels(3, 5, 8)
+    inputs = 8 if options.get("groups", 1) else channels
+    groups = options.get("groups", 1) or channels
+    options = {**options, "groups": groups if channels % groups == 0 else 1}
+    layer = convolution(inputs, channels, epilogue=epilogue, split=split, addend=addend, **options)
+    return layer, levels(2, inputs, 9, 9)
+
+
+def numbers(channels, lowest, highest):
+    return tuple((lowest + (highest - lowest) * torch.rand(channels)).tolist())
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    kind=st.sampled_from(list(LAYERS)), channels=st.sampled_from([1, 3, 16, 17, 70]),
+    activation=st.sampled_from(list(Activation)),
+    factor=st.sampled_from([1.7, -0.6, (0.3, 3.0), (0.3, 3.0), (-1.0, 2.0)]),
+    offset=st.sampled_from([0.0, 0.0, 0.3, (-0.5, 0.5)]),
+    split=st.booleans(), adds=st.booleans(), gives_levels=st.booleans(),
+)  # fmt: skip
+def test_a_factor_and_an_offset_of_each_channel(
+    kind, channels, activation, factor, offset, split, adds, gives_levels
+):
+    grid = output_grid(8 if kind == "linear" else 8 * 9, 40, lowest=2, highest=250)
+    scaled = [numbers(channels, *each) if isinstance(each, tuple) else each
+              for each in (factor, offset)]  # fmt: skip
+    epilogue = Epilogue(grid if gives_levels else None, activation, 0.1, *scaled)
+    addend = ADDEND if adds else None
+    layer, image = scaled_layer(kind, channels, epilogue, split=split, addend=addend)
+    operands = [image, levels(*layer(image).shape)] if adds else [image]
+    assert_contract(program_of(layer, inputs=len(operands))(*operands), layer(*operands))
+
+
+def test_each_channel_has_its_own_factor_and_offset():
+    factor, offset = (0.5, 2.0, -1.0), (0.0, 0.25, -3.0)
+    plain = convolution(8, 3, epilogue=Epilogue(None, Activation.SILU))
+    grids = LayerGrids(INPUT, Epilogue(None, Activation.SILU, 0.0, factor, offset))
+    image = levels(2, 8, 5, 5)
+    expected = plain(image) * torch.tensor(factor).view(-1, 1, 1)
+    expected += torch.tensor(offset).view(-1, 1, 1)
+    plain.grids = grids
+    assert torch.equal(plain(image), expected)
+
+
+@pytest.mark.parametrize("groups", [1, 16], ids=["dense", "depthwise"])
+@pytest.mark.parametrize("activation", [Activation.SILU, Activation.HARD_SWISH], ids=str)
+@pytest.mark.parametrize("factor", [0.0, 1e-30, 2.0**-126, 1e30, -2.0], ids=str)
+def test_extreme_factors(factor, activation, groups, meets_contract):
+    factors = (factor, 1.0) * 8
+    epilogue = Epilogue(output_grid(8 * 9, 40), activation, 0.0, factors)
+    meets_contract(convolution(16, groups=groups, epilogue=epilogue), levels(2, 16, 9, 9))
+
+
 @pytest.mark.parametrize("groups", [1, 16], ids=["dense", "depthwise"])
 @pytest.mark.parametrize("bounds", [(0, 0, 63), (9, 9, 15), (128, 128, 255), (255, 0, 255)])
 def test_bounds_of_the_output(bounds, groups, meets_contract):

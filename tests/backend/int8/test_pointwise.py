@@ -59,6 +59,27 @@ def test_combine(scaled, shape, combination, activation, meets_contract):
     meets_contract(step, levels(*shape), levels(*shape))
 
 
+@pytest.mark.parametrize("activation", [Activation.NONE, Activation.SILU])
+@pytest.mark.parametrize("combination", list(Combination))
+@pytest.mark.parametrize(
+    ("first", "second", "channel_shape"),
+    [
+        ((2, 70, 5, 5), (2, 70, 5, 5), (-1, 1, 1)), ((2, 70, 5, 5), (2, 70, 1, 1), (-1, 1, 1)),
+        ((2, 70, 1, 1), (2, 70, 5, 5), (-1, 1, 1)), ((70, 5, 5), (70, 5, 5), (-1, 1, 1)),
+        ((3, 70), (3, 70), (-1,)), ((2, 3, 70), (70,), (-1,)), ((2, 3, 4, 70), (4, 1), (-1,)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_factor_and_an_offset_of_each_channel(
+    first, second, channel_shape, combination, activation, meets_contract
+):
+    scaled = tuple((2 * torch.rand(70) - 0.5).tolist()), tuple(torch.randn(70).tolist())
+    epilogue = Epilogue(LevelGrid(0.0973, 90), activation, 0.0, *scaled)
+    grids = LevelGrid(0.0519, 120), LevelGrid(0.0317, 100)
+    step = Combine(combination, *grids, epilogue, channel_shape)
+    meets_contract(step, levels(*first), levels(*second))
+
+
 @pytest.mark.parametrize("combination", list(Combination))
 @pytest.mark.parametrize("gate_first", [False, True])
 def test_one_pixel_for_all(combination, gate_first, meets_contract):
