@@ -37,8 +37,10 @@ PRODUCTS: frozenset[Target] = frozenset(
 )
 
 # They bend at a fixed place, so that a scale can only be put behind them. The integer kernels have
-# each of them followed by one.
-_BENDING_MODULES = (nn.SiLU, nn.Hardswish, nn.GELU, ScaledActivation)
+# each of them followed by one for each channel. They have none for functions that clip above, whose
+# bound would be another one in each channel.
+_BENDING_MODULES = (nn.SiLU, nn.Hardswish, nn.GELU)
+_SCALED_MODULES = (*_BENDING_MODULES, nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Hardsigmoid)
 _BENDING_FUNCTIONS: dict[Any, type[nn.Module]] = {
     F.silu: nn.SiLU, F.hardswish: nn.Hardswish, F.gelu: nn.GELU,
 }  # fmt: skip
@@ -74,12 +76,14 @@ def bending_activation(graph_module: GraphModule, node: Node) -> nn.Module | Non
         The module that is called, or one that computes what the function called does.
     """
     called = called_by(graph_module, node)
-    if called in _BENDING_MODULES:
-        return graph_module.get_submodule(str(node.target))
-    if called not in _BENDING_FUNCTIONS:
+    if called in _BENDING_FUNCTIONS:
+        settings = {name: value for name, value in node.kwargs.items() if name != "inplace"}
+        return _BENDING_FUNCTIONS[called](**settings).eval()
+    if called not in (*_BENDING_MODULES, ScaledActivation):
         return None
-    settings = {name: value for name, value in node.kwargs.items() if name != "inplace"}
-    return _BENDING_FUNCTIONS[called](**settings).eval()
+    module = graph_module.get_submodule(str(node.target))
+    is_scaled = isinstance(module, ScaledActivation)
+    return None if is_scaled and type(module.activation) not in _SCALED_MODULES else module
 
 
 def _averages_planes(node: Node) -> bool:

@@ -154,10 +154,12 @@ def _scale_behind(graph: GraphModule, call: Node, producer: str, factors: Tensor
     activation = bending_activation(graph, call)
     assert activation is not None
     layer = weighted_layer(graph, producer)
-    scale = at_channels(layer, (1 / factors).to(layer.weight.dtype))
-    factor, offset = scale, torch.zeros_like(scale)
+    factor: Tensor = at_channels(layer, (1 / factors).to(layer.weight.dtype))
+    offset: float | Tensor = 0.0
     if isinstance(activation, ScaledActivation):
-        factor, offset = activation.factor * scale, activation.offset * scale
+        if isinstance(activation.offset, Tensor) or activation.offset != 0:
+            offset = factor * activation.offset
+        factor = factor * activation.factor
         activation = activation.activation
     name = free_name(graph, f"{producer}_activation")
     graph.add_submodule(name, ScaledActivation(activation, factor, offset).eval())

@@ -10,7 +10,8 @@ from .elementwise_function import ScaledActivation
 
 Function = Callable[[Tensor], Tensor]
 
-_FIXED = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.GELU)
+_FIXED_UNCLIPPED = (nn.ReLU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.GELU)
+_FIXED = (*_FIXED_UNCLIPPED, nn.ReLU6)
 _FAR = 1e6  # Where functions have become straight lines.
 _USUAL = 6.0  # Up to where most activations lie.
 _TOLERANCE = 2e-6  # Relative: a model's constants are float32.
@@ -58,7 +59,9 @@ def _values(function: Function, points: Tensor, channels: int | None) -> Tensor:
 
 
 def _candidates(function: Function, points: Tensor, channels: int | None) -> Iterator[nn.Module]:
-    for kind in _FIXED:
+    # Where channels differ, a function that clips above has bounds of each channel then, for which
+    # the integer kernels have no form.
+    for kind in _FIXED if channels is None else _FIXED_UNCLIPPED:
         yield kind()
     yield nn.GELU("tanh")
     if channels is None:

@@ -57,6 +57,9 @@ class Follower:
         """
         numbers = [torch.as_tensor(each, dtype=torch.float64) for each in (factor, offset)]
         shapes = {each.shape for each in numbers if each.numel() > 1}
+        if shapes and self.bounds == (0.0, math.inf):
+            rectifier = Follower(Activation.LEAKY_RELU, slope=0.0)
+            return rectifier.scaled(factor, offset)
         if len(shapes) > 1 or (shapes and self.only_clips):
             return None
         (_, *ones) = next(iter(shapes), (-1,))

@@ -9,7 +9,15 @@ from torch import nn
 
 import repq_fx
 from repq_fx.api import prepare
-from repq_fx.backend.int8 import ChannelLookup, Combine, Int8Layer, Int8Program, LevelGrid, Lookup
+from repq_fx.backend.int8 import (
+    Activation,
+    ChannelLookup,
+    Combine,
+    Int8Layer,
+    Int8Program,
+    LevelGrid,
+    Lookup,
+)
 from repq_fx.backend.lowering.activation_rules import Follower
 from repq_fx.passes import merge_graph
 from repq_fx.passes.elementwise_function import ScaledActivation
@@ -46,6 +54,7 @@ class Net(nn.Module):
 
 
 FUNCTIONS = {
+    "relu_with_offset": lambda shape: scaled(nn.ReLU(), offset=True, shape=shape),
     "silu": lambda shape: scaled(nn.SiLU(), shape=shape),
     "hard_swish_with_offset": lambda shape: scaled(nn.Hardswish(), offset=True, shape=shape),
     "gelu": lambda shape: scaled(nn.GELU(), shape=shape),
@@ -145,7 +154,11 @@ def test_a_clipping_function_may_have_a_factor_for_all():
     grid = LevelGrid(0.5, 10)
     assert relu.scaled(2.0, 0.0).before(grid).output_grid.lowest == 10
     assert relu.scaled(torch.tensor([-2.0]), 0.0).before(grid).output_grid.highest == 10
-    assert relu.scaled(torch.tensor([2.0, 3.0]), 0.0) is None
+    leaky = relu.scaled(torch.tensor([2.0, 3.0]), 1.0)
+    assert (leaky.activation, leaky.slope, leaky.factor, leaky.offset) == (
+        Activation.LEAKY_RELU, 0.0, (2.0, 3.0), 1.0,
+    )  # fmt: skip
+    assert Follower(bounds=(0.0, 6.0)).scaled(torch.tensor([2.0, 3.0]), 0.0) is None
 
 
 def test_factor_and_offset_stand_on_one_axis():
