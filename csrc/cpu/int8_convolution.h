@@ -10,6 +10,7 @@
 
 #include "cpu/int8_epilogue.h"
 #include "cpu/int8_image.h"
+#include "cpu/int8_output_steps.h"
 #include "cpu/int8_packed_weights.h"
 #include "cpu/int8_products.h"
 #include "cpu/int8_taps.h"
@@ -35,26 +36,20 @@ class Int8Convolution {
         epilogue_(settings) {
     epilogue_.scale = scale_.data();
     epilogue_.bias = bias_.data();
-    const ChannelNumbers steps =
-        settings.factor.map([&](float factor) { return factor * settings.inverse_scale; });
+    const OutputSteps steps(settings);
     const auto pad = [&](float value, const ChannelNumbers& factor) {
       return layout_.pad(std::vector<float>(shape.out_channels, value), factor);
     };
-    step_scale_ = layout_.pad(scale_, steps);
-    step_bias_ = layout_.pad(bias_, steps);
-    step_addend_scale_ = pad(settings.addend_scale, steps);
-    step_unit_ =
-        pad(argument_unit(settings.activation), steps.map([](float number) { return 1 / number; }));
+    step_scale_ = layout_.pad(scale_, steps.per_real);
+    step_bias_ = layout_.pad(bias_, steps.per_real);
+    step_addend_scale_ = pad(settings.addend_scale, steps.per_real);
+    step_unit_ = pad(1, steps.unit);
     if (coarse != nullptr) {
       coarse_.emplace(layout_, coarse, 1, input_zero_point);
       coarse_scale_ = layout_.pad(coarse_scale, ChannelNumbers({1}));
-      coarse_step_scale_ = layout_.pad(coarse_scale, steps);
+      coarse_step_scale_ = layout_.pad(coarse_scale, steps.per_real);
     }
-    // Such that a step is a positive number of real units, and that number fits float32.
-    const bool has_units =
-        steps.all([](float number) { return 0x1p-126f <= number && number <= 0x1p126f; });
-    only_rounds_ = has_vnni() && is_in_registers(settings.activation) && has_units &&
-                   !settings.has_offset() && steps_fit();
+    only_rounds_ = has_vnni() && steps.suffice && steps_fit();
   }
   Int8Convolution(const Int8Convolution&) = delete;
   Int8Convolution& operator=(const Int8Convolution&) = delete;

@@ -88,27 +88,30 @@ struct PackedDepthwise {
   int64_t taps;
   PackedWeights fine;
   std::optional<PackedWeights> coarse;
-  // Of blocks in lane order, in steps of the output.
-  AlignedVector<float> scale, bias, coarse_scale;
-  bool fits = true;  // The steps of every possible sum fit int32.
+  // Of blocks in lane order, in steps of the output; and the unit of a step.
+  AlignedVector<float> scale, bias, coarse_scale, unit;
+  bool only_rounds = false;  // Levels are rounded from registers, where nothing is added.
 
   explicit PackedDepthwise(const DepthwiseLayer& layer)
       : group(layer.shape),
         blocks(split_into_blocks(layer.shape.channels)),
         taps(layer.shape.kernel[1] * group.quads),
-        fine(pack_fine(layer)),
-        scale(in_steps(layer, layer.scale)),
-        bias(in_steps(layer, layer.bias)) {
+        fine(pack_fine(layer)) {
+    const OutputSteps steps(layer.epilogue);
+    scale = in_lane_order(layer.scale, steps.per_real);
+    bias = in_lane_order(layer.bias, steps.per_real);
+    unit = in_lane_order(std::vector<float>(layer.shape.channels, 1), steps.unit);
     for (const ChannelBlock& block : blocks) stack = std::max(stack, block.stack);
     if (!layer.coarse.empty()) {
       coarse = pack_coarse(layer);
-      coarse_scale = in_steps(layer, layer.coarse_scale);
+      coarse_scale = in_lane_order(layer.coarse_scale, steps.per_real);
     }
     const float largest_sum = static_cast<float>(layer.taps()) * 255 * 128;
+    only_rounds = steps.suffice;
     for (size_t i = 0; i < scale.size(); ++i) {
-      float steps = largest_sum * std::abs(scale[i]) + std::abs(bias[i]);
-      if (coarse) steps += 255 * 128 * std::abs(coarse_scale[i]);
-      fits = fits && steps < 0x1p31f;
+      float most = largest_sum * std::abs(scale[i]) + std::abs(bias[i]);
+      if (coarse) most += 255 * 128 * std::abs(coarse_scale[i]);
+      only_rounds = only_rounds && most < 0x1p31f;  // So that the steps of all sums fit int32.
     }
   }
 
@@ -134,16 +137,16 @@ struct PackedDepthwise {
     return {blocks, 1, group.rows, layer.input_zero_point, weight};
   }
 
-  AlignedVector<float> in_steps(const DepthwiseLayer& layer,
-                                const std::vector<float>& values) const {
-    AlignedVector<float> steps;
+  AlignedVector<float> in_lane_order(const std::vector<float>& values,
+                                     const ChannelNumbers& factor) const {
+    AlignedVector<float> ordered;
     for (const ChannelBlock& block : blocks) {
       for (int64_t i = 0; i < block_size; ++i) {
         const int64_t channel = block.channel(i);
-        steps.push_back(channel < 0 ? 0 : values[channel] * layer.epilogue.inverse_scale);
+        ordered.push_back(channel < 0 ? 0 : values[channel] * factor[channel]);
       }
     }
-    return steps;
+    return ordered;
   }
 };
 

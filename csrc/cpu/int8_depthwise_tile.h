@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "cpu/int8_epilogue.h"
+#include "cpu/int8_output_steps.h"
 
 #ifdef REPQ_FX_AVX512
 namespace repq_fx::avx512::depthwise {
@@ -101,11 +102,12 @@ struct CoarseTap {
   }
 };
 
-// Scale and bias of a block in lane order, in steps of the output.
+// Scale and bias of a block in lane order, in steps of the output, and the unit of a step.
 struct StepScales {
   const float* scale;
   const float* bias;
   const float* coarse_scale;
+  const float* unit;
 };
 
 // Where levels go, and their range.
@@ -120,7 +122,7 @@ struct LevelRows {
 };
 
 // The steps of the tile's sums, as integers.
-template <bool has_coarse, int rows, int pixels>
+template <Activation activation, bool has_coarse, int rows, int pixels>
 REPQ_FX_VNNI REPQ_FX_INLINE void to_steps(const CoarseTap& coarse, const StepScales& scales,
                                           Tile<rows, pixels>& tile) {
 #pragma GCC unroll 4
@@ -138,15 +140,19 @@ REPQ_FX_VNNI REPQ_FX_INLINE void to_steps(const CoarseTap& coarse, const StepSca
           const __m512 coarse_scale = _mm512_load_ps(scales.coarse_scale + v * lanes);
           steps = _mm512_fmadd_ps(coarse_sum, coarse_scale, steps);
         }
+        if constexpr (activation != Activation::none) {
+          const __m512 unit = _mm512_load_ps(scales.unit + v * lanes);
+          steps = activate_steps<activation>(steps, _mm512_mul_ps(steps, unit));
+        }
         sum = _mm512_maskz_cvtps_epi32(all, steps);
       }
     }
   }
 }
 
-// The levels of `tiles` tiles of neighbouring outputs whose sums only have to be scaled. Their
-// steps fit int32, and packing clamps them to the range of levels.
-template <int rows, int pixels, bool has_coarse, bool stacked>
+// The levels of `tiles` tiles of neighbouring outputs. Their steps fit int32, and packing clamps
+// them to the range of levels.
+template <Activation activation, int rows, int pixels, bool has_coarse, bool stacked>
 REPQ_FX_VNNI void to_levels(Taps taps, CoarseTap coarse, const StepScales& scales, LevelRows out,
                             int64_t tiles) {
   const __m512i zero_point = _mm512_set1_epi16(out.zero_point);
@@ -155,7 +161,7 @@ REPQ_FX_VNNI void to_levels(Taps taps, CoarseTap coarse, const StepScales& scale
   for (; tiles > 0; --tiles) {
     Tile<rows, pixels> tile;
     multiply(taps, tile);
-    to_steps<has_coarse>(coarse, scales, tile);
+    to_steps<activation, has_coarse>(coarse, scales, tile);
 #pragma GCC unroll 2
     for (int row = 0; row < rows; ++row) {
       if (row >= out.rows) break;
@@ -229,30 +235,48 @@ struct TileKernels {
   void (*coarse_to_sums)(const CoarseTap&, int32_t*);
 };
 
-template <int rows, int pixels>
-constexpr TileKernels tile_kernels(bool has_coarse) {
-  if (has_coarse) {
-    return {{to_levels<rows, pixels, true, false>, to_levels<rows, pixels, true, true>},
-            to_sums<rows, pixels>,
-            coarse_to_sums<rows, pixels>};
+// Which of them a layer needs. Of a function that `to_levels` does not know, it is not called.
+struct TileKind {
+  Activation activation;
+  bool has_coarse;
+
+  template <int rows, int pixels>
+  TileKernels kernels() const {
+    if (activation == Activation::silu) return kernels_after<Activation::silu, rows, pixels>();
+    if (activation == Activation::hard_swish) {
+      return kernels_after<Activation::hard_swish, rows, pixels>();
+    }
+    return kernels_after<Activation::none, rows, pixels>();
   }
-  return {{to_levels<rows, pixels, false, false>, to_levels<rows, pixels, false, true>},
-          to_sums<rows, pixels>,
-          nullptr};
-}
+
+ private:
+  template <Activation function, int rows, int pixels>
+  TileKernels kernels_after() const {
+    if (has_coarse) {
+      return {{to_levels<function, rows, pixels, true, false>,
+               to_levels<function, rows, pixels, true, true>},
+              to_sums<rows, pixels>,
+              coarse_to_sums<rows, pixels>};
+    }
+    return {{to_levels<function, rows, pixels, false, false>,
+             to_levels<function, rows, pixels, false, true>},
+            to_sums<rows, pixels>,
+            nullptr};
+  }
+};
 
 // Those for up to `max_tile_pixels(rows)` pixels.
-inline TileKernels tile_kernels(int64_t rows, int64_t pixels, bool has_coarse) {
+inline TileKernels tile_kernels(int64_t rows, int64_t pixels, TileKind kind) {
   if (rows == 2) {
-    if (pixels == 1) return tile_kernels<2, 1>(has_coarse);
-    if (pixels == 2) return tile_kernels<2, 2>(has_coarse);
-    return tile_kernels<2, 3>(has_coarse);
+    if (pixels == 1) return kind.kernels<2, 1>();
+    if (pixels == 2) return kind.kernels<2, 2>();
+    return kind.kernels<2, 3>();
   }
-  if (pixels == 1) return tile_kernels<1, 1>(has_coarse);
-  if (pixels == 2) return tile_kernels<1, 2>(has_coarse);
-  if (pixels == 3) return tile_kernels<1, 3>(has_coarse);
-  if (pixels == 4) return tile_kernels<1, 4>(has_coarse);
-  return tile_kernels<1, 5>(has_coarse);
+  if (pixels == 1) return kind.kernels<1, 1>();
+  if (pixels == 2) return kind.kernels<1, 2>();
+  if (pixels == 3) return kind.kernels<1, 3>();
+  if (pixels == 4) return kind.kernels<1, 4>();
+  return kind.kernels<1, 5>();
 }
 
 }  // namespace repq_fx::avx512::depthwise

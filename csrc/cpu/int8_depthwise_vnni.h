@@ -22,12 +22,12 @@ struct Tiles {
   TileKernels kernels;
 };
 
-inline std::array<Tiles, 2> split_into_tiles(int64_t outputs, int64_t rows, bool has_coarse) {
+inline std::array<Tiles, 2> split_into_tiles(int64_t outputs, int64_t rows, TileKind kind) {
   const int64_t count = (outputs + max_tile_pixels(rows) - 1) / max_tile_pixels(rows);
   const int64_t pixels = (outputs + count - 1) / count;
   const int64_t large = outputs - count * (pixels - 1);
-  return {Tiles{pixels, large, tile_kernels(rows, pixels, has_coarse)},
-          Tiles{pixels - 1, count - large, tile_kernels(rows, pixels - 1, has_coarse)}};
+  return {Tiles{pixels, large, tile_kernels(rows, pixels, kind)},
+          Tiles{pixels - 1, count - large, tile_kernels(rows, pixels - 1, kind)}};
 }
 
 // One call's images, and where it works.
@@ -40,12 +40,10 @@ class DepthwiseRun {
         input_(input),
         output_(output),
         epilogue_(layer.epilogue),
-        only_scales_(packed.fits && output.levels != nullptr && output.addend == nullptr &&
-                     epilogue_.activation == Activation::none && epilogue_.only_activates()),
+        only_rounds_(packed.only_rounds && output.levels != nullptr && output.addend == nullptr),
         stretch_(stretch()),
-        tiles_(split_into_tiles(stretch_, packed.group.rows, packed.coarse.has_value())),
-        last_tiles_(split_into_tiles((output.width - 1) % stretch_ + 1, packed.group.rows,
-                                     packed.coarse.has_value())),
+        tiles_(split_into_tiles(stretch_, packed.group.rows, kind())),
+        last_tiles_(split_into_tiles((output.width - 1) % stretch_ + 1, packed.group.rows, kind())),
         columns_(layer.shape, packed.group.quads, stretch_,
                  static_cast<uint8_t>(layer.input_zero_point)) {
     for (int64_t row = 0; row < packed.group.rows; ++row) {
@@ -68,6 +66,8 @@ class DepthwiseRun {
   }
 
  private:
+  TileKind kind() const { return {epilogue_.activation, packed_.coarse.has_value()}; }
+
   // The input rows that a stack of groups meets from output row `y` on.
   void find_rows(int64_t image, int64_t y, int64_t stack) {
     const DepthwiseShape& shape = layer_.shape;
@@ -102,13 +102,13 @@ class DepthwiseRun {
                 packed_.coarse->start.data() + first};
     }
     const StepScales scales{packed_.scale.data() + first, packed_.bias.data() + first,
-                            packed_.coarse_scale.data() + first};
+                            packed_.coarse_scale.data() + first, packed_.unit.data() + first};
     for (int64_t left = 0; left < output_.width; left += stretch_) {
       const int64_t outputs = std::min(stretch_, output_.width - left);
       columns_.fill(rows_, block.stack, block.first, input_.stride, input_.width,
                     left * layer_.shape.stride[1] - layer_.shape.padding[1], outputs);
       const auto& tiles = outputs == stretch_ ? tiles_ : last_tiles_;
-      if (only_scales_) {
+      if (only_rounds_) {
         write_levels(tiles, fine, coarse, scales, pixel + left, rows, block);
       } else {
         write_finished(tiles, fine, coarse, pixel + left, rows, block);
@@ -206,7 +206,7 @@ class DepthwiseRun {
   const InputImage& input_;
   const LayerOutput& output_;
   const Epilogue& epilogue_;
-  bool only_scales_;
+  bool only_rounds_;
   int64_t stretch_;
   std::array<Tiles, 2> tiles_, last_tiles_;  // Of a stretch, and of the last one.
   QuadColumns columns_;

@@ -42,9 +42,6 @@ struct Epilogue {
   bool has_offset() const {
     return !offset.all([](float number) { return number == 0; });
   }
-  bool only_activates() const {
-    return factor.all([](float number) { return number == 1; }) && !has_offset();
-  }
   bool differs_by_channel() const { return factor.differ() || offset.differ(); }
 };
 

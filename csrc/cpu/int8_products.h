@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <utility>
 
 #include "cpu/int8_epilogue.h"
+#include "cpu/int8_output_steps.h"
 #include "cpu/simd_clones.h"
 
 namespace repq_fx {
@@ -59,18 +59,6 @@ struct Scaling {
 struct LevelRange {
   int32_t zero_point, lowest, highest;
 };
-
-// Whether sums can be rounded from registers behind the function.
-constexpr bool is_in_registers(Activation activation) {
-  return activation == Activation::none || activation == Activation::silu ||
-         activation == Activation::hard_swish;
-}
-
-// Of what such a function takes: so that 2**x is the exponential in a SiLU, real numbers are
-// scaled.
-constexpr float argument_unit(Activation activation) {
-  return activation == Activation::silu ? static_cast<float>(-M_LOG2E) : 1;
-}
 
 // The levels of a tile; `channels` of its vectors exist.
 struct LevelTile {
@@ -264,17 +252,6 @@ REPQ_FX_VNNI REPQ_FX_INLINE void store_levels(__m512i levels, int64_t count, __m
     if (count < 4) return;
     _mm_mask_storeu_epi8(output + 3 * stride, mask, _mm512_maskz_extracti32x4_epi32(-1, levels, 3));
   }
-}
-
-// An activation function that returns a share of its argument, which is given in steps and as `x`
-// in the unit of `argument_unit`.
-template <Activation activation>
-REPQ_FX_VNNI REPQ_FX_INLINE __m512 activate_steps(__m512 steps, __m512 x) {
-  if constexpr (activation == Activation::silu) {
-    return _mm512_mul_ps(steps, reciprocal(_mm512_add_ps(power_of_two(x), _mm512_set1_ps(1))));
-  }
-  if constexpr (activation == Activation::hard_swish) return _mm512_mul_ps(steps, hard_sigmoid(x));
-  return steps;
 }
 
 // The scaled sums are steps of the output, within int32, before one of those functions.
