@@ -1,5 +1,6 @@
 """The first way to trace a model: `torch.fx` symbolic tracing."""
 
+import copy
 import inspect
 from collections.abc import Callable, Collection
 from operator import attrgetter
@@ -44,7 +45,22 @@ def symbolic_trace(model: nn.Module, inputs: Inputs, leaves: Leaves = ()) -> Gra
         return _traced(model, count, (), leaves)
     except AsksForSizesError:
         # Only now is it worth to run two examples along, which tell what the batch decides.
-        return _traced(model, count, (inputs, _other_batch(inputs)), leaves)
+        other = _other_batch(inputs)
+    try:
+        return _traced(model, count, (inputs, other), leaves)
+    except TraceError:
+        if _takes(model, other):
+            raise
+        return _traced(model, count, (inputs,), leaves)
+
+
+def _takes(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether `model` runs on `inputs`, or is made for another number of images."""
+    try:
+        run(copy.deepcopy(model), inputs)
+    except Exception:  # Whatever a model does with a number of images that it was not made for.
+        return False
+    return True
 
 
 def _other_batch(inputs: Inputs) -> Inputs:

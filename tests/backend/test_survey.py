@@ -96,12 +96,12 @@ def test_equalization_reads_fewer_images_too(small_net, images, monkeypatch):
     seen = []
     equalize = repq_fx.passes.equalize
 
-    def counted(graph, inputs):
+    def counted(graph, inputs, **options):
         seen.append(len(inputs[0]))
-        return equalize(graph, inputs)
+        return equalize(graph, inputs, **options)
 
     monkeypatch.setattr("repq_fx.backend.survey._MEMORY", 0)
-    monkeypatch.setattr(repq_fx.passes, "equalize", counted)
+    monkeypatch.setattr("repq_fx.backend.prepare.equalize", counted)
     repq_fx.quantize(small_net, data, progress=False)
     assert seen == [8]
 

@@ -214,3 +214,13 @@ def test_buffers_of_the_model_stay():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     trace(model, torch.randn(2, 4, 6, 6))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_model_for_one_number_of_images(images):
+    def function(_, x):
+        y = x.reshape(images, 4, 36).transpose(1, 2)
+        return y * 2 if y.is_floating_point() and y.shape[1] > 8 else y
+
+    model, x = Net(function).eval(), torch.randn(images, 4, 6, 6)
+    assert torch.equal(trace(model, x)(x), model(x))
