@@ -16,19 +16,28 @@ _RARE_LAYERS = (
     nn.Threshold,
 )  # fmt: skip
 _RARE_FUNCTIONS = frozenset(
-    ("abs", "exp", "log", "sqrt", "rsqrt", "reciprocal", "square", "pow", "clamp", "clip",
-     "clamp_min", "clamp_max", "selu", "celu", "logsigmoid", "softsign", "tanhshrink", "erf")
+    ("abs", "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "reciprocal",
+     "square", "pow", "clamp", "clip", "clamp_min", "clamp_max", "selu", "celu", "logsigmoid",
+     "softsign", "tanhshrink", "hardshrink", "softshrink", "threshold", "erf", "erfc", "sin", "cos",
+     "sinh", "cosh", "atan", "sign", "floor", "ceil", "round", "trunc")
+)  # fmt: skip
+# What decides between two values, of which the decision itself is no number.
+_DECISIONS = frozenset(
+    ("gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "greater_equal", "less_equal",
+     "not_equal", "logical_and", "logical_or", "logical_not", "and", "or", "invert", "bitwise_and",
+     "bitwise_or", "bitwise_not")
 )  # fmt: skip
 _LAYERS = (
     *_RARE_LAYERS, nn.Identity, nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU, nn.SiLU,
     nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.GELU, nn.Tanh, nn.Mish, nn.Softplus, nn.ELU,
     nn.BatchNorm2d,
 )  # fmt: skip
-_FUNCTIONS = _RARE_FUNCTIONS | frozenset(
+_FUNCTIONS = _RARE_FUNCTIONS | _DECISIONS | frozenset(
     ("iadd", "isub", "imul", "itruediv", "add", "sub", "mul", "div", "truediv", "true_divide",
      "subtract", "multiply", "divide", "neg", "negative", "minimum", "maximum", "relu", "relu6",
      "hardtanh", "leaky_relu", "prelu", "silu", "hardswish", "hardsigmoid", "sigmoid", "gelu",
-     "tanh", "mish", "softplus", "elu")
+     "tanh", "mish", "softplus", "elu", "rsub", "where", "masked_fill", "heaviside", "zeros_like",
+     "ones_like", "full_like", "float", "to", "type_as")
 )  # fmt: skip
 
 
@@ -71,6 +80,8 @@ class FunctionFinder:
         for end, source in sources.items():
             if end is source or any(_follows(user, end, sources) for user in end.users):
                 continue
+            if self._likes[end].dtype != self._likes[source].dtype:
+                continue  # A decision, which something else reads.
             steps = _steps(end, sources)
             work = [step for step in steps if not self._is_identity(step)]
             if work and (len(steps) > 1 or self._is_better_a_layer(end)):
@@ -119,7 +130,7 @@ class FunctionFinder:
     def _is_step(self, node: Node, source: Node) -> bool:
         """Whether `node` treats each element of what it makes of `source` alone."""
         result, given = self._likes[node], self._likes[source]
-        if result.shape != given.shape or result.dtype != given.dtype:
+        if result.shape != given.shape or result.dtype not in (given.dtype, torch.bool):
             return False
         if not given.is_floating_point() or self._overwrites(node, source):
             return False

@@ -39,6 +39,7 @@ FUSED = {
     "silu": lambda _, x: x * x.sigmoid(),
     "clip": lambda _, x: torch.clip(x, -0.5, 1),
     "leaky": lambda _, x: torch.maximum(x * 0.1, x),
+    "decision": lambda _, x: torch.where(x > 0, x, 0.2 * x),
     "gelu": lambda _, x: 0.5 * x * (1 + torch.erf(x / 2**0.5)),
 }
 TABLES = {
