@@ -12,3 +12,7 @@ from .sensitivity import fewest_float_layers as fewest_float_layers
 from .sensitivity import layer_sensitivities as layer_sensitivities
 from .similarity import agreement as agreement
 from .similarity import sqnr_db as sqnr_db
+from .slow_warning import warn_if_slow as warn_if_slow
+from .speed import Speed as Speed
+from .speed import StepTime as StepTime
+from .speed import compare_speed as compare_speed
