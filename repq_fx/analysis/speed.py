@@ -71,6 +71,12 @@ class Speed:
         return _is_slower(self.float_ms, self.int8_ms)
 
     @property
+    def slow_steps(self) -> tuple[StepTime, ...]:
+        """What to tell of: some of `steps`."""
+        shown = _SHOWN_STEPS if self.is_slower else 0
+        return self.steps[:shown] + tuple(s for s in self.steps[shown:] if s.fallback is not None)
+
+    @property
     def warning(self) -> str | None:
         """What to tell whoever quantized, or None."""
         if not self.steps:

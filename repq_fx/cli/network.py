@@ -19,6 +19,7 @@ from .measurements import (
     labels_for,
     scores_of,
     similarity_fields,
+    slow_steps_of,
     warn_of_bad_result,
     warn_of_few_images,
 )
@@ -141,6 +142,7 @@ def _measure(
     models = {"FP32": merged, "INT8": int8}
     with stages.stage("latency", "time FP32 and INT8"):
         latency = analysis.measure_latency(models, (inputs.example,), threads=request.threads)
+        slow_steps = slow_steps_of(merged, int8, inputs.example, request.threads)
     with stages.stage("evaluate", f"evaluate FP32 and INT8 on {inputs.evaluated.count} images"):
         reference, scores = (
             scores_of(model, inputs.evaluated.batches(size=inputs.batch_size), label=label)
@@ -162,6 +164,8 @@ def _measure(
             latency_ms=latency["INT8"],
             speedup=latency["FP32"].median / latency["INT8"].median,
             quantize_seconds=stages.seconds["quantize"],
+            quantize_peak_bytes=stages.peak_bytes["quantize"],
+            slow_steps=slow_steps,
             float_operations=analysis.float_operations(int8),
         ),
     ]

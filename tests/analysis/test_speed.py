@@ -87,6 +87,15 @@ def test_a_little_slower_may_be_noise(float_ms, int8_ms, is_slower):
     assert Speed(float_ms, int8_ms, threads=1).is_slower == is_slower
 
 
+def test_the_three_slowest_steps_and_all_that_run_in_pytorch_are_shown():
+    steps = [
+        StepTime(name, "softmax", 1.0, 0.2, "why" if name in "be" else None) for name in "abcde"
+    ]
+    for int8_ms, shown in ((5.0, "abce"), (0.5, "be")):
+        speed = Speed(1.0, int8_ms, 1, tuple(steps))
+        assert "".join(step.name for step in speed.slow_steps) == shown
+
+
 def test_inputs_are_left_as_they_are():
     image = torch.ones(1, 3)
     compare_speed(lambda image: image.add_(1), chain(only=nn.ReLU(inplace=True)), (-image,))
