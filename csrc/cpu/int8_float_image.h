@@ -11,10 +11,11 @@
 
 namespace repq_fx {
 
+// Pixel `i` of all, counted row by row and image by image, is that of the levels.
 template <typename T>
 struct FloatImage {
   T* data;
-  int64_t batch, channels, height, width;
+  int64_t channels, height, width;
   int64_t batch_stride, channel_stride, row_stride, column_stride;
 };
 
@@ -23,7 +24,7 @@ struct TensorGrid {
   int32_t zero_point;
 };
 
-// A row of pixels in both forms.
+// Neighbouring pixels in both forms.
 template <typename Float, typename Level>
 struct ImageRow {
   Float* values;
@@ -33,17 +34,22 @@ struct ImageRow {
   int64_t width, channels;
 };
 
+// Those from `pixel` to before `end` that lie in one row, and whose levels stay in L1.
 template <typename Float, typename Level>
-ImageRow<Float, Level> image_row(const FloatImage<Float>& values, const Image<Level>& levels,
-                                 int64_t row) {
+ImageRow<Float, Level> row_from(const FloatImage<Float>& values, const Image<Level>& levels,
+                                int64_t pixel, int64_t end) {
+  constexpr int64_t resident = 16 << 10, least = 64;
+  const int64_t most = std::max(resident / std::max<int64_t>(1, levels.stride), least);
+  const int64_t row = pixel / values.width, x = pixel % values.width;
   const int64_t image = row / values.height, y = row % values.height;
-  return {values.data + image * values.batch_stride + y * values.row_stride,
-          values.channel_stride,
-          values.column_stride,
-          levels.data + row * values.width * levels.stride,
-          levels.stride,
-          values.width,
-          values.channels};
+  return {
+      values.data + image * values.batch_stride + y * values.row_stride + x * values.column_stride,
+      values.channel_stride,
+      values.column_stride,
+      levels.data + pixel * levels.stride,
+      levels.stride,
+      std::min({most, values.width - x, end - pixel}),
+      values.channels};
 }
 
 using QuantizeRow = ImageRow<const float, uint8_t>;
@@ -217,11 +223,12 @@ inline void dequantize(const DequantizeRow& row, const TensorGrid& grid) {
 
 // level = clamp(round_to_even(value * inverse_scale) + zero_point, lowest, highest), where a NaN
 // becomes the lowest level; of the epilogue only these numbers are read. Fills a pixel's stride
-// with zeros behind its channels. The rows from `first` to `last`, counted over the whole batch.
+// with zeros behind its channels. The pixels from `first` to `last`.
 inline void quantize(const FloatImage<const float>& input, const OutputImage& output,
                      const Epilogue& grid, int64_t first, int64_t last) {
-  for (int64_t y = first; y < last; ++y) {
-    const QuantizeRow row = image_row(input, output, y);
+  while (first < last) {
+    const QuantizeRow row = row_from(input, output, first, last);
+    first += row.width;
 #ifdef REPQ_FX_AVX512
     if (has_vnni()) {
       avx512::quantize(row, grid);
@@ -232,11 +239,12 @@ inline void quantize(const FloatImage<const float>& input, const OutputImage& ou
   }
 }
 
-// value = (level - zero_point) * scale, for the rows from `first` to `last`.
+// value = (level - zero_point) * scale, for the pixels from `first` to `last`.
 inline void dequantize(const InputImage& input, const FloatImage<float>& output,
                        const TensorGrid& grid, int64_t first, int64_t last) {
-  for (int64_t y = first; y < last; ++y) {
-    const DequantizeRow row = image_row(output, input, y);
+  while (first < last) {
+    const DequantizeRow row = row_from(output, input, first, last);
+    first += row.width;
 #ifdef REPQ_FX_AVX512
     if (has_vnni()) {
       avx512::dequantize(row, grid);
