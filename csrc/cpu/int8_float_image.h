@@ -86,6 +86,10 @@ namespace avx512 {
 // Four channels of a pixel are a 32-bit number, those of sixteen neighbouring pixels a vector.
 constexpr int64_t quad_channels = 4;
 
+REPQ_FX_VNNI REPQ_FX_INLINE __m512i lane_numbers() {
+  return _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+}
+
 // For channels whose columns are adjacent.
 REPQ_FX_VNNI inline void quantize_planes(const QuantizeRow& row, const Epilogue& epilogue) {
   const LevelGrid grid(epilogue);
@@ -152,16 +156,22 @@ REPQ_FX_VNNI inline void quantize_small_pixels(const QuantizeRow& row, const Epi
   }
 }
 
-// For pixels whose channels are adjacent.
+// For pixels whose channels are adjacent, or else any two neighbours equally far apart.
+template <bool adjacent>
 REPQ_FX_VNNI inline void quantize_channels(const QuantizeRow& row, const Epilogue& epilogue) {
   const LevelGrid grid(epilogue);
+  const __m512i offsets = _mm512_mullo_epi32(
+      lane_numbers(), _mm512_set1_epi32(static_cast<int32_t>(row.channel_stride)));
   for (int64_t x = 0; x < row.width; ++x) {
     const float* values = row.values + x * row.column_stride;
     uint8_t* levels = row.levels + x * row.stride;
     for (int64_t channel = 0; channel < row.channels; channel += lanes) {
       const __mmask16 mask = first_lanes(row.channels - channel);
-      const __m512 steps = grid.steps(_mm512_maskz_loadu_ps(mask, values + channel));
-      _mm_mask_storeu_epi8(levels + channel, mask, grid.round(steps));
+      const float* first = values + channel * row.channel_stride;
+      const __m512 numbers =
+          adjacent ? _mm512_maskz_loadu_ps(mask, first)
+                   : _mm512_mask_i32gather_ps(_mm512_setzero_ps(), mask, offsets, first, 4);
+      _mm_mask_storeu_epi8(levels + channel, mask, grid.round(grid.steps(numbers)));
     }
     std::fill(levels + row.channels, levels + row.stride,
               static_cast<uint8_t>(epilogue.zero_point));
@@ -169,12 +179,14 @@ REPQ_FX_VNNI inline void quantize_channels(const QuantizeRow& row, const Epilogu
 }
 
 inline void quantize(const QuantizeRow& row, const Epilogue& epilogue) {
+  constexpr int64_t farthest = INT32_MAX / lanes;  // That offsets of 32 bits reach.
   if (row.column_stride == 1) return quantize_planes(row, epilogue);
-  if (row.channel_stride != 1) return portable::quantize(row, epilogue);
+  if (row.channel_stride > farthest) return portable::quantize(row, epilogue);
+  if (row.channel_stride != 1) return quantize_channels<false>(row, epilogue);
   if (row.column_stride == row.channels && row.stride <= lanes) {
     return quantize_small_pixels(row, epilogue);
   }
-  quantize_channels(row, epilogue);
+  quantize_channels<true>(row, epilogue);
 }
 
 REPQ_FX_VNNI REPQ_FX_INLINE __m512 to_values(__m512i levels, const TensorGrid& grid) {
@@ -183,9 +195,8 @@ REPQ_FX_VNNI REPQ_FX_INLINE __m512 to_values(__m512i levels, const TensorGrid& g
 }
 
 REPQ_FX_VNNI inline void dequantize_planes(const DequantizeRow& row, const TensorGrid& grid) {
-  const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   const __m512i offsets =
-      _mm512_mullo_epi32(lane, _mm512_set1_epi32(static_cast<int32_t>(row.stride)));
+      _mm512_mullo_epi32(lane_numbers(), _mm512_set1_epi32(static_cast<int32_t>(row.stride)));
   for (int64_t first = 0; first < row.channels; first += quad_channels) {
     for (int64_t x = 0; x < row.width; x += lanes) {
       const __mmask16 mask = first_lanes(row.width - x);
