@@ -106,7 +106,7 @@ def quantize_detector(request: Request, max_drop: float | None) -> None:
 
 def _measure(request: Request, merged: Any, int8: Any, side: int, stages: Stages) -> list[Row]:
     """FP32 and INT8."""
-    networks = {"FP32": merged.model.to(memory_format=torch.channels_last), "INT8": int8.model}
+    networks = {"FP32": analysis.in_channels_last(merged.model), "INT8": int8.model}
     with stages.stage("latency", "time FP32 and INT8"):
         example = torch.rand(1, 3, side, side)
         latency = analysis.measure_latency(networks, (example,), threads=request.threads)

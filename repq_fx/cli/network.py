@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
@@ -138,8 +137,7 @@ def _measure(
     request: Request, inputs: _Inputs, merged: GraphModule, int8: GraphModule, stages: Stages
 ) -> list[Row]:
     """FP32 and INT8."""
-    merged = merged.to(memory_format=torch.channels_last)
-    models = {"FP32": merged, "INT8": int8}
+    models = {"FP32": analysis.in_channels_last(merged), "INT8": int8}
     with stages.stage("latency", "time FP32 and INT8"):
         latency = analysis.measure_latency(models, (inputs.example,), threads=request.threads)
         slow_steps = slow_steps_of(merged, int8, inputs.example, request.threads)
