@@ -20,15 +20,14 @@
 
 namespace repq_fx {
 
-// Real values as the kernels see them: what is no image has rows of one pixel each.
 // Pixels that lie one after the other, their channels adjacent.
 template <typename T>
 FloatImage<T> float_pixels(T* data, const ValueType& type, int64_t stride) {
   return {data, type.channels(), 1, std::max<int64_t>(1, type.pixels()), 0, 1, 0, stride};
 }
 
-// A tensor of any strides with its channels on this axis. `tensor` becomes a copy if its other axes
-// are no image even where neighbours are joined.
+// A tensor of any strides, with elements, and its channels on this axis. `tensor` becomes a copy if
+// its other axes are no image even where neighbours are joined.
 inline FloatImage<const float> float_image(at::Tensor& tensor, int64_t channel_axis) {
   struct Axis {
     int64_t size, stride;
@@ -73,6 +72,7 @@ class QuantizeStep : public Step {
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
     const Operand& input = operands[0];
     const ValueType& type = input.type;
+    if (type.elements() == 0) return;
     at::Tensor tensor = input.tensor == nullptr ? at::Tensor() : *input.tensor;
     const FloatImage<const float> values =
         input.tensor == nullptr ? float_pixels<const float>(input.reals(), type, input.stride)

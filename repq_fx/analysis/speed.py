@@ -85,7 +85,7 @@ class Speed:
         found = f"one image takes {times} on {self.threads} thread(s)"
         if self.is_slower:
             slowest = ", ".join(map(str, self.steps[:_SHOWN_STEPS]))
-            found = f"INT8 is slower than float on this machine: {found}, most of it in {slowest}"
+            found = f"INT8 is slower than float on this machine: {found}; slowest are {slowest}"
         in_pytorch = (
             f"{step} runs in PyTorch instead of compiled kernels ({step.fallback})"
             for step in self.steps

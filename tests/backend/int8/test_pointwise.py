@@ -53,6 +53,11 @@ def test_quantize_reads_axes_in_any_order(rank, step, meets_contract):
         torch.testing.assert_close(program(permuted), program.body(permuted))
 
 
+@pytest.mark.parametrize("shape", [(2, 0, 2, 0, 3, 0, 4), (2, 3, 4, 5, 6, 0)], ids=str)
+def test_quantize_takes_no_elements(shape, meets_contract):
+    meets_contract(Quantize(GRID), torch.randn(shape), exact=True)
+
+
 def test_quantize_repeats_an_expanded_axis(meets_contract):
     meets_contract(Quantize(GRID), torch.randn(2, 1, 5).expand(2, 40, 5), exact=True)
 
