@@ -110,7 +110,7 @@ def _convert(prepared: GraphModule, backend: Backend, progress: Progress) -> Gra
     progress.begin(_CHOOSE)
     reference = to_reference(prepared, progress)
     progress.begin(_LOWER)
-    return LOWERINGS[backend](reference)
+    return analysis.warn_if_slow(prepared, LOWERINGS[backend](reference))
 
 
 def quantize(  # noqa: PLR0913 -- every step in one call

@@ -11,10 +11,11 @@
 
 namespace repq_fx {
 
+// Pixel `i` of all, counted row by row and image by image, is that of the levels.
 template <typename T>
 struct FloatImage {
   T* data;
-  int64_t batch, channels, height, width;
+  int64_t channels, height, width;
   int64_t batch_stride, channel_stride, row_stride, column_stride;
 };
 
@@ -23,7 +24,7 @@ struct TensorGrid {
   int32_t zero_point;
 };
 
-// A row of pixels in both forms.
+// Neighbouring pixels in both forms.
 template <typename Float, typename Level>
 struct ImageRow {
   Float* values;
@@ -33,17 +34,22 @@ struct ImageRow {
   int64_t width, channels;
 };
 
+// Those from `pixel` to before `end` that lie in one row, and whose levels stay in L1.
 template <typename Float, typename Level>
-ImageRow<Float, Level> image_row(const FloatImage<Float>& values, const Image<Level>& levels,
-                                 int64_t row) {
+ImageRow<Float, Level> row_from(const FloatImage<Float>& values, const Image<Level>& levels,
+                                int64_t pixel, int64_t end) {
+  constexpr int64_t resident = 16 << 10, least = 64;
+  const int64_t most = std::max(resident / std::max<int64_t>(1, levels.stride), least);
+  const int64_t row = pixel / values.width, x = pixel % values.width;
   const int64_t image = row / values.height, y = row % values.height;
-  return {values.data + image * values.batch_stride + y * values.row_stride,
-          values.channel_stride,
-          values.column_stride,
-          levels.data + row * values.width * levels.stride,
-          levels.stride,
-          values.width,
-          values.channels};
+  return {
+      values.data + image * values.batch_stride + y * values.row_stride + x * values.column_stride,
+      values.channel_stride,
+      values.column_stride,
+      levels.data + pixel * levels.stride,
+      levels.stride,
+      std::min({most, values.width - x, end - pixel}),
+      values.channels};
 }
 
 using QuantizeRow = ImageRow<const float, uint8_t>;
@@ -79,6 +85,10 @@ namespace avx512 {
 
 // Four channels of a pixel are a 32-bit number, those of sixteen neighbouring pixels a vector.
 constexpr int64_t quad_channels = 4;
+
+REPQ_FX_VNNI REPQ_FX_INLINE __m512i lane_numbers() {
+  return _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+}
 
 // For channels whose columns are adjacent.
 REPQ_FX_VNNI inline void quantize_planes(const QuantizeRow& row, const Epilogue& epilogue) {
@@ -146,16 +156,22 @@ REPQ_FX_VNNI inline void quantize_small_pixels(const QuantizeRow& row, const Epi
   }
 }
 
-// For pixels whose channels are adjacent.
+// For pixels whose channels are adjacent, or else any two neighbours equally far apart.
+template <bool adjacent>
 REPQ_FX_VNNI inline void quantize_channels(const QuantizeRow& row, const Epilogue& epilogue) {
   const LevelGrid grid(epilogue);
+  const __m512i offsets = _mm512_mullo_epi32(
+      lane_numbers(), _mm512_set1_epi32(static_cast<int32_t>(row.channel_stride)));
   for (int64_t x = 0; x < row.width; ++x) {
     const float* values = row.values + x * row.column_stride;
     uint8_t* levels = row.levels + x * row.stride;
     for (int64_t channel = 0; channel < row.channels; channel += lanes) {
       const __mmask16 mask = first_lanes(row.channels - channel);
-      const __m512 steps = grid.steps(_mm512_maskz_loadu_ps(mask, values + channel));
-      _mm_mask_storeu_epi8(levels + channel, mask, grid.round(steps));
+      const float* first = values + channel * row.channel_stride;
+      const __m512 numbers =
+          adjacent ? _mm512_maskz_loadu_ps(mask, first)
+                   : _mm512_mask_i32gather_ps(_mm512_setzero_ps(), mask, offsets, first, 4);
+      _mm_mask_storeu_epi8(levels + channel, mask, grid.round(grid.steps(numbers)));
     }
     std::fill(levels + row.channels, levels + row.stride,
               static_cast<uint8_t>(epilogue.zero_point));
@@ -163,12 +179,14 @@ REPQ_FX_VNNI inline void quantize_channels(const QuantizeRow& row, const Epilogu
 }
 
 inline void quantize(const QuantizeRow& row, const Epilogue& epilogue) {
+  constexpr int64_t farthest = INT32_MAX / lanes;  // That offsets of 32 bits reach.
   if (row.column_stride == 1) return quantize_planes(row, epilogue);
-  if (row.channel_stride != 1) return portable::quantize(row, epilogue);
+  if (row.channel_stride > farthest) return portable::quantize(row, epilogue);
+  if (row.channel_stride != 1) return quantize_channels<false>(row, epilogue);
   if (row.column_stride == row.channels && row.stride <= lanes) {
     return quantize_small_pixels(row, epilogue);
   }
-  quantize_channels(row, epilogue);
+  quantize_channels<true>(row, epilogue);
 }
 
 REPQ_FX_VNNI REPQ_FX_INLINE __m512 to_values(__m512i levels, const TensorGrid& grid) {
@@ -177,9 +195,8 @@ REPQ_FX_VNNI REPQ_FX_INLINE __m512 to_values(__m512i levels, const TensorGrid& g
 }
 
 REPQ_FX_VNNI inline void dequantize_planes(const DequantizeRow& row, const TensorGrid& grid) {
-  const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   const __m512i offsets =
-      _mm512_mullo_epi32(lane, _mm512_set1_epi32(static_cast<int32_t>(row.stride)));
+      _mm512_mullo_epi32(lane_numbers(), _mm512_set1_epi32(static_cast<int32_t>(row.stride)));
   for (int64_t first = 0; first < row.channels; first += quad_channels) {
     for (int64_t x = 0; x < row.width; x += lanes) {
       const __mmask16 mask = first_lanes(row.width - x);
@@ -217,11 +234,12 @@ inline void dequantize(const DequantizeRow& row, const TensorGrid& grid) {
 
 // level = clamp(round_to_even(value * inverse_scale) + zero_point, lowest, highest), where a NaN
 // becomes the lowest level; of the epilogue only these numbers are read. Fills a pixel's stride
-// with zeros behind its channels. The rows from `first` to `last`, counted over the whole batch.
+// with zeros behind its channels. The pixels from `first` to `last`.
 inline void quantize(const FloatImage<const float>& input, const OutputImage& output,
                      const Epilogue& grid, int64_t first, int64_t last) {
-  for (int64_t y = first; y < last; ++y) {
-    const QuantizeRow row = image_row(input, output, y);
+  while (first < last) {
+    const QuantizeRow row = row_from(input, output, first, last);
+    first += row.width;
 #ifdef REPQ_FX_AVX512
     if (has_vnni()) {
       avx512::quantize(row, grid);
@@ -232,11 +250,12 @@ inline void quantize(const FloatImage<const float>& input, const OutputImage& ou
   }
 }
 
-// value = (level - zero_point) * scale, for the rows from `first` to `last`.
+// value = (level - zero_point) * scale, for the pixels from `first` to `last`.
 inline void dequantize(const InputImage& input, const FloatImage<float>& output,
                        const TensorGrid& grid, int64_t first, int64_t last) {
-  for (int64_t y = first; y < last; ++y) {
-    const DequantizeRow row = image_row(output, input, y);
+  while (first < last) {
+    const DequantizeRow row = row_from(output, input, first, last);
+    first += row.width;
 #ifdef REPQ_FX_AVX512
     if (has_vnni()) {
       avx512::dequantize(row, grid);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -83,6 +84,7 @@ class LayerStep : public Step {
       : Step(std::move(inputs)),
         geometry_(geometry),
         is_image_(layer.weight.dim() == 4),
+        is_pointwise_(std::is_same_v<Kernel, Int8Convolution> && is_pointwise(geometry)),
         gives_levels_(layer.gives_levels),
         kernel_(make_kernel(shape, layer)) {}
 
@@ -130,9 +132,13 @@ class LayerStep : public Step {
                              .levels = gives_levels_ ? result.levels() : nullptr,
                              .values = gives_levels_ ? nullptr : result.reals(),
                              .stride = result.stride,
-                             .height = result.type.height(),
-                             .width = result.type.width()};
-    const InputImage input = operands[0].input();
+                             .height = is_pointwise_ ? 1 : result.type.height(),
+                             .width = is_pointwise_ ? result.type.pixels() : result.type.width()};
+    InputImage input = operands[0].input();
+    if (is_pointwise_) {
+      input.width = input.pixels();
+      input.batch = input.height = 1;
+    }
     const int64_t products = geometry_.in_channels / geometry_.groups * geometry_.taps();
     // A product takes a hundredth of the time that rounding its sum does.
     const int64_t work = result.type.elements() * (8 + products / 16);
@@ -141,6 +147,11 @@ class LayerStep : public Step {
   }
 
  private:
+  static bool is_pointwise(const ConvolutionShape& shape) {
+    constexpr std::array<int64_t, 2> ones{1, 1}, zeros{0, 0};
+    return shape.kernel == ones && shape.stride == ones && shape.padding == zeros;
+  }
+
   template <typename Shape>
   static std::unique_ptr<Kernel> make_kernel(const Shape& shape, const LayerArguments& layer) {
     const at::Tensor weight = layer.weight.contiguous();
@@ -161,7 +172,9 @@ class LayerStep : public Step {
   }
 
   ConvolutionShape geometry_;
-  bool is_image_, gives_levels_;
+  bool is_image_;
+  bool is_pointwise_;  // All pixels are one row to a kernel that divides rows.
+  bool gives_levels_;
   std::unique_ptr<Kernel> kernel_;
 };
 

@@ -20,11 +20,41 @@
 
 namespace repq_fx {
 
-// Real values as the kernels see them: what is no image has rows of one pixel each.
+// Pixels that lie one after the other, their channels adjacent.
 template <typename T>
-FloatImage<T> float_image(T* data, const ValueType& type, const std::array<int64_t, 4>& strides) {
-  return {data,       type.batch(), type.channels(), type.height(), type.width(),
-          strides[0], strides[1],   strides[2],      strides[3]};
+FloatImage<T> float_pixels(T* data, const ValueType& type, int64_t stride) {
+  return {data, type.channels(), 1, std::max<int64_t>(1, type.pixels()), 0, 1, 0, stride};
+}
+
+// A tensor of any strides, with elements, and its channels on this axis. `tensor` becomes a copy if
+// its other axes are no image even where neighbours are joined.
+inline FloatImage<const float> float_image(at::Tensor& tensor, int64_t channel_axis) {
+  struct Axis {
+    int64_t size, stride;
+  };
+  std::vector<Axis> axes;
+  for (int64_t axis = 0; axis < tensor.dim(); ++axis) {
+    const Axis next{tensor.size(axis), tensor.stride(axis)};
+    if (axis == channel_axis || next.size == 1) continue;
+    if (!axes.empty() && axes.back().stride == next.size * next.stride) {
+      axes.back() = {axes.back().size * next.size, next.stride};
+    } else {
+      axes.push_back(next);
+    }
+  }
+  if (axes.size() > 3) {
+    tensor = tensor.movedim(channel_axis, -1).contiguous().movedim(-1, channel_axis);
+    return float_image(tensor, channel_axis);
+  }
+  axes.insert(axes.begin(), 3 - axes.size(), {1, 0});
+  return {tensor.const_data_ptr<float>(),
+          tensor.size(channel_axis),
+          axes[1].size,
+          axes[2].size,
+          axes[0].stride,
+          tensor.stride(channel_axis),
+          axes[1].stride,
+          axes[2].stride};
 }
 
 class QuantizeStep : public Step {
@@ -42,30 +72,17 @@ class QuantizeStep : public Step {
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
     const Operand& input = operands[0];
     const ValueType& type = input.type;
-    at::Tensor rows;
-    FloatImage<const float> values;
-    if (input.tensor == nullptr) {
-      values = float_image<const float>(input.reals(), type, channels_last(type, input.stride));
-    } else if (type.is_image()) {
-      const auto s = input.tensor->strides();
-      const int64_t batch_stride = type.rank() == 4 ? s[0] : 0;
-      values = float_image(input.tensor->const_data_ptr<float>(), type,
-                           {batch_stride, s[s.size() - 3], s[s.size() - 2], s[s.size() - 1]});
-    } else {
-      rows = input.tensor->movedim(type.channel_axis, -1).contiguous();
-      values =
-          float_image(rows.const_data_ptr<float>(), type, channels_last(type, type.channels()));
-    }
-    run_tasks(type.batch() * type.height(), type.elements() / 2, [&](int64_t first, int64_t last) {
+    if (type.elements() == 0) return;
+    at::Tensor tensor = input.tensor == nullptr ? at::Tensor() : *input.tensor;
+    const FloatImage<const float> values =
+        input.tensor == nullptr ? float_pixels<const float>(input.reals(), type, input.stride)
+                                : float_image(tensor, type.channel_axis);
+    run_tasks(type.pixels(), type.elements() / 2, [&](int64_t first, int64_t last) {
       repq_fx::quantize(values, result.output(), epilogue_, first, last);
     });
   }
 
  private:
-  static std::array<int64_t, 4> channels_last(const ValueType& type, int64_t stride) {
-    return {type.height() * type.width() * stride, 1, type.width() * stride, stride};
-  }
-
   Epilogue epilogue_;
 };
 
@@ -82,10 +99,8 @@ class DequantizeStep : public Step {
 
   void run(const std::vector<Operand>& operands, const Operand& result) const override {
     const ValueType& type = result.type;
-    const int64_t row = type.width() * result.stride;
-    const auto values =
-        float_image(result.reals(), type, {type.height() * row, 1, row, result.stride});
-    run_tasks(type.batch() * type.height(), type.elements() / 2, [&](int64_t first, int64_t last) {
+    const FloatImage<float> values = float_pixels(result.reals(), type, result.stride);
+    run_tasks(type.pixels(), type.elements() / 2, [&](int64_t first, int64_t last) {
       repq_fx::dequantize(operands[0].input(), values, grid_, first, last);
     });
   }

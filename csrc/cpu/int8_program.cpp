@@ -4,12 +4,14 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -154,18 +156,23 @@ class Int8Program : public torch::CustomClassHolder {
   }
 
   std::vector<at::Tensor> run(const std::vector<at::Tensor>& inputs) {
-    check_inputs(inputs);
-    const std::shared_ptr<const Plan> plan = plan_for(inputs);
-    const BufferPool::Loan buffer(buffers_, plan->bytes);
-    std::vector<at::Tensor> outputs;
-    const std::vector<Operand> values = locate(*plan, inputs, buffer.data(), outputs);
-    std::vector<Operand> operands;
-    for (size_t i = 0; i < plan->calls.size(); ++i) {
-      operands.clear();
-      for (const int64_t input : plan->calls[i].inputs) operands.push_back(values[input]);
-      plan->calls[i].step->run(operands, values[input_count_ + i]);
-    }
-    return outputs;
+    return run_calls(inputs, [](const Call&) {});
+  }
+
+  // The outputs, and the milliseconds of each step, with those of what is rearranged for it.
+  std::tuple<std::vector<at::Tensor>, std::vector<double>> profile(
+      const std::vector<at::Tensor>& inputs) {
+    using Clock = std::chrono::steady_clock;
+    std::vector<double> times;
+    Clock::time_point start = Clock::now();
+    const std::vector<at::Tensor> outputs = run_calls(inputs, [&](const Call& call) {
+      // Steps are called in their order, after their arrangements.
+      if (call.step != steps_[times.size()].get()) return;
+      const Clock::time_point now = Clock::now();
+      times.push_back(std::chrono::duration<double, std::milli>(now - start).count());
+      start = now;
+    });
+    return {outputs, times};
   }
 
  private:
@@ -182,6 +189,24 @@ class Int8Program : public torch::CustomClassHolder {
     }
     steps_.push_back(std::move(step));
     return value;
+  }
+
+  // Calls `watch` after each call of the plan.
+  template <typename Watch>
+  std::vector<at::Tensor> run_calls(const std::vector<at::Tensor>& inputs, const Watch& watch) {
+    check_inputs(inputs);
+    const std::shared_ptr<const Plan> plan = plan_for(inputs);
+    const BufferPool::Loan buffer(buffers_, plan->bytes);
+    std::vector<at::Tensor> outputs;
+    const std::vector<Operand> values = locate(*plan, inputs, buffer.data(), outputs);
+    std::vector<Operand> operands;
+    for (size_t i = 0; i < plan->calls.size(); ++i) {
+      operands.clear();
+      for (const int64_t input : plan->calls[i].inputs) operands.push_back(values[input]);
+      plan->calls[i].step->run(operands, values[input_count_ + i]);
+      watch(plan->calls[i]);
+    }
+    return outputs;
   }
 
   void check_inputs(const std::vector<at::Tensor>& inputs) const {
@@ -283,7 +308,8 @@ TORCH_LIBRARY_FRAGMENT(repq_fx, m) {
       .def("channel_lookup", &Int8Program::channel_lookup)
       .def_static("has_vnni", &has_vnni)
       .def("output", &Int8Program::output)
-      .def("run", &Int8Program::run);
+      .def("run", &Int8Program::run)
+      .def("profile", &Int8Program::profile);
 }
 
 }  // namespace repq_fx

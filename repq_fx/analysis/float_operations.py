@@ -23,12 +23,12 @@ def float_operations(lowered: GraphModule) -> dict[str, int]:
         >>> repq_fx.analysis.float_operations(int8)  # doctest: +SKIP
         {'softmax': 1}
     """
-    names = (_name(lowered, node) for node in lowered.graph.nodes)
+    names = (operation_name(lowered, node) for node in lowered.graph.nodes)
     return dict(Counter(name for name in names if name is not None))
 
 
-def _name(lowered: GraphModule, node: Node) -> str | None:
-    """None for what computes nothing in float."""
+def operation_name(lowered: GraphModule, node: Node) -> str | None:
+    """Of a float operation of `lowered`; None for what computes nothing in float."""
     if node.op in ("placeholder", "get_attr", "output"):
         return None
     if node.op == "call_module":

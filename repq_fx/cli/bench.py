@@ -97,7 +97,7 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
         candidates = (Candidate(f"INT8, {Path(model).name}", "file", run_in_torch),)
     else:
         with stages.stage("merge", "merge branches"):
-            network = passes.merge_graph(network, images).to(memory_format=torch.channels_last)
+            network = analysis.in_channels_last(passes.merge_graph(network, images))
 
     with stages.stage("build", f"build {len(candidates)} candidates"):
         runs, problems = build_all(candidates, Workload(network, images, calibration, threads))

@@ -74,7 +74,7 @@ def demo(
     stages = Stages()
     model, test_images, test_labels, calibration_images = _load_assets()
     with stages.stage("merge", "merge branches"):
-        merged = passes.merge_graph(model, test_images[:2]).to(memory_format=torch.channels_last)
+        merged = analysis.in_channels_last(passes.merge_graph(model, test_images[:2]))
     with stages.stage("quantize", f"quantize with {len(calibration_images)} images"):
         candidates = _candidates(merged, calibration_images)
     with stages.stage("latency", "time each on one image"):

@@ -12,6 +12,7 @@ from .measurements import (
     float_size,
     scores_of,
     similarity_fields,
+    slow_steps_of,
     warn_of_bad_result,
     warn_of_few_images,
 )
@@ -105,10 +106,12 @@ def quantize_detector(request: Request, max_drop: float | None) -> None:
 
 def _measure(request: Request, merged: Any, int8: Any, side: int, stages: Stages) -> list[Row]:
     """FP32 and INT8."""
-    networks = {"FP32": merged.model.to(memory_format=torch.channels_last), "INT8": int8.model}
+    networks = {"FP32": analysis.in_channels_last(merged.model), "INT8": int8.model}
     with stages.stage("latency", "time FP32 and INT8"):
         example = torch.rand(1, 3, side, side)
         latency = analysis.measure_latency(networks, (example,), threads=request.threads)
+        float_graph, int8_graph = (each.model.model[0].graph for each in (merged, int8))
+        slow_steps = slow_steps_of(float_graph, int8_graph, example, request.threads)
     with stages.stage("evaluate", "evaluate FP32 and INT8 on the val split"):
         precision = {
             name: ultralytics.mean_average_precision(
@@ -143,6 +146,8 @@ def _measure(request: Request, merged: Any, int8: Any, side: int, stages: Stages
             **similarity_fields(reference, maps),
             size_bytes=request.out.stat().st_size,
             quantize_seconds=stages.seconds["quantize"],
+            quantize_peak_bytes=stages.peak_bytes["quantize"],
+            slow_steps=slow_steps,
             float_layers=tuple(ultralytics.float_layers(int8)),
         ),
     ]

@@ -11,7 +11,7 @@ import torch
 from .. import ops
 from .._version import __version__
 
-_PACKAGES = ("numpy", "pillow", "safetensors", "timm", "ultralytics", "onnx",
+_PACKAGES = ("numpy", "pillow", "safetensors", "timm", "torchvision", "ultralytics", "onnx",
              "onnxruntime", "openvino", "nncf")  # fmt: skip
 
 

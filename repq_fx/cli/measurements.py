@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from .. import analysis
+from ..backend.int8 import Int8Program
 from ..errors import RepqError
 from .image_data import ImageData
 from .report import Row
@@ -33,6 +35,19 @@ def similarity_fields(reference: Tensor, scores: Tensor) -> dict[str, Any]:
     if scores.dim() == 2:
         fields["agreement_percent"] = analysis.agreement(reference, scores)
     return fields
+
+
+def slow_steps_of(
+    merged: nn.Module, int8: GraphModule, example: Tensor, threads: int
+) -> tuple[analysis.StepTime, ...] | None:
+    """What makes a network slower than FP32, and its programs that run in PyTorch.
+
+    None of one for the reference backend, which is not made to be fast.
+    """
+    if not any(isinstance(module, Int8Program) for module in int8.modules()):
+        return None
+    with analysis.thread_count(threads):
+        return analysis.compare_speed(merged, int8, (example,)).slow_steps
 
 
 def float_size(model: nn.Module) -> int:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
@@ -19,6 +18,7 @@ from .measurements import (
     labels_for,
     scores_of,
     similarity_fields,
+    slow_steps_of,
     warn_of_bad_result,
     warn_of_few_images,
 )
@@ -137,10 +137,10 @@ def _measure(
     request: Request, inputs: _Inputs, merged: GraphModule, int8: GraphModule, stages: Stages
 ) -> list[Row]:
     """FP32 and INT8."""
-    merged = merged.to(memory_format=torch.channels_last)
-    models = {"FP32": merged, "INT8": int8}
+    models = {"FP32": analysis.in_channels_last(merged), "INT8": int8}
     with stages.stage("latency", "time FP32 and INT8"):
         latency = analysis.measure_latency(models, (inputs.example,), threads=request.threads)
+        slow_steps = slow_steps_of(merged, int8, inputs.example, request.threads)
     with stages.stage("evaluate", f"evaluate FP32 and INT8 on {inputs.evaluated.count} images"):
         reference, scores = (
             scores_of(model, inputs.evaluated.batches(size=inputs.batch_size), label=label)
@@ -162,6 +162,8 @@ def _measure(
             latency_ms=latency["INT8"],
             speedup=latency["FP32"].median / latency["INT8"].median,
             quantize_seconds=stages.seconds["quantize"],
+            quantize_peak_bytes=stages.peak_bytes["quantize"],
+            slow_steps=slow_steps,
             float_operations=analysis.float_operations(int8),
         ),
     ]

@@ -10,7 +10,7 @@ import rich.box
 from rich.console import Console
 from rich.table import Table
 
-from ..analysis import LatencyStatistics
+from ..analysis import LatencyStatistics, StepTime
 from ..export import write_atomically
 from .environment import environment
 from .image_data import Preprocessing
@@ -34,6 +34,9 @@ class Row:
         latency_ms: Time of one forward pass.
         speedup: Median latency of the float model over this one's.
         quantize_seconds: Time to quantize.
+        quantize_peak_bytes: The most memory that quantizing held above what was held before.
+        slow_steps: Of a quantized network: the slowest steps if it is slower than FP32, and the
+            programs that run in PyTorch; empty if there is nothing to tell.
         float_operations: What of a quantized network runs in float, and how often.
         float_layers: Which convolutions and linear layers do.
         problem: Why there are no numbers.
@@ -49,6 +52,8 @@ class Row:
     latency_ms: LatencyStatistics | None = None
     speedup: float | None = None
     quantize_seconds: float | None = None
+    quantize_peak_bytes: int | None = None
+    slow_steps: Sequence[StepTime] | None = None
     float_operations: Mapping[str, int] | None = None
     float_layers: tuple[str, ...] | None = None
     problem: str | None = None
@@ -203,6 +208,10 @@ def _remarks(row: Row) -> Iterator[str]:
     if row.float_operations is not None:
         counts = (f"{name} ({count})" for name, count in row.float_operations.items())
         yield f"in float {', '.join(counts) or 'nothing'}"
+    if row.quantize_peak_bytes is not None:
+        yield f"quantizing held {row.quantize_peak_bytes / 1e6:.0f} MB more at most"
+    if row.slow_steps:
+        yield f"slow: {', '.join(map(str, row.slow_steps))}"
     if row.float_layers:
         yield f"{len(row.float_layers)} layers in float: {', '.join(row.float_layers)}"
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import typer
 
+from .peak_memory import PeakMemory
+
 
 def shows_bars() -> bool:
     """Whether standard error is a terminal; a file or a pipe gets no bars."""
@@ -19,21 +21,24 @@ class Stages:
 
     Attributes:
         seconds: How long each stage took, by name.
+        peak_bytes: The most memory that each held above what was held before; see `PeakMemory`.
         warnings: Whole sentences.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.peak_bytes: dict[str, int | None] = {}
         self.warnings: list[str] = []
         self._start = time.perf_counter()
 
     @contextmanager
     def stage(self, name: str, doing: str) -> Iterator[None]:
-        """Say what is being done within a ``with`` statement, and keep how long it takes."""
+        """Say what is being done within a ``with`` statement, and keep what it takes."""
         self.say(doing)
-        start = time.perf_counter()
+        memory, start = PeakMemory(), time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - start
+        self.peak_bytes[name] = memory.bytes_above_start()
 
     def say(self, text: str) -> None:
         """One line, after the seconds since the start."""

@@ -43,6 +43,10 @@ class CompiledProgram(Protocol):
         """
         ...
 
+    def profile(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[float]]:
+        """The outputs, as `run` has them, and the milliseconds of each step."""
+        ...
+
     def __getattr__(self, step: str) -> Callable[..., int]:
         """The method that adds a step."""
         ...

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from repq_fx.analysis import measure_latency, thread_count
+from repq_fx.analysis import in_channels_last, measure_latency, thread_count
 
 
 class Recorder(nn.Module):
@@ -38,6 +38,16 @@ def test_models_take_turns_with_the_threads_asked_for():
 def test_any_function_can_be_timed_without_inputs():
     result = measure_latency({"sleep": lambda: time.sleep(0.002)}, repeats=2)
     assert result["sleep"].median >= 2
+
+
+def test_weights_of_four_axes_have_their_channels_last():
+    model = nn.Conv2d(4, 6, 3)
+    model.register_buffer("windows", torch.ones(1, 2, 3, 4, 5))
+    expected = model.weight.clone()
+    assert in_channels_last(model) is model
+    assert model.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(model.weight, expected)
+    assert model.windows.is_contiguous()
 
 
 def test_thread_count_is_restored():

@@ -34,6 +34,8 @@ def test_writes_model_and_report(repq, weights, image_pack, tmp_path):
     assert 0 <= row["top1_percent"] <= 100
     assert row["agreement_percent"] is not None
     assert row["latency_ms"]["median"] > 0
+    assert isinstance(row["slow_steps"], list)
+    assert row["quantize_peak_bytes"] is None or row["quantize_peak_bytes"] >= 0
     assert report["protocol"]["calibration_images"] == 8
     assert report["protocol"]["evaluation_images"] == 24
     assert list(report["stage_seconds"]) == ["merge", "quantize", "latency", "evaluate"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from repq_fx.analysis import LatencyStatistics
+from repq_fx.analysis import LatencyStatistics, StepTime
 from repq_fx.cli.image_data import Preprocessing
 from repq_fx.cli.report import (
     SCHEMA_VERSION,
@@ -25,7 +25,8 @@ ROWS = [
     Row(
         "INT8 w8a8", 83.4, agreement_percent=100.0, sqnr_db=-17.64, size_bytes=2_100_000,
         latency_ms=LatencyStatistics(0.0523, 0.0612, 12.04), speedup=21.3, quantize_seconds=1038.2,
-        float_operations={"softmax": 2}, float_layers=("head",),
+        float_operations={"softmax": 2}, float_layers=("head",), quantize_peak_bytes=123_400_000,
+        slow_steps=(StepTime("soft", "softmax", 1.5, 0.75),),
     ),
     Row("INT8, OpenVINO", problem="not installed: pip install openvino nncf"),
 ]  # fmt: skip
@@ -40,6 +41,8 @@ def test_a_table_with_all_columns_fits_80_characters(capsys):
         assert shown in text
     assert "INT8 w8a8: in float softmax (2)" in text
     assert "INT8 w8a8: 1 layers in float: head" in text
+    assert "INT8 w8a8: quantizing held 123 MB more at most" in text
+    assert "INT8 w8a8: slow: soft (softmax) 1.50 ms (75%)" in text
     assert "INT8, OpenVINO: not installed: pip install openvino nncf" in text
     assert "…" not in text
     assert "mAP50" not in text
@@ -80,3 +83,7 @@ def test_a_report_has_one_schema(tmp_path):
     assert first["output"] == str(tmp_path)
     assert set(first["rows"][0]) == set(first["rows"][2])
     assert first["rows"][0]["latency_ms"]["median"] == 1234.6
+    assert first["rows"][1]["quantize_peak_bytes"] == 123_400_000
+    assert first["rows"][1]["slow_steps"] == [
+        {"name": "soft", "kind": "softmax", "milliseconds": 1.5, "share": 0.75, "fallback": None},
+    ]  # fmt: skip

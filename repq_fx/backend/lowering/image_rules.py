@@ -68,7 +68,7 @@ def _match_source(
 
 def _source(view: ReferenceView, node: Node) -> Node | None:
     """The dequantize node that `node` alone reads; of an item, that of the tensor that was cut."""
-    if node.target is operator.getitem and view.operation(node.all_input_nodes[0]) in _CUTS:
+    if node.target is operator.getitem and view.operation(node.all_input_nodes[0]) in CUTS:
         node = node.all_input_nodes[0]
     inputs = node.all_input_nodes
     if view.operation(node) in _SIZED:
@@ -122,7 +122,7 @@ def _rows(view: ReferenceView, node: Node) -> Instruction | None:
 
 def _item(view: ReferenceView, node: Node) -> Instruction | None:
     cut = node.all_input_nodes[0]
-    return _part(view, node, cut) if view.operation(cut) in _CUTS else _channels(node)
+    return _part(view, node, cut) if view.operation(cut) in CUTS else _channels(node)
 
 
 def _part(view: ReferenceView, node: Node, cut: Node) -> Instruction | None:
@@ -156,7 +156,7 @@ def _channels(node: Node) -> Instruction | None:
 
 
 _CHUNKS = (torch.chunk, "chunk")
-_CUTS = (*_CHUNKS, torch.split, "split")
+CUTS = (*_CHUNKS, torch.split, "split")
 _CONCATENATIONS = (torch.cat, torch.concat)
 _UNMOVED = (nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, "contiguous")
 _RESHAPES = ("view", "reshape", torch.reshape)

@@ -11,15 +11,18 @@ from ..int8 import Dequantize, Epilogue, Quantize
 from .image_rules import match_image_operation
 from .instruction_names import InstructionNames
 from .layer_rules import match_layer, match_rounded_layer
+from .movement_rules import match_movement, read_sizes_of_levels
 from .pointwise_rules import match_combination, match_function
 from .programs import group_into_programs
 from .reference_view import ReferenceView, is_dequantize, is_quantize, levels_of
-from .rule import Match
+from .rule import Match, Moved, Source
 
 _LOGGER = logging.getLogger(__name__)
 
 # In order: what follows a layer may be a function of one tensor, so layers come first.
-_RULES = (match_rounded_layer, match_function, match_combination, match_image_operation)
+_RULES = (
+    match_rounded_layer, match_function, match_combination, match_image_operation, match_movement,
+)  # fmt: skip
 
 
 def lower_to_x86(reference: GraphModule) -> GraphModule:
@@ -28,7 +31,8 @@ def lower_to_x86(reference: GraphModule) -> GraphModule:
     Whatever stands between the levels that an operation reads and those that it gives becomes one
     instruction, by the rules in this folder. What no rule knows stays a float operation between a
     dequantize and a quantize instruction. Instructions without a float operation in between form
-    one program, which runs in one call.
+    one program, which runs in one call. What only moves numbers that stand for levels, and has no
+    instruction, moves the levels.
 
     Returns:
         A graph module of `Int8Program` modules and the float operations that are left.
@@ -45,6 +49,7 @@ def lower_to_x86(reference: GraphModule) -> GraphModule:
         match = match_layer(view, node, Epilogue())
         if match is not None:
             _replace(names, node, match)
+    read_sizes_of_levels(reference)
     reference.graph.eliminate_dead_code()
     for node in list(reference.graph.nodes):
         if is_dequantize(node):
@@ -66,7 +71,7 @@ def _allow_any_strides(reference: GraphModule) -> None:
             node.target = "reshape"
 
 
-def _match_quantize(view: ReferenceView, node: Node) -> Match | Node:
+def _match_quantize(view: ReferenceView, node: Node) -> Source:
     for rule in _RULES:
         match = rule(view, node)
         if match is not None:
@@ -74,14 +79,17 @@ def _match_quantize(view: ReferenceView, node: Node) -> Match | Node:
     return Match(Quantize(view.grid(node)), (node.all_input_nodes[0],), node.name)
 
 
-def _replace(names: InstructionNames, node: Node, match: Match | Node) -> None:
+def _replace(names: InstructionNames, node: Node, match: Source) -> None:
     with node.graph.inserting_before(node):
         node.replace_all_uses_with(_insert(names, node, match))
     node.graph.erase_node(node)
 
 
-def _insert(names: InstructionNames, before: Node, match: Match | Node) -> Node:
+def _insert(names: InstructionNames, before: Node, match: Source) -> Node:
     if isinstance(match, Node):
         return match
+    if isinstance(match, Moved):
+        moved = {node: _insert(names, before, each) for node, each in match.sources.items()}
+        return before.graph.node_copy(match.node, lambda node: moved.get(node, node))
     inputs = tuple(_insert(names, before, each) for each in match.inputs)
     return before.graph.call_module(names.add(match), inputs)

@@ -1,5 +1,7 @@
 """Steps on single elements against their definitions."""
 
+from itertools import permutations
+
 import pytest
 import torch
 
@@ -9,12 +11,15 @@ from repq_fx.backend.int8 import (
     Combine,
     Dequantize,
     Epilogue,
+    Int8Linear,
+    LayerGrids,
     LevelGrid,
     Lookup,
     Quantize,
 )
 
-from .conftest import levels
+from .conftest import levels, program_of
+from .test_layers import weight
 
 GRID = LevelGrid(0.05, 100, 3, 240)
 SHAPES = [(2, 3, 5, 7), (1, 64, 8, 8), (2, 70, 3, 3), (3, 17), (2, 3, 10), (0, 4, 2, 2)]
@@ -32,6 +37,29 @@ def test_quantize(shape, layout, meets_contract):
             "sliced": lambda: torch.cat([values, values], 1)[:, 1 : shape[1] + 1, ::2],
         }[layout]()
     meets_contract(Quantize(GRID), values, exact=True)
+
+
+@pytest.mark.parametrize("step", [1, 2], ids=["whole", "every second"])
+@pytest.mark.parametrize("rank", [2, 3, 4, 5])
+def test_quantize_reads_axes_in_any_order(rank, step, meets_contract):
+    # The channels are the third axis from the end, of images, or the last, for a linear layer.
+    values = 5 * torch.randn((2, 3, 20, 5, 19)[:rank])[..., ::step]
+    for order in permutations(range(rank)):
+        permuted = values.permute(order)
+        meets_contract(Quantize(GRID), permuted, exact=True)
+        channels = permuted.shape[-1]
+        layer = Int8Linear(weight(4, channels), None, LayerGrids(GRID, Epilogue()))
+        program = program_of(Quantize(GRID), layer)
+        torch.testing.assert_close(program(permuted), program.body(permuted))
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 2, 0, 3, 0, 4), (2, 3, 4, 5, 6, 0)], ids=str)
+def test_quantize_takes_no_elements(shape, meets_contract):
+    meets_contract(Quantize(GRID), torch.randn(shape), exact=True)
+
+
+def test_quantize_repeats_an_expanded_axis(meets_contract):
+    meets_contract(Quantize(GRID), torch.randn(2, 1, 5).expand(2, 40, 5), exact=True)
 
 
 def test_numbers_that_are_none(meets_contract):

@@ -7,13 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from repq_fx.backend.int8 import Combination, Combine, Epilogue, LevelGrid, Quantize
+from repq_fx.backend.int8 import (
+    Combination,
+    Combine,
+    Epilogue,
+    Int8Linear,
+    LayerGrids,
+    LevelGrid,
+    Quantize,
+)
 from repq_fx.backend.int8 import program as program_module
 from repq_fx.errors import SizeError
 from repq_fx.ops import has_extension, new_program
 
 from .conftest import assert_contract, levels, program_of
-from .test_layers import ADDEND, convolution
+from .test_layers import ADDEND, INPUT, convolution, weight
 
 needs_kernels = pytest.mark.skipif(not has_extension(), reason="needs the compiled kernels")
 
@@ -121,6 +129,36 @@ def test_what_no_step_knows_runs_in_pytorch(caplog):
     )  # The layer's result would have to be repeated.
     assert_contract(program(*values), program.body(*values))
     assert "[3, 16, 5, 5]" in caplog.text
+
+
+@needs_kernels
+def test_a_profile_is_the_result_with_the_time_of_each_instruction(program):
+    images = torch.randn(2, 3, 9, 9)
+    profile = program.profile(images)
+    assert torch.equal(profile.result, program(images))
+    assert list(profile.milliseconds) == ["0", "1", "2"]
+    assert all(time > 0 for time in profile.milliseconds.values())
+    assert profile.fallback is None
+
+
+@needs_kernels
+def test_what_is_rearranged_counts_to_the_step_that_reads_it():
+    # A linear layer reads its channels on the last axis, the convolution writes them on the first.
+    linear = Int8Linear(weight(4, 9), None, LayerGrids(INPUT, Epilogue()))
+    program = program_of(Quantize(LevelGrid(0.03, 114)), convolution(3, 8), linear)
+    assert list(program.profile(torch.randn(3, 9, 9)).milliseconds) == ["0", "1", "2"]
+
+
+@needs_kernels
+def test_a_profile_says_why_instructions_ran_in_pytorch(caplog):
+    program = program_of(convolution(addend=ADDEND), inputs=2)
+    values = levels(1, 8, 5, 5), levels(3, 16, 5, 5)
+    profile = program.profile(*values)
+    assert torch.equal(profile.result, program.body(*values))
+    assert "[3, 16, 5, 5]" in profile.fallback
+    assert not profile.milliseconds
+    program(*values)
+    assert not caplog.records  # It was said.
 
 
 @needs_kernels
