@@ -200,7 +200,8 @@ def _calibrated(
     if scheme.equalization:
         images = first_images(merged, seen, batches)
         images = within_memory(images, Survey.of(merged, images), networks=1)
-        with fitting(images, 0):
+        joined = "calibration batch 0" if len(seen) == 1 else "calibration batches joined to one"
+        with fitting(images, joined):
             merged = equalized(merged, images, scheme)
     progress.begin(_OBSERVE)
     prepared = place_observers(merged, inputs, scheme)

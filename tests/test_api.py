@@ -188,6 +188,20 @@ def test_bad_calibration_data_is_named(data, message, model, images):
         repq_fx.calibrate(prepared_of(model, images), data, progress=False)
 
 
+def test_batches_that_a_model_does_not_take_joined_are_named(images):
+    class OneImage(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 2, 3), nn.Linear(2 * 26 * 26, 3)
+
+        def forward(self, x):
+            return self.head(self.conv(x).reshape(1, 2 * 26 * 26))
+
+    message = r"calibration batches joined to one \(\(8, 1, 28, 28\) .* does not fit the model"
+    with pytest.raises(CalibrationError, match=message):
+        repq_fx.quantize(OneImage().eval(), list(images[:8].split(1)), progress=False)
+
+
 def test_data_that_ends_before_steps_is_named(model, images):
     with pytest.raises(CalibrationError, match="ended after 4 of 5 batches"):
         repq_fx.calibrate(prepared_of(model, images), images.split(4), steps=5, progress=False)

@@ -176,7 +176,7 @@ def model_inputs(batch: Batch, count: int, label: str) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def _run(prepared: nn.Module, inputs: tuple[Tensor, ...], index: int) -> None:
-    with fitting(inputs, index):
+    with fitting(inputs, f"calibration batch {index}"):
         try:
             prepared(*(value.clone() for value in inputs))  # The model may overwrite them.
         except CalibrationError as error:
@@ -185,8 +185,8 @@ def _run(prepared: nn.Module, inputs: tuple[Tensor, ...], index: int) -> None:
 
 
 @contextmanager
-def fitting(inputs: tuple[Tensor, ...], index: int) -> Iterator[None]:
-    """Say which batch it was that a model could not be run with.
+def fitting(inputs: tuple[Tensor, ...], label: str) -> Iterator[None]:
+    """Say of which inputs, called `label`, it was that a model could not be run with them.
 
     Raises:
         CalibrationError: What runs inside fails.
@@ -196,9 +196,7 @@ def fitting(inputs: tuple[Tensor, ...], index: int) -> Iterator[None]:
     except (RuntimeError, ValueError, TypeError) as error:
         shapes = ", ".join(f"{tuple(value.shape)} {value.dtype}" for value in inputs)
         reason = str(error).partition("\n")[0]
-        raise CalibrationError(
-            f"calibration batch {index} ({shapes}) does not fit the model: {reason}"
-        ) from error
+        raise CalibrationError(f"{label} ({shapes}) does not fit the model: {reason}") from error
 
 
 def _failing_tensor(prepared: Any, inputs: tuple[Tensor, ...]) -> str:
