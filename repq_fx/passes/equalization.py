@@ -30,7 +30,7 @@ from .layer_channels import (
     rewrite,
     weighted_layer,
 )
-from .layer_statistics import input_magnitude, measure_layers
+from .layer_statistics import input_bounds, measure_layers
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def equalize(
     """
     if not 0 <= migration <= 1:
         raise ValueError(f"migration must lie in [0, 1], got {migration}.")
-    measured = measure_layers(graph, inputs, input_magnitude)
+    measured = measure_layers(graph, inputs, input_bounds)
     equalized, layers = measured.graph_module, measured.layers
     paths = find_channel_paths(equalized, measured.shapes, kept)
     outputs: dict[str, Tensor] = {}
@@ -100,9 +100,11 @@ def equalize(
     # A layer produces on one path at most and consumes on one at most, and no factor depends on
     # rows, so ranges and weights from before any scaling serve every path.
     for path in paths:
-        ranges = torch.stack([layers[name] for name in path.consumers]).amax(0)
+        bounds = [layers[name] for name in path.consumers]
+        lowest = torch.stack([lowest for lowest, _ in bounds]).amin(0)
+        highest = torch.stack([highest for _, highest in bounds]).amax(0)
         readers = [weighted_layer(equalized, name) for name in path.consumers]
-        factors = _factors(ranges, readers, migration)
+        factors = _factors(_ranges(lowest, highest), readers, migration)
         columns |= dict.fromkeys(path.consumers, factors)
         if path.activation is None:
             outputs[path.producer] = factors
@@ -116,6 +118,28 @@ def equalize(
     return absorb_high_biases(equalized, inputs)[0] if absorb_bias else equalized
 
 
+def _ranges(lowest: Tensor, highest: Tensor) -> Tensor:
+    """Of each channel the width of the narrowest grid that holds it and has the shape of all.
+
+    One grid serves all channels, so that zero has the same place in it: its part below zero is so
+    many times as wide as that above, whatever values a channel has. It is the ratio for which the
+    grids of the channels, scaled for each, are narrowest in the geometric mean.
+    """
+    below, above = -lowest.clamp(max=0), highest.clamp(min=0)
+    magnitude = torch.maximum(below, above)
+    is_alive = _is_alive(magnitude)
+    if not is_alive.any():
+        return magnitude
+    ratios = torch.logspace(-3, 3, 61, dtype=torch.float64)[:, None]
+    widths = torch.maximum(above, below / ratios) * (1 + ratios)
+    best = widths[:, is_alive].log().mean(1).argmin()
+    return widths[best]
+
+
+def _is_alive(ranges: Tensor) -> Tensor:
+    return ranges > torch.finfo(torch.float32).eps * ranges.amax()
+
+
 def _factors(ranges: Tensor, readers: list[WeightedLayer], migration: float) -> Tensor:
     """What to divide each output channel by.
 
@@ -123,7 +147,7 @@ def _factors(ranges: Tensor, readers: list[WeightedLayer], migration: float) -> 
     geometric mean is 1, which keeps activations and weights near their magnitude; a largest factor
     of 1 would blow up one channel after the other.
     """
-    is_alive = ranges > torch.finfo(torch.float32).eps * ranges.amax()
+    is_alive = _is_alive(ranges)
     largest = torch.stack([largest_weights(reader) for reader in readers]).amax(0)
     factors = _floored(ranges)
     if not all(map(is_depthwise, readers)):

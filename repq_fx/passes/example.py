@@ -1,12 +1,13 @@
 """The example that a model is traced and compared with."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 Inputs = tuple[Any, ...]
@@ -57,6 +58,27 @@ def run(function: Callable[..., object], inputs: Inputs) -> object:
     """Call `function` without gradients in full precision, on copies, which it may overwrite."""
     with torch.no_grad(), _full_precision():
         return function(*map_tensors(torch.clone, inputs))
+
+
+def other_batch(inputs: Inputs) -> Inputs:
+    """One image where there are several, as models may treat one in its own way; else two."""
+    batch = tree_leaves(inputs)[0].shape[:1]
+
+    def change(entry: Tensor) -> Tensor:
+        if not entry.ndim or entry.shape[:1] != batch:
+            return entry
+        return torch.cat([entry, entry]) if batch[0] == 1 else entry[:1]
+
+    return map_tensors(change, inputs)
+
+
+def runs_on(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether `model` runs on `inputs`, or is made for another number of images."""
+    try:
+        run(copy.deepcopy(model), inputs)
+    except Exception:  # Whatever a model does with a number of images that it was not made for.
+        return False
+    return True
 
 
 @contextmanager

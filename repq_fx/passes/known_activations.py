@@ -54,8 +54,9 @@ def _are_equal(values: Tensor) -> bool:
 def _values(function: Function, points: Tensor, channels: int | None) -> Tensor:
     """What `function` makes of each point, a column for each channel."""
     if channels is None:
-        return function(points.clone())[:, None]
-    return function(points[:, None, None, None].expand(-1, channels, 1, 1).clone()).flatten(1)
+        return function(points.clone()).double()[:, None]
+    images = points[:, None, None, None].expand(-1, channels, 1, 1)
+    return function(images.clone()).double().flatten(1)
 
 
 def _candidates(function: Function, points: Tensor, channels: int | None) -> Iterator[nn.Module]:

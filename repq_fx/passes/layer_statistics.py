@@ -43,10 +43,13 @@ class OutputStatistics:
         return OutputStatistics(lowest.double(), mean.double(), deviation.double())
 
 
-def input_magnitude(layer: WeightedLayer, input: Tensor, _: Tensor) -> Tensor:
-    """A `Statistic`: the largest magnitude of each channel that a layer reads, in float64."""
-    lowest, highest = channel_bounds(layer, input)
-    return torch.maximum(-lowest, highest).double()
+def input_bounds(layer: WeightedLayer, input: Tensor, _: Tensor) -> Tensor:
+    """A `Statistic`: smallest and largest value of each channel that a layer reads, in float64.
+
+    Returns:
+        A tensor ``[2, channels]``.
+    """
+    return torch.stack(channel_bounds(layer, input)).double()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The first way to trace a model: `torch.fx` symbolic tracing."""
 
-import copy
 import inspect
 from collections.abc import Callable, Collection
 from operator import attrgetter
@@ -10,11 +9,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx import GraphModule, Node
 from torch.fx.node import Argument, Target
-from torch.utils._pytree import tree_leaves
 
 from ..errors import TraceError
 from .certain_sizes import drop_certain_guards
-from .example import Inputs, map_tensors, run
+from .example import Inputs, map_tensors, other_batch, run, runs_on
 from .failure_place import failure_place
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
 from .ordered_dict_tracer import OrderedDictTracer
@@ -45,34 +43,13 @@ def symbolic_trace(model: nn.Module, inputs: Inputs, leaves: Leaves = ()) -> Gra
         return _traced(model, count, (), leaves)
     except AsksForSizesError:
         # Only now is it worth to run two examples along, which tell what the batch decides.
-        other = _other_batch(inputs)
+        other = other_batch(inputs)
     try:
         return _traced(model, count, (inputs, other), leaves)
     except TraceError:
-        if _takes(model, other):
+        if runs_on(model, other):
             raise
         return _traced(model, count, (inputs,), leaves)
-
-
-def _takes(model: nn.Module, inputs: Inputs) -> bool:
-    """Whether `model` runs on `inputs`, or is made for another number of images."""
-    try:
-        run(copy.deepcopy(model), inputs)
-    except Exception:  # Whatever a model does with a number of images that it was not made for.
-        return False
-    return True
-
-
-def _other_batch(inputs: Inputs) -> Inputs:
-    """One image where there are several, as models may treat one in its own way; else two."""
-    batch = tree_leaves(inputs)[0].shape[:1]
-
-    def change(entry: Tensor) -> Tensor:
-        if not entry.ndim or entry.shape[:1] != batch:
-            return entry
-        return torch.cat([entry, entry]) if batch[0] == 1 else entry[:1]
-
-    return map_tensors(change, inputs)
 
 
 def _traced(

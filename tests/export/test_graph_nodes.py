@@ -27,7 +27,7 @@ class Small(nn.Module):
         self.register_buffer("shift", torch.ones(6))  # Along columns.
 
     def forward(self, x):
-        return torch.sin(self.conv(x)).add(self.shift).cumsum(dim=1)
+        return torch.logcumsumexp(self.conv(x), 1).add(self.shift).cumsum(dim=1)
 
 
 @pytest.fixture(scope="module")

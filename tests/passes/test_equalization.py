@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from repq_fx.errors import CalibrationError, TraceError
 from repq_fx.passes import equalize, trace
 from repq_fx.passes.elementwise_function import ScaledActivation
-from repq_fx.passes.layer_statistics import input_magnitude, measure_layers
+from repq_fx.passes.layer_statistics import input_bounds, measure_layers
 from tests.passes.unbalanced_networks import (
     chain,
     conv,
@@ -109,11 +109,25 @@ def test_depthwise_readers_take_up_the_whole_range():
     assert spread(equalized, data, "c") == pytest.approx(1)
 
 
+def test_one_grid_suits_channels_on_both_sides_of_zero():
+    """Each channel fills the common grid on the side that is wider for it."""
+    model, data = unbalanced(chain(conv(3, 8), nn.SiLU(), conv(8, 8, 3, groups=8))), image()
+    with torch.no_grad():
+        model.a.weight[:4] /= model.a.weight[:4].abs().amax((1, 2, 3), keepdim=True) * 20
+        model.a.bias[:4] = -1.3  # Hardly anything but the dip of a SiLU below zero.
+    _, equalized = equalize_exactly(graph_of(model, data), data)
+    lowest, highest = measure_layers(equalized, data, input_bounds).layers["c"]
+    is_alive = (highest - lowest) > 1e-6 * (highest - lowest).max()
+    fills = torch.maximum(lowest / lowest.min(), highest / highest.max())[is_alive]
+    assert is_alive.all()
+    torch.testing.assert_close(fills, torch.ones_like(fills))
+
+
 @pytest.mark.parametrize("migration", [0.0, 0.3, 0.5, 1.0])
 def test_migration_follows_its_formula(migration):
     model, data = unbalanced(chain(conv(3, 8), nn.ReLU(), conv(8, 6, 3))), image()
     graph, equalized = equalize_exactly(model, data, migration=migration)
-    ranges = measure_layers(graph, data, input_magnitude).layers["c"]
+    ranges = measure_layers(graph, data, input_bounds).layers["c"].abs().amax(0)
     weights = graph.c.weight.detach().abs().amax((0, 2, 3))
     expected = ranges**migration / weights ** (1 - migration)
     factors = (graph.a.weight / equalized.a.weight).detach().mean((1, 2, 3))

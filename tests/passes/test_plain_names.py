@@ -71,7 +71,7 @@ texts = st.text(st.characters(exclude_characters="."), min_size=1) | st.sampled_
     st.lists(st.text(st.characters(exclude_characters="."), min_size=1), unique=True, min_size=1)
 )
 def test_names_that_become_alike_stay_apart(names):
-    usable = [name for name in names if not hasattr(nn.Sequential, name)]
+    usable = [name for name in names if not hasattr(nn.Sequential(), name)]
     model = nn.Sequential().eval()
     for name in usable:
         model.add_module(name, nn.Conv2d(3, 3, 1).eval())

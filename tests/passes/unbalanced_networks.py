@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 from repq_fx.passes import equalize, trace
 from repq_fx.passes.channel_paths import find_channel_paths
 from repq_fx.passes.gather_functions import gather_functions
-from repq_fx.passes.layer_statistics import input_magnitude, measure_layers
+from repq_fx.passes.layer_statistics import input_bounds, measure_layers
 
 
 def graph_of(model, data):
@@ -67,12 +67,12 @@ def equalize_exactly(model, data, **options):
 
 def paths_of(model, data):
     measured = measure_layers(
-        model if isinstance(model, GraphModule) else trace(model, data), data, input_magnitude
+        model if isinstance(model, GraphModule) else trace(model, data), data, input_bounds
     )
     found = find_channel_paths(measured.graph_module, measured.shapes)
     return [(path.producer, *sorted(path.consumers)) for path in found]
 
 
 def spread(graph, data, layer):
-    magnitude = measure_layers(graph, data, input_magnitude).layers[layer]
+    magnitude = measure_layers(graph, data, input_bounds).layers[layer].abs().amax(0)
     return float(magnitude.max() / magnitude[magnitude > 0].min())
