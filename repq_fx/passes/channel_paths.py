@@ -51,7 +51,8 @@ def find_channel_paths(
 ) -> list[ChannelPath]:
     """All paths along which channels can be scaled and the consumers scaled back.
 
-    A layer that is called twice, shares a parameter or has hooks is on no path.
+    A layer that is called twice, shares a parameter or has hooks is on no path. Where two layers
+    are multiplied with each other, the path is that of the first.
 
     Args:
         graph_module: The graph; not changed.
@@ -63,8 +64,15 @@ def find_channel_paths(
     """
     own = _layers_of_one_call(graph_module)
     search = _Search(graph_module, shapes, own, kept)
-    found = (search.path(node) for node in graph_module.graph.nodes)
-    return [path for path in found if path is not None]
+    paths: list[ChannelPath] = []
+    consumers: set[str] = set()
+    for path in map(search.path, graph_module.graph.nodes):
+        # Two paths that meet in a product would each take the other's factor for a gate of fixed
+        # size, and only one factor can be taken back by who reads the product.
+        if path is not None and consumers.isdisjoint(path.consumers):
+            paths.append(path)
+            consumers.update(path.consumers)
+    return paths
 
 
 @dataclass

@@ -135,6 +135,11 @@ def gated_by_itself(net, x):
     return net.b(y * F.relu(y))
 
 
+def product_of_two_layers(net, x):
+    y = net.a(x)
+    return net.b(F.relu(net.c(y)) * net.f(y))
+
+
 def of_one_channel(net, x):
     return net.b(net.g(x) * net.a(x))
 
@@ -160,6 +165,7 @@ GRAPHS = {
     "pooled-gate": (pooled_gate, [("a", "b", "f")]),
     "written-over-the-gate": (written_over_the_gate, []),
     "gated-by-itself": (gated_by_itself, []),
+    "product-of-two-layers": (product_of_two_layers, [("a", "c", "f"), ("c", "b")]),
     "of-one-channel": (of_one_channel, [("a", "b")]),
     "mean-over-channels": (mean_over_channels, []),
     "activation-on-the-side": (activation_on_the_side, [("a", "b")]),
