@@ -36,7 +36,8 @@ def write_as_layers(graph: GraphModule, inputs: tuple[Tensor, ...], scheme: Sche
 
 def equalized(graph: GraphModule, images: ExampleInputs, scheme: Scheme) -> GraphModule:
     """`equalize` a graph behind `write_as_layers`; what an override is about stays what it is."""
-    return equalize(graph, images, kept=_kept_modules(graph, scheme).keys())
+    kept = _kept_modules(graph, scheme).keys()
+    return equalize(graph, images, scaled_activations=True, kept=kept)
 
 
 def _kept_modules(graph: GraphModule, scheme: Scheme) -> dict[str, nn.Module]:

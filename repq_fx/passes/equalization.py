@@ -45,6 +45,7 @@ def equalize(
     *,
     migration: float = 0.3,
     absorb_bias: bool = False,
+    scaled_activations: bool = False,
     kept: Collection[str] = (),
 ) -> GraphModule:
     """Share the differences between channels out to activations and the weights that read them.
@@ -56,9 +57,9 @@ def equalize(
     as a weight scale for each output channel then takes it up without loss, and
     r^migration / w^(1 - migration) where a reader mixes channels. The division is one of the
     layer's weights and bias where ReLU or LeakyReLU follows, and behind SiLU, GELU, Hardswish and
-    `ScaledActivation` one of what they return: they become a `ScaledActivation`. Layers before an
-    addition, a concatenation or another activation stay as they are, and so do layers that are
-    called twice or share parameters.
+    `ScaledActivation`, where asked for, one of what they return. Layers before an addition, a
+    concatenation or another activation stay as they are, and so do layers that are called twice or
+    share parameters.
 
     Args:
         graph: A float model as `reparameterize` returns it. It is not changed.
@@ -68,6 +69,9 @@ def equalize(
             little of it may spread the activations further apart than they were.
         absorb_bias: Also move biases as `absorb_high_biases` does. This changes the function
             outside of `inputs`.
+        scaled_activations: Let SiLU, GELU and Hardswish become a `ScaledActivation`. Stock
+            `prepare_fx` traces through it, and would round what is a part of the function as a
+            product of its own; `quantize` does not.
         kept: Qualified names of activation functions that stay as they are.
 
     Returns:
@@ -94,7 +98,8 @@ def equalize(
         raise ValueError(f"migration must lie in [0, 1], got {migration}.")
     measured = measure_layers(graph, inputs, input_bounds)
     equalized, layers = measured.graph_module, measured.layers
-    paths = find_channel_paths(equalized, measured.shapes, kept)
+    found = find_channel_paths(equalized, measured.shapes, kept)
+    paths = [path for path in found if path.activation is None or scaled_activations]
     outputs: dict[str, Tensor] = {}
     columns: dict[str, Tensor] = {}
     # A layer produces on one path at most and consumes on one at most, and no factor depends on

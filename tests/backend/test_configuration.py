@@ -143,3 +143,14 @@ def test_which_override_wins(overrides, expected, small_net, images):
 def test_overrides_of_overrides_are_refused():
     with pytest.raises(ValueError, match="must not have overrides"):
         repq_fx.Override("a", repq_fx.Scheme().with_overrides(repq_fx.Override("b", None)))
+
+
+def test_an_equalized_graph_is_observed_like_any_other(images):
+    """Stock `prepare_fx` would take apart what only `quantize` may leave in the graph."""
+    convolutions = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1)
+    layers = convolutions[0], nn.SiLU(), convolutions[1], nn.ReLU(), convolutions[2]
+    merged = repq_fx.reparameterize(nn.Sequential(*layers).eval(), images)
+    graphs = merged, repq_fx.equalize(merged, images)
+    assert not torch.equal(*(graph.get_submodule("2").weight for graph in graphs))
+    plain, equalized = (prepared_by_torch(graph, images, repq_fx.Scheme()) for graph in graphs)
+    assert [n.target for n in plain.graph.nodes] == [n.target for n in equalized.graph.nodes]

@@ -82,10 +82,11 @@ def test_one_activation_function_of_many_layers():
 def test_an_activation_function_that_is_kept():
     model = unbalanced(chain(conv(3, 8), nn.SiLU(), conv(8, 5)))
     graph = trace(model, image())
-    assert scaled_layers(equalize(graph, image()))
-    kept = equalize(graph, image(), kept=["b"])
-    assert not scaled_layers(kept)
-    assert all(map(torch.equal, graph.parameters(), kept.parameters()))
+    assert scaled_layers(equalize(graph, image(), scaled_activations=True))
+    for options in ({"scaled_activations": True, "kept": ["b"]}, {}):
+        kept = equalize(graph, image(), **options)
+        assert not scaled_layers(kept)
+        assert all(map(torch.equal, graph.parameters(), kept.parameters()))
 
 
 def test_layers_that_share_a_parameter_stay():

@@ -54,7 +54,7 @@ def equalize_exactly(model, data, **options):
     """Equalize, check the function on other data and that the given graph stays."""
     graph = model if isinstance(model, GraphModule) else trace(model, data)
     before = copy.deepcopy(graph.state_dict())
-    equalized = equalize(graph, data, **options)
+    equalized = equalize(graph, data, scaled_activations=True, **options)
     after = graph.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     other = torch.randn_like(data)
