@@ -38,6 +38,8 @@ def _levels(view: ReferenceView, node: Any, wanted: LevelGrid) -> Source | None:
     is_join, is_item = operation in _JOINS, _is_item(view, node)
     if not (is_join or is_item or operation in (*_MOVEMENTS, *CUTS)) or not node.args:
         return None
+    if any(isinstance(argument, torch.dtype) for argument in node.args):
+        return None  # ``view(dtype)`` reads the bytes of a tensor, and levels have others.
     tensors = node.args[0] if is_join else node.args[:1]
     if not isinstance(tensors, tuple | list):
         return None

@@ -94,3 +94,17 @@ def test_what_moves_a_part_in_float_stays_in_float():
     reference, lowered = converted(Net())
     with torch.no_grad():
         assert repq_fx.analysis.sqnr_db(reference(IMAGES), lowered(IMAGES)) > 40
+
+
+def test_a_view_of_another_type_is_one_of_numbers():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 5, 1)
+
+        def forward(self, image):
+            return self.last(self.first(image).view(torch.float32))
+
+    reference, lowered = converted(Net())
+    with torch.no_grad():
+        assert repq_fx.analysis.sqnr_db(reference(IMAGES), lowered(IMAGES)) > 40
