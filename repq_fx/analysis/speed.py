@@ -106,7 +106,7 @@ def compare_speed(
     """
     own = tuple(value.clone() for value in inputs)  # A network may overwrite its input.
     threads = torch.get_num_threads()
-    with torch.inference_mode():
+    with torch.no_grad():  # A layer may keep a tensor, which inference mode would make useless.
         steps = _profile(int8, own)  # Here programs are compiled.
         float_network(*own)
         float_ms, int8_ms = _times(partial(float_network, *own), partial(int8, *own))

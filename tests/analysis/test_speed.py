@@ -136,3 +136,16 @@ def test_without_kernels_each_program_runs_in_pytorch(monkeypatch):
 def test_a_step_is_one_phrase():
     step = StepTime("program.conv", "Int8Convolution", 1.234, 0.5)
     assert str(step) == "program.conv (Int8Convolution) 1.23 ms (50%)"
+
+
+def test_what_a_layer_keeps_can_still_be_written_to():
+    class Keeps(nn.Module):
+        kept = None
+
+        def forward(self, image):
+            self.kept = torch.zeros_like(image) if self.kept is None else self.kept
+            return image + self.kept.add_(1)
+
+    int8 = chain(layer=Keeps())
+    compare_speed(nn.Identity(), int8, (torch.ones(1),))
+    int8(torch.ones(1))
