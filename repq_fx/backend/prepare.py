@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
 
 from .. import _torch_ao
-from ..passes import equalize
+from ..passes.equalization import equalize_behind_activations
 from ..passes.example import ExampleInputs
 from ..passes.gather_functions import gather_functions
 from ..passes.pixel_shuffles import shuffle_pixels
@@ -35,9 +35,13 @@ def write_as_layers(graph: GraphModule, inputs: tuple[Tensor, ...], scheme: Sche
 
 
 def equalized(graph: GraphModule, images: ExampleInputs, scheme: Scheme) -> GraphModule:
-    """`equalize` a graph behind `write_as_layers`; what an override is about stays what it is."""
-    kept = _kept_modules(graph, scheme).keys()
-    return equalize(graph, images, scaled_activations=True, kept=kept)
+    """A graph behind `write_as_layers`, equalized for `scheme`; what an override is about stays."""
+    return equalize_behind_activations(
+        graph, images,
+        weight_bits=scheme.weight_bits, activation_bits=scheme.activation_bits,
+        only_depthwise=scheme.equalization == "depthwise",
+        kept=_kept_modules(graph, scheme).keys(),
+    )  # fmt: skip
 
 
 def _kept_modules(graph: GraphModule, scheme: Scheme) -> dict[str, nn.Module]:

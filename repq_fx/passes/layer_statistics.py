@@ -1,6 +1,6 @@
 """What the convolutions and linear layers of a graph read and return on calibration data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -19,6 +19,38 @@ from .trace import copy_of, require_traceable
 T = TypeVar("T")
 Statistic: TypeAlias = Callable[[WeightedLayer, Tensor, Tensor], T]
 """What is computed of a layer, its input and its output, right after its call."""
+
+
+@dataclass(frozen=True)
+class InputStatistics:
+    """One value for each channel that a layer reads, in float64.
+
+    Attributes:
+        lowest: The smallest value.
+        highest: The largest value.
+        power: The mean square.
+    """
+
+    lowest: Tensor
+    highest: Tensor
+    power: Tensor
+
+    @staticmethod
+    def of(layer: WeightedLayer, input: Tensor, _: Tensor) -> "InputStatistics":
+        """A `Statistic`."""
+        lowest, highest = channel_bounds(layer, input)
+        rows = channel_rows(layer, input)
+        power = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square() / rows.shape[1]
+        return InputStatistics(lowest.double(), highest.double(), power)
+
+    @staticmethod
+    def of_all(statistics: "Sequence[InputStatistics]") -> "InputStatistics":
+        """Of several layers that read the same channels, each after steps of its own."""
+        return InputStatistics(
+            torch.stack([each.lowest for each in statistics]).amin(0),
+            torch.stack([each.highest for each in statistics]).amax(0),
+            torch.stack([each.power for each in statistics]).amax(0),
+        )
 
 
 @dataclass(frozen=True)
@@ -41,15 +73,6 @@ class OutputStatistics:
         deviation, mean = torch.std_mean(channel_rows(layer, output), 1, correction=0)
         lowest, _ = channel_bounds(layer, output)
         return OutputStatistics(lowest.double(), mean.double(), deviation.double())
-
-
-def input_bounds(layer: WeightedLayer, input: Tensor, _: Tensor) -> Tensor:
-    """A `Statistic`: smallest and largest value of each channel that a layer reads, in float64.
-
-    Returns:
-        A tensor ``[2, channels]``.
-    """
-    return torch.stack(channel_bounds(layer, input)).double()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from torch import nn
 
@@ -61,7 +62,8 @@ class Scheme:
         first_last_bits: 2..8, for weights and inputs of the first and the last layers (those that
             depend on no other, or on which none depends); None for the same as everywhere.
         equalization: Scale channels between layers so that those of one tensor have like ranges;
-            done by `quantize`, and by `equalize` before `prepare_fx`.
+            done by `quantize`, and by `equalize` before `prepare_fx`. "depthwise" scales only what
+            depthwise layers read, which costs their weights nothing.
         sequential_ranges: Choose every range from the tensor that arrives when all before it is
             quantized, instead of the float network's; from the images that `calibrate` keeps, in
             one batch (which a `MovingAverageMinMax` sees as one step).
@@ -84,7 +86,7 @@ class Scheme:
     symmetric: bool = False
     float_elementwise: bool = False
     first_last_bits: int | None = None
-    equalization: bool = True
+    equalization: bool | Literal["depthwise"] = True
     sequential_ranges: bool = True
     output_search: bool = True
     gptq: bool = True
@@ -97,6 +99,11 @@ class Scheme:
         _require_bits("activation_bits", self.activation_bits, tuple(range(2, 9)))
         if self.first_last_bits is not None:
             _require_bits("first_last_bits", self.first_last_bits, tuple(range(2, 9)))
+        if self.equalization not in (True, False, "depthwise"):
+            raise ValueError(
+                'Scheme: equalization must be True, False or "depthwise", '
+                f"got {self.equalization!r}."
+            )
         if isinstance(self.weight, type) or not isinstance(self.weight, WeightQuantizer):
             raise TypeError(
                 "Scheme: weight must be PerTensor(), PerChannel() or CoarseFine(), "

@@ -10,6 +10,7 @@ from torch.fx import Graph, GraphModule, symbolic_trace
 import repq_fx
 from repq_fx import api
 from repq_fx.backend.survey import Survey, within_memory
+from repq_fx.passes.equalization import equalize_behind_activations
 
 
 class Residual(nn.Module):
@@ -94,14 +95,14 @@ def test_fewer_images_are_read_where_all_would_take_too_much(
 def test_equalization_reads_fewer_images_too(small_net, images, monkeypatch):
     data = torch.cat([images] * 8)[:32]
     seen = []
-    equalize = repq_fx.passes.equalize
+    equalize = equalize_behind_activations
 
     def counted(graph, inputs, **options):
         seen.append(len(inputs[0]))
         return equalize(graph, inputs, **options)
 
     monkeypatch.setattr("repq_fx.backend.survey._MEMORY", 0)
-    monkeypatch.setattr("repq_fx.backend.prepare.equalize", counted)
+    monkeypatch.setattr("repq_fx.backend.prepare.equalize_behind_activations", counted)
     repq_fx.quantize(small_net, data, progress=False)
     assert seen == [8]
 

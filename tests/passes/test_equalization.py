@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -10,13 +11,15 @@ from torch.nn import functional as F
 from repq_fx.errors import CalibrationError, TraceError
 from repq_fx.passes import equalize, trace
 from repq_fx.passes.elementwise_function import ScaledActivation
-from repq_fx.passes.layer_statistics import input_bounds, measure_layers
+from repq_fx.passes.layer_statistics import InputStatistics, measure_layers
 from tests.passes.unbalanced_networks import (
     chain,
     conv,
+    equalize_everywhere,
     equalize_exactly,
     graph_of,
     image,
+    magnitude_of,
     paths_of,
     spread,
     unbalanced,
@@ -79,14 +82,17 @@ def test_one_activation_function_of_many_layers():
     assert [layer.factor.numel() for layer in scaled_layers(equalized)] == [8, 6]
 
 
-def test_an_activation_function_that_is_kept():
+def test_activation_functions_that_stay():
     model = unbalanced(chain(conv(3, 8), nn.SiLU(), conv(8, 5)))
     graph = trace(model, image())
-    assert scaled_layers(equalize(graph, image(), scaled_activations=True))
-    for options in ({"scaled_activations": True, "kept": ["b"]}, {}):
-        kept = equalize(graph, image(), **options)
-        assert not scaled_layers(kept)
-        assert all(map(torch.equal, graph.parameters(), kept.parameters()))
+    assert scaled_layers(equalize_everywhere(graph, image()))
+    for same in (
+        equalize_everywhere(graph, image(), kept=["b"]),
+        equalize_everywhere(graph, image(), only_depthwise=True),
+        equalize(graph, image()),
+    ):
+        assert not scaled_layers(same)
+        assert all(map(torch.equal, graph.parameters(), same.parameters()))
 
 
 def test_layers_that_share_a_parameter_stay():
@@ -117,7 +123,8 @@ def test_one_grid_suits_channels_on_both_sides_of_zero():
         model.a.weight[:4] /= model.a.weight[:4].abs().amax((1, 2, 3), keepdim=True) * 20
         model.a.bias[:4] = -1.3  # Hardly anything but the dip of a SiLU below zero.
     _, equalized = equalize_exactly(graph_of(model, data), data)
-    lowest, highest = measure_layers(equalized, data, input_bounds).layers["c"]
+    channels = measure_layers(equalized, data, InputStatistics.of).layers["c"]
+    lowest, highest = channels.lowest, channels.highest
     is_alive = (highest - lowest) > 1e-6 * (highest - lowest).max()
     fills = torch.maximum(lowest / lowest.min(), highest / highest.max())[is_alive]
     assert is_alive.all()
@@ -127,8 +134,8 @@ def test_one_grid_suits_channels_on_both_sides_of_zero():
 @pytest.mark.parametrize("migration", [0.0, 0.3, 0.5, 1.0])
 def test_migration_follows_its_formula(migration):
     model, data = unbalanced(chain(conv(3, 8), nn.ReLU(), conv(8, 6, 3))), image()
-    graph, equalized = equalize_exactly(model, data, migration=migration)
-    ranges = measure_layers(graph, data, input_bounds).layers["c"].abs().amax(0)
+    graph, equalized = equalize_exactly(model, data, partial(equalize, migration=migration))
+    ranges = magnitude_of(graph, data, "c")
     weights = graph.c.weight.detach().abs().amax((0, 2, 3))
     expected = ranges**migration / weights ** (1 - migration)
     factors = (graph.a.weight / equalized.a.weight).detach().mean((1, 2, 3))
@@ -138,7 +145,7 @@ def test_migration_follows_its_formula(migration):
 
 def test_full_migration_evens_out_a_dense_reader():
     model, data = unbalanced(chain(conv(3, 8), nn.ReLU(), conv(8, 6, 3))), image()
-    graph, equalized = equalize_exactly(model, data, migration=1.0)
+    graph, equalized = equalize_exactly(model, data, partial(equalize, migration=1.0))
     assert spread(graph, data, "c") > 10
     assert spread(equalized, data, "c") == pytest.approx(1)
 
@@ -187,7 +194,7 @@ def test_any_groups_compute_the_same(
     )  # fmt: skip
     model.append(nn.Linear(outputs, 4))
     model, data = unbalanced(model, seed), image(size=5, batch=2)
-    equalize_exactly(model, data, migration=migration)
+    equalize_exactly(model, data, partial(equalize, migration=migration))
     assert len(paths_of(model, data)) == 3
 
 

@@ -2,15 +2,17 @@
 
 import copy
 from collections import OrderedDict
+from functools import partial
 
 import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from repq_fx.passes import equalize, trace
+from repq_fx.passes import trace
 from repq_fx.passes.channel_paths import find_channel_paths
+from repq_fx.passes.equalization import equalize_behind_activations
 from repq_fx.passes.gather_functions import gather_functions
-from repq_fx.passes.layer_statistics import input_bounds, measure_layers
+from repq_fx.passes.layer_statistics import InputStatistics, measure_layers
 
 
 def graph_of(model, data):
@@ -50,11 +52,14 @@ def image(channels=3, size=8, batch=4):
     return torch.randn(batch, channels, size, size, dtype=torch.float64)
 
 
-def equalize_exactly(model, data, **options):
+equalize_everywhere = partial(equalize_behind_activations, weight_bits=8, activation_bits=8)
+
+
+def equalize_exactly(model, data, equalize=equalize_everywhere):
     """Equalize, check the function on other data and that the given graph stays."""
     graph = model if isinstance(model, GraphModule) else trace(model, data)
     before = copy.deepcopy(graph.state_dict())
-    equalized = equalize(graph, data, scaled_activations=True, **options)
+    equalized = equalize(graph, data)
     after = graph.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     other = torch.randn_like(data)
@@ -66,13 +71,18 @@ def equalize_exactly(model, data, **options):
 
 
 def paths_of(model, data):
-    measured = measure_layers(
-        model if isinstance(model, GraphModule) else trace(model, data), data, input_bounds
-    )
+    graph = model if isinstance(model, GraphModule) else trace(model, data)
+    measured = measure_layers(graph, data, InputStatistics.of)
     found = find_channel_paths(measured.graph_module, measured.shapes)
     return [(path.producer, *sorted(path.consumers)) for path in found]
 
 
+def magnitude_of(graph, data, layer):
+    """The largest magnitude of each channel that a layer reads."""
+    channels = measure_layers(graph, data, InputStatistics.of).layers[layer]
+    return torch.maximum(-channels.lowest, channels.highest)
+
+
 def spread(graph, data, layer):
-    magnitude = measure_layers(graph, data, input_bounds).layers[layer].abs().amax(0)
+    magnitude = magnitude_of(graph, data, layer)
     return float(magnitude.max() / magnitude[magnitude > 0].min())
