@@ -10,9 +10,10 @@ def detector_scheme(weight_bits: int = 8, activation_bits: int = 8) -> Scheme:
     squared error cuts off the activations that place the boxes, and a bias that takes up the mean
     effect of 8 bits moves what need not be moved. So at 8 bits nothing is cut off and biases stay;
     below, errors count with their fourth power, and biases are corrected, as the effect is large
-    everywhere. Channels are equalized for depthwise layers only, which lose nothing: for others the
-    largest values decide, and at 6 bits YOLOv9-t lost a point. With ``float_elementwise=True`` 6 bits lose a third of a point less and take nearly
-    twice the time (`benchmarks/README.md`, "A detector").
+    everywhere. Channels are equalized for depthwise layers only, which lose nothing by it: for
+    others the largest values decide, and at 6 bits YOLOv9-t lost a point. With
+    ``float_elementwise=True`` 6 bits lose a third of a point less and take nearly twice the time
+    (`benchmarks/README.md`, "A detector").
 
     Args:
         weight_bits: 2..8.
