@@ -18,15 +18,23 @@ from repq_fx import Scheme, analysis
 from repq_fx.integrations import onnxruntime, openvino
 from repq_fx.reconstruct import RepAPQ
 
-_NNCF: dict[str, dict[str, Any]] = {
-    "performance": {"preset": "performance"},
-    "mixed, full bias correction": {"preset": "mixed", "fast_bias_correction": False},
+
+@dataclass(frozen=True)
+class NncfSettings:
+    """Of ``nncf.quantize``, by its own names; the rest as it is by default."""
+
+    preset: str
+    fast_bias_correction: bool = True
+    model_type: str | None = None
+
+
+_NNCF = {
+    "performance": NncfSettings("performance"),
+    "mixed, full bias correction": NncfSettings("mixed", fast_bias_correction=False),
 }
-_NNCF_ATTENTION: dict[str, dict[str, Any]] = {
-    "mixed, full bias correction, transformer": {
-        "preset": "mixed", "fast_bias_correction": False, "model_type": "transformer",
-    },
-}  # fmt: skip
+_NNCF_ATTENTION = {
+    "mixed, full bias correction, transformer": NncfSettings("mixed", False, "transformer"),
+}
 _OURS: dict[str, dict[str, Any]] = {
     "W8A8": {},
     "W8A8, fast=True": {"fast": True},
@@ -116,18 +124,18 @@ def _in_openvino(model: Any, *, float32: bool, seconds: float | None = None) -> 
     return Form(lambda image: compiled(image)[0], quantize_seconds=seconds)
 
 
-def _by_nncf(task: Task, settings: dict[str, Any]) -> tuple[Any, float]:
+def _by_nncf(task: Task, settings: NncfSettings) -> tuple[Any, float]:
     import nncf
     from openvino import Core
 
-    kinds = {"preset": nncf.QuantizationPreset, "model_type": nncf.ModelType}
-    options = {name: kinds.get(name, bool)(value) for name, value in settings.items()}
     start = time.process_time()
     quantized = nncf.quantize(
         Core().read_model(task.folded),
         nncf.Dataset([image.numpy() for image in task.calibration.split(1)]),
         subset_size=CALIBRATION_IMAGES,
-        **options,
+        preset=nncf.QuantizationPreset(settings.preset),
+        fast_bias_correction=settings.fast_bias_correction,
+        model_type=nncf.ModelType(settings.model_type) if settings.model_type else None,
     )
     return quantized, time.process_time() - start
 
