@@ -8,6 +8,7 @@ from .. import _torch_ao
 from ..passes.equalization import equalize_behind_activations
 from ..passes.example import ExampleInputs
 from ..passes.gather_functions import gather_functions
+from ..passes.gather_norms import gather_norms
 from ..passes.pixel_shuffles import shuffle_pixels
 from ..quant import Scheme
 from .batch_statistics import call_batch_statistics
@@ -25,11 +26,13 @@ from .unread_observers import drop_unread_observers
 def write_as_layers(graph: GraphModule, inputs: tuple[Tensor, ...], scheme: Scheme) -> None:
     """Call layers that have integer kernels where a model writes the same otherwise, in place.
 
-    Functions of each element become one layer each, and transposed convolutions others; a norm of
-    batch statistics becomes a call of a function. What an override of `scheme` is about stays.
+    Layer normalizations and functions of each element become one layer each, and transposed
+    convolutions others; a norm of batch statistics becomes a call of a function. What an override
+    of `scheme` is about stays.
     """
     call_batch_statistics(graph)
     kept = _kept_modules(graph, scheme).values()
+    gather_norms(graph, inputs)
     gather_functions(graph, inputs, kept)
     shuffle_pixels(graph, kept)
 

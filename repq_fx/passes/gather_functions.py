@@ -2,20 +2,19 @@
 
 import copy
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, GraphModule, Node, map_arg
+from torch.fx import GraphModule, Node
 
 from .affine_views import LikeRecorder
 from .constants import Constants
 from .elementwise_function import ElementwiseFunction
 from .example import Inputs, run
 from .free_names import free_name
+from .function_body import function_body
 from .function_finder import Function, FunctionFinder
 from .known_activations import known_activation
-from .mutation import mutated_operand
 
 
 @torch.no_grad()
@@ -58,7 +57,7 @@ def _replace(graph_module: GraphModule, function: Function, constants: Constants
 
 
 def _layer(graph_module: GraphModule, function: Function, constants: Constants) -> nn.Module:
-    body = _body(graph_module, function, constants)
+    body = function_body(graph_module, function.source, function.steps, constants)
     # The integer kernels scale each channel for itself where they compute the sums of a layer.
     if function.channels is None or _is_behind_convolution(graph_module, function):
         known = known_activation(copy.deepcopy(body).double(), function.channels)
@@ -71,27 +70,3 @@ def _is_behind_convolution(graph_module: GraphModule, function: Function) -> boo
     source = function.source
     module = graph_module.get_submodule(str(source.target)) if source.op == "call_module" else None
     return type(module) is nn.Conv2d and set(source.users) <= set(function.steps)
-
-
-def _body(graph_module: GraphModule, function: Function, constants: Constants) -> GraphModule:
-    graph, owner = Graph(), nn.Module()
-    given = graph.placeholder("input")
-    if any(mutated_operand(graph_module, step) is not None for step in function.steps):
-        given = graph.call_method("clone", (given,))
-    copies = {function.source: given}
-
-    def copied(operand: Node) -> Any:
-        if operand not in copies and isinstance(constants.known(operand), Tensor):
-            owner.register_buffer(operand.name, constants.known(operand).detach().clone())
-            copies[operand] = graph.get_attr(operand.name)
-        return copies[operand] if operand in copies else constants.known(operand)
-
-    for step in function.steps:
-        args, kwargs = map_arg((step.args, step.kwargs), copied)
-        target = step.target
-        if step.op == "call_module":
-            target = step.name
-            owner.add_module(target, copy.deepcopy(graph_module.get_submodule(str(step.target))))
-        copies[step] = graph.create_node(step.op, target, args, kwargs)
-    graph.output(copies[function.steps[-1]])
-    return GraphModule(owner, graph).eval()
