@@ -173,8 +173,8 @@ class Int8Convolution {
   }
 
 #ifdef REPQ_FX_AVX512
-  // Without a function, or with one of some, the sums are rounded while they are in registers, in
-  // steps of the output; what is added to them is found first and takes the place of the bias.
+  // Where `OutputSteps` suffice, the sums are rounded while they are in registers, in steps of the
+  // output; what is added to them is found first and takes the place of the bias.
   void quantize_tile(const TileInputs& inputs, const TileInputs& centre, const ChannelBlock& block,
                      Range pixels, const LayerOutput& output) const {
     const int64_t count = pixels.end - pixels.begin;

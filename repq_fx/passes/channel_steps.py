@@ -63,7 +63,7 @@ def has_hooks(module: nn.Module) -> bool:
 
 def passes_plane_scales(called: Target, node: Node) -> bool:
     """Whether what `node` calls, of an image, scales with each of its planes."""
-    if called in AVERAGES and called in (torch.mean, "mean"):
+    if called in (torch.mean, "mean"):
         return _averages_planes(node)
     is_pad = called is F.pad and _pads_planes_linearly(node)
     return is_pad or called in _PLANEWISE or called in AVERAGES

@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -196,6 +196,52 @@ def test_any_groups_compute_the_same(
     model, data = unbalanced(model, seed), image(size=5, batch=2)
     equalize_exactly(model, data, partial(equalize, migration=migration))
     assert len(paths_of(model, data)) == 3
+
+
+STEPS = {
+    "dense": lambda layers, a, _: layers[0](a),
+    "depthwise": lambda layers, a, _: layers[1](a),
+    "relu": lambda _, a, __: F.relu(a),
+    "silu": lambda _, a, __: F.silu(a),
+    "silu-in-place": lambda _, a, __: F.silu(a.clone(), inplace=True),
+    "pool": lambda _, a, __: F.max_pool2d(a, 3, 1, 1),
+    "product": lambda _, a, b: a * b,
+    "product-in-place": lambda _, a, b: a.clone().mul_(b),
+    "product-of-layers": lambda layers, a, b: F.silu(layers[0](a)) * layers[1](b),
+    "sum": lambda _, a, b: a + b,
+    "gate": lambda _, a, b: a * torch.sigmoid(b.mean((2, 3), keepdim=True)),
+    "learned-scale": lambda layers, a, _: a * layers[0].bias[:, None, None],
+}  # fmt: skip
+
+
+class Steps(nn.Module):
+    """Each step makes one more image of two of those that are there."""
+
+    def __init__(self, steps):
+        super().__init__()
+        pairs = ([conv(4, 4), conv(4, 4, 3, groups=4)] for _ in range(len(steps) + 1))
+        self.layers = nn.ModuleList(map(nn.ModuleList, pairs))
+        self.steps = steps
+
+    def forward(self, image):
+        images = [self.layers[-1][0](image)]
+        for (step, first, second), layers in zip(self.steps, self.layers, strict=False):
+            a, b = (images[-1 - index % len(images)] for index in (first, second))
+            images.append(STEPS[step](layers, a, b))
+        return self.layers[-1][1](images[-1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(list(STEPS)), st.integers(0, 1), st.integers(0, 3)),
+        min_size=1, max_size=8,
+    ),
+)  # fmt: skip
+def test_any_steps_compute_the_same(steps):
+    torch.manual_seed(0)
+    data = image(channels=4, size=4, batch=2)
+    equalize_exactly(graph_of(Steps(steps).double().eval(), data), data)
 
 
 def test_single_precision_agrees():
