@@ -26,12 +26,16 @@ ACTIVATION_FUNCTIONS: tuple[Target, ...] = (
 )  # fmt: skip
 
 SUMS: tuple[Target, ...] = (operator.add, operator.iadd, torch.add, "add", "add_")
+DIFFERENCES: tuple[Target, ...] = (
+    operator.sub, operator.isub, torch.sub, torch.subtract, "sub", "sub_", "subtract", "subtract_",
+)  # fmt: skip
+PRODUCTS: tuple[Target, ...] = (
+    operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply", "multiply_",
+)  # fmt: skip
 
 # Their output has a range of its own.
 REQUANTIZED_OPS: tuple[Target, ...] = (
-    *SUMS,
-    operator.sub, torch.sub, "sub",
-    operator.mul, torch.mul, "mul",
+    *SUMS, *DIFFERENCES, *PRODUCTS,
     nn.AvgPool2d, F.avg_pool2d,
     nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d,
     torch.mean, "mean",
@@ -57,8 +61,7 @@ RANGE_PRESERVING_OPS: tuple[Target, ...] = (
 
 # Functions of one element; the other arguments are numbers.
 SINGLE_ELEMENT_FUNCTIONS: frozenset[Target] = frozenset({
-    *ACTIVATION_FUNCTIONS, *SUMS,
-    operator.sub, torch.sub, "sub", operator.mul, torch.mul, "mul",
+    *ACTIVATION_FUNCTIONS, *SUMS, *DIFFERENCES, *PRODUCTS,
     nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid",
     nn.Hardsigmoid, F.hardsigmoid,
     nn.Tanh, torch.tanh, F.tanh, "tanh",

@@ -1,6 +1,5 @@
 """Operations on each element alone: functions of one tensor, sums and products of two."""
 
-import operator
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch.fx import Node
 
 from ...passes.elementwise_function import ElementwiseFunction, ScaledActivation
 from ..int8 import LEVELS, ChannelLookup, Combination, Combine, LevelGrid, Lookup
-from ..patterns import SINGLE_ELEMENT_FUNCTIONS
+from ..patterns import DIFFERENCES, PRODUCTS, SINGLE_ELEMENT_FUNCTIONS, SUMS
 from .activation_rules import peel
 from .reference_view import (
     ReferenceView,
@@ -22,9 +21,9 @@ from .reference_view import (
 from .rule import Match
 
 _COMBINATIONS: dict[Any, Combination] = {
-    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), Combination.SUM),
-    **dict.fromkeys((operator.sub, torch.sub, "sub"), Combination.DIFFERENCE),
-    **dict.fromkeys((operator.mul, torch.mul, "mul"), Combination.PRODUCT),
+    **dict.fromkeys(SUMS, Combination.SUM),
+    **dict.fromkeys(DIFFERENCES, Combination.DIFFERENCE),
+    **dict.fromkeys(PRODUCTS, Combination.PRODUCT),
 }
 
 

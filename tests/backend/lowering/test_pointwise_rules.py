@@ -120,3 +120,23 @@ def test_a_module_that_an_override_names_stays_as_it_is():
         Own().eval(), IMAGES, scheme=scheme, progress=False, backend="reference"
     )
     assert type(reference.get_submodule("act")) is nn.SiLU
+
+
+GATES = {
+    "operator": lambda x, gate: x * gate,
+    "function": torch.multiply,
+    "method": lambda x, gate: x.multiply(gate),
+    "in_place": lambda x, gate: x.mul_(gate),
+    "other_side": lambda x, gate: gate * x,
+    "difference": torch.subtract,
+    "difference_in_place": lambda x, gate: x.sub_(gate),
+}
+
+
+@pytest.mark.parametrize("combine", GATES.values(), ids=GATES)
+def test_a_gate_in_any_spelling_is_one_integer_step(combine, caplog):
+    def function(_, x):
+        x = F.silu(x)
+        return combine(x, torch.sigmoid(x.mean((2, 3), keepdim=True)))
+
+    quantized(Net(function).eval(), caplog)
