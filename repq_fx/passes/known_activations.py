@@ -39,7 +39,7 @@ def known_activation(function: Function, channels: int | None = None) -> nn.Modu
         if found is None:
             continue
         factor, offset = found
-        if not (_are_equal(factor) and _are_equal(offset)):
+        if _differ(factor, factor) or _differ(offset, factor):
             return ScaledActivation(activation, factor.view(-1, 1, 1), offset.view(-1, 1, 1))
         if abs(float(factor[0]) - 1) <= _TOLERANCE and abs(float(offset[0])) <= _TOLERANCE:
             return activation
@@ -47,8 +47,9 @@ def known_activation(function: Function, channels: int | None = None) -> nn.Modu
     return None
 
 
-def _are_equal(values: Tensor) -> bool:
-    return bool(((values - values[0]).abs() <= _TOLERANCE * values.abs().clamp(min=1)).all())
+def _differ(values: Tensor, unit: Tensor) -> bool:
+    """Whether values of channels differ, measured by what the channel's function is scaled by."""
+    return bool(((values - values[0]).abs() > _TOLERANCE * (unit.abs() + values.abs())).any())
 
 
 def _values(function: Function, points: Tensor, channels: int | None) -> Tensor:

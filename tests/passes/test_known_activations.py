@@ -69,3 +69,13 @@ def test_what_surrounds_them_is_a_factor_and_an_offset(function, layer, factor, 
 @pytest.mark.parametrize("function", OTHERS.values(), ids=OTHERS)
 def test_other_functions_are_not(function):
     assert known_activation(function) is None
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e6])
+def test_channels_of_any_size_are_told_apart(size):
+    factor = size * torch.tensor([1.0, 2.0, 3.0]).double().view(-1, 1, 1)
+    found = known_activation(lambda x: F.silu(x) * factor - factor, channels=3)
+    torch.testing.assert_close(found.factor, factor)
+    torch.testing.assert_close(found.offset, -factor)
+    same = known_activation(lambda x: F.silu(x) * size - size, channels=3)
+    assert (same.factor, same.offset) == pytest.approx((size, -size))
