@@ -7,6 +7,7 @@ PYTHON ?= python3
 DETECTORS := yolov6detect==0.4.1 yolov7detect==1.0.1
 BIN := .venv/bin
 INSTALLED := .venv/installed
+KERNEL_FILES := $(shell find csrc -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 PIP = $(BIN)/python -m pip install --quiet
 
 # The CPU kernels with the address and undefined-behaviour sanitizers of GCC, apart from the others.
@@ -20,7 +21,7 @@ SANITIZER_RUNTIME = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-
 # Rebuilt when the packaging or any kernel changes.
 # setuptools warns of every editable installation, at length, and pip shows it.
 # torch compiles on all cores where ninja is on the path, else one file after another.
-$(INSTALLED): pyproject.toml setup.py $(wildcard csrc/*.cpp csrc/*/*)
+$(INSTALLED): pyproject.toml setup.py $(KERNEL_FILES)
 	@echo "Installs into .venv, once; with torch for CUDA and all that tests need, 6 GB of disk."
 	@echo "1/4 a virtual environment"
 	@$(PYTHON) -m venv .venv && date +%s > .venv/start
@@ -62,12 +63,12 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.cpp csrc/*/*)
+	$(BIN)/clang-format --dry-run --Werror $(KERNEL_FILES)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(wildcard csrc/*.cpp csrc/*/*)
+	$(BIN)/clang-format -i $(KERNEL_FILES)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest benchmarks/kernels -o python_files='bench_*.py' --benchmark-enable --benchmark-only \

@@ -22,7 +22,7 @@ WITHOUT_KERNELS = os.getenv("REPQ_FX_NO_EXT") == "1"
 
 def sources(*folders: str) -> list[str]:
     """Relative paths (setuptools rejects absolute ones), sorted so that builds are repeatable."""
-    files = (path for folder in folders for path in Path("csrc", folder).iterdir())
+    files = (path for folder in folders for path in Path("csrc", folder).rglob("*"))
     return sorted(str(path) for path in files if path.suffix in {".cpp", ".cu"})
 
 
@@ -125,7 +125,7 @@ def extension_options() -> dict:
         compile_args["nvcc"] = ["-O3", "-std=c++20", "--fmad=false"]
     extension = (CUDAExtension if with_cuda else CppExtension)(
         "repq_fx._C",
-        sources(".", "cpu", "cuda") if with_cuda else sources(".", "cpu"),
+        ["csrc/module.cpp", *(sources("cpu", "cuda") if with_cuda else sources("cpu"))],
         include_dirs=[str(Path("csrc").resolve()), *(pip_cuda_includes() if with_cuda else [])],
         extra_compile_args=compile_args,
         extra_link_args=["-fopenmp"],

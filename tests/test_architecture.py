@@ -95,10 +95,12 @@ def test_files_hold_one_idea(path):
 
 
 def test_every_kernel_has_its_op_test_and_benchmark():
-    for kernel in [*ROOT.glob("csrc/cpu/*.cpp"), *ROOT.glob("csrc/cuda/*.cu")]:
-        assert (PACKAGE / "ops" / f"{kernel.stem}.py").is_file()
-        assert (ROOT / "tests" / "ops" / f"test_{kernel.stem}.py").is_file()
-        assert (ROOT / "benchmarks" / "kernels" / f"bench_{kernel.stem}.py").is_file()
+    files = [*ROOT.glob("csrc/cpu/*.cpp"), *ROOT.glob("csrc/cuda/*.cu")]
+    assert (ROOT / "csrc/cpu/int8/program.cpp").is_file()
+    for name in {file.stem for file in files} | {"int8_program"}:
+        assert (PACKAGE / "ops" / f"{name}.py").is_file()
+        assert (ROOT / "tests" / "ops" / f"test_{name}.py").is_file()
+        assert (ROOT / "benchmarks" / "kernels" / f"bench_{name}.py").is_file()
 
 
 def test_tests_mirror_the_package():

@@ -5,7 +5,7 @@
 #include <torch/library.h>
 
 #include "common/dense.h"
-#include "cpu/simd_clones.h"
+#include "cpu/loops/simd_clones.h"
 
 namespace repq_fx {
 namespace {

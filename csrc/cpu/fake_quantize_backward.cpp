@@ -9,12 +9,12 @@
 #include "common/dense.h"
 #include "common/fake_quantize.h"
 #include "common/float_types.h"
-#include "cpu/channel_grids.h"
-#include "cpu/fake_quantize_loop.h"
-#include "cpu/float_values.h"
-#include "cpu/pieces.h"
-#include "cpu/random_words.h"
-#include "cpu/simd_clones.h"
+#include "cpu/loops/channel_grids.h"
+#include "cpu/loops/fake_quantize.h"
+#include "cpu/loops/float_values.h"
+#include "cpu/loops/pieces.h"
+#include "cpu/loops/random_words.h"
+#include "cpu/loops/simd_clones.h"
 
 namespace repq_fx {
 namespace {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "common/dense.h"
-#include "cpu/simd_clones.h"
+#include "cpu/loops/simd_clones.h"
 
 namespace repq_fx {
 namespace {

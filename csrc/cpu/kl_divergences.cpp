@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/simd_clones.h"
-#include "cpu/vector_math.h"
+#include "cpu/loops/simd_clones.h"
+#include "cpu/loops/vector_math.h"
 
 namespace repq_fx {
 namespace {

@@ -7,8 +7,8 @@
 #include <algorithm>
 
 #include "common/dense.h"
-#include "cpu/random_words.h"
-#include "cpu/simd_clones.h"
+#include "cpu/loops/random_words.h"
+#include "cpu/loops/simd_clones.h"
 
 namespace repq_fx {
 namespace {

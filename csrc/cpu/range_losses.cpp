@@ -10,8 +10,8 @@
 #include <tuple>
 #include <vector>
 
-#include "cpu/simd_clones.h"
-#include "cpu/vector_math.h"
+#include "cpu/loops/simd_clones.h"
+#include "cpu/loops/vector_math.h"
 
 // For powers 1 and 2 and for the cosine, the arithmetic is that of repq_fx/ops/range_integrals.py
 // step by step: each scale has a lane of its own, which adds the edges in their order.

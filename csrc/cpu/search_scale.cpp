@@ -9,7 +9,7 @@
 #include <limits>
 #include <vector>
 
-#include "cpu/simd_clones.h"
+#include "cpu/loops/simd_clones.h"
 
 namespace repq_fx {
 namespace {

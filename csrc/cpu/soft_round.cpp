@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "common/dense.h"
-#include "cpu/channel_grids.h"
-#include "cpu/pieces.h"
-#include "cpu/simd_clones.h"
+#include "cpu/loops/channel_grids.h"
+#include "cpu/loops/pieces.h"
+#include "cpu/loops/simd_clones.h"
 
 namespace repq_fx {
 namespace {

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "common/dense.h"
-#include "cpu/row_counter.h"
-#include "cpu/row_values.h"
+#include "cpu/loops/row_counter.h"
+#include "cpu/loops/row_values.h"
 
 namespace repq_fx {
 namespace {

@@ -14,7 +14,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class CompiledProgram(Protocol):
-    """The compiled class ``torch.classes.repq_fx.Int8Program``, of csrc/cpu/int8_program.cpp.
+    """The compiled class ``torch.classes.repq_fx.Int8Program``, of csrc/cpu/int8/program.cpp.
 
     A program is built once, step by step: a method for each kind of step (`convolution`, `linear`,
     `quantize`, `dequantize`, `lookup`, `combine`, `max_pool`, `average_pool`, `concatenate`,

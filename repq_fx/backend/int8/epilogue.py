@@ -27,7 +27,7 @@ class Activation(str, Enum):
 ChannelNumbers = float | tuple[float, ...]
 """One number for all channels, or one for each."""
 
-_LARGEST_NUMBER = 2.0**126  # Far inside float32, as in csrc/cpu/int8_settings.h.
+_LARGEST_NUMBER = 2.0**126  # Far inside float32, as in csrc/cpu/int8/steps/settings.h.
 
 _FUNCTIONS = {
     Activation.SILU: F.silu,
