@@ -13,6 +13,7 @@ from .fake_quantize_backward import (
 from .histogram import histogram as histogram
 from .histogram import histogram_reference as histogram_reference
 from .int8_program import CompiledProgram as CompiledProgram
+from .int8_program import instruction_set as instruction_set
 from .int8_program import new_program as new_program
 from .kl_divergences import kl_divergences as kl_divergences
 from .kl_divergences import kl_divergences_reference as kl_divergences_reference

@@ -1,6 +1,7 @@
 """Compiled programs of 8-bit instructions: a whole network in one call."""
 
 import logging
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Protocol
@@ -52,17 +53,40 @@ class CompiledProgram(Protocol):
         ...
 
 
+def instruction_set() -> str | None:
+    """The name of the kernels that integer programs run here, or None without the extension.
+
+    The best that this processor has, ``"avx512_vnni"`` or ``"portable"``, or the one that the
+    environment variable ``REPQ_FX_ISA`` names.
+
+    Raises:
+        ValueError: ``REPQ_FX_ISA`` is none of those that run here.
+    """
+    if not has_extension():
+        return None
+    name: str = torch.ops.repq_fx.instruction_set()
+    return name
+
+
 @cache
 def _tell_of_slow_kernels() -> None:
-    if not torch.classes.repq_fx.Int8Program.has_vnni():
+    if instruction_set() == "portable" and "REPQ_FX_ISA" not in os.environ:
         _LOGGER.warning("this CPU has no AVX512-VNNI instructions: portable kernels run, slowly")
 
 
-def new_program(inputs: int) -> CompiledProgram | None:
-    """An empty program of so many inputs, or None without the compiled extension."""
+def new_program(inputs: int, kernels: str | None = None) -> CompiledProgram | None:
+    """An empty program of so many inputs, or None without the compiled extension.
+
+    Args:
+        inputs: How many tensors the program takes.
+        kernels: The instruction set, by its name; by default that of `instruction_set`.
+
+    Raises:
+        ValueError: There is no such instruction set here.
+    """
     if not has_extension():
         return None
     _tell_of_slow_kernels()
-    program: Any = torch.classes.repq_fx.Int8Program(inputs)
+    program: Any = torch.classes.repq_fx.Int8Program(inputs, kernels)
     compiled: CompiledProgram = program
     return compiled

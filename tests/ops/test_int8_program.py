@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from repq_fx.ops import has_extension, new_program
+from repq_fx.ops import CompiledProgram, has_extension, instruction_set, int8_program, new_program
 
 GRID = (0.5, 3, 0, 255)
 FUNCTION = ("none", 0.0, [1.0], [0.0])
@@ -17,9 +17,52 @@ ROOT = Path(__file__).parents[2]
 STEPS = ("layers", "pointwise", "pooling", "movement")
 
 
+def run_python(arguments: list[str], instructions: str) -> subprocess.CompletedProcess[str]:
+    """What Python prints where the environment names an instruction set."""
+    environment = os.environ | {"REPQ_FX_ISA": instructions}
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def exact_program(kernels: str | None, function: str) -> CompiledProgram:
+    """Layers and steps between them whose scales are powers of two; 12 channels, 8x8 pixels."""
+    torch.manual_seed(0)
+    program = new_program(1, kernels)
+    behind = (function, 0.25, [0.5], [0.25])
+    grid, wide = (0.125, 100, 0, 255), (8.0, 90, 10, 250)
+
+    def layer(inputs, channels, *, groups, coarse=None):
+        weight = torch.randint(-127, 128, (channels, 12 // groups, 3, 3), dtype=torch.int8)
+        scale = torch.full((channels,), 2.0**-4)
+        extra = torch.randint(-99, 99, (channels, 12 // groups, 1, 1), dtype=torch.int8)
+        return program.convolution(
+            inputs, weight, scale, torch.randint(-9, 9, (channels,)) / 4,
+            extra if coarse else None, scale * 4 if coarse else None, [1, 1], [1, 1], [1, 1],
+            groups, grid, wide if len(inputs) > 1 else None, behind, wide,
+        )  # fmt: skip
+
+    image = program.quantize(0, grid)
+    dense = layer([image], 20, groups=1, coarse=True)
+    grouped = layer([image], 20, groups=4)
+    added = layer([image, dense], 20, groups=2)
+    depthwise = layer([image], 12, groups=12, coarse=True)
+    total = program.combine([dense, grouped], "sum", wide, wide, behind, wide, -3)
+    joined = program.concatenate([added, depthwise, total])
+    pooled = program.max_pool(joined, [3, 3], [1, 1], [1, 1], [1, 1])
+    mean = program.average_pool(pooled, [2, 2], [2, 2], [0, 0], True, wide, wide)
+    chosen = program.lookup(mean, torch.randperm(256).byte())
+    moved = program.pixel_shuffle(program.upsample_nearest(chosen, [2, 2], None), 2)
+    for output in (total, joined, program.dequantize(mean, wide), moved):
+        program.output(output)
+    return program
+
+
 @pytest.mark.skipif(has_extension(), reason="the kernels are here")
 def test_there_is_none_without_the_extension():
     assert new_program(1) is None
+    assert instruction_set() is None
 
 
 @pytest.mark.skipif(not has_extension(), reason="needs the compiled kernels")
@@ -177,14 +220,46 @@ class TestProgram:
         with pytest.raises(NotImplementedError, match=f"expected 3 channels on axis {axis}, got"):
             program.run([torch.zeros(2, 4, dtype=torch.uint8)] * 2)
 
-    def test_other_machines_run_the_portable_kernels(self):
-        """Every step, in a process where the instructions are ruled out as torch's own are."""
-        environment = os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}
+    def test_the_instruction_set_is_named(self):
+        assert instruction_set() in {"avx512_vnni", "portable"}
+
+    def test_every_step_runs_on_the_portable_kernels(self):
         tests = [f"tests/backend/int8/test_{name}.py" for name in STEPS]
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests,
-                   "-k", "not any_geometry", "-o", "log_cli=true"]  # fmt: skip
-        done = subprocess.run(
-            command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests,
+                   "-k", "not any_geometry"]  # fmt: skip
+        done = run_python(command, "portable")
         assert done.returncode == 0, done.stdout
-        assert "no AVX512-VNNI instructions" in done.stdout
+
+    def test_the_environment_chooses_the_kernels(self):
+        done = run_python(
+            ["-c", "from repq_fx import ops; print(ops.instruction_set())"], "portable"
+        )
+        assert done.stdout.strip() == "portable"
+        done = run_python(["-c", "from repq_fx import ops; ops.new_program(1)"], "sse9")
+        assert done.stderr.splitlines()[-1].startswith(
+            "ValueError: REPQ_FX_ISA: expected an instruction set of this machine ("
+        )
+        assert done.stderr.rstrip().endswith("portable), got sse9")
+
+    def test_an_unknown_instruction_set_is_refused(self):
+        with pytest.raises(ValueError, match=r"of this machine \(.*portable\), got sse9$"):
+            new_program(1, "sse9")
+
+    @pytest.mark.parametrize("function", ["none", "leaky_relu"])
+    def test_portable_kernels_give_the_same_numbers(self, function):
+        """To the last bit, for all numbers are multiples of powers of two."""
+        image = torch.randint(-99, 99, (2, 12, 8, 8)) / 8
+        outputs = [exact_program(kernels, function).run([image]) for kernels in (None, "portable")]
+        for ours, portable in zip(*outputs, strict=True):
+            assert torch.equal(ours, portable)
+            assert ours.unique().numel() > 8
+
+    def test_slow_kernels_are_told_of_once(self, monkeypatch, caplog):
+        monkeypatch.delenv("REPQ_FX_ISA", raising=False)
+        monkeypatch.setattr(int8_program, "instruction_set", lambda: "portable")
+        int8_program._tell_of_slow_kernels.cache_clear()
+        new_program(1)
+        new_program(1)
+        assert [record.message for record in caplog.records] == [
+            "this CPU has no AVX512-VNNI instructions: portable kernels run, slowly"
+        ]

@@ -1,5 +1,6 @@
 // Programs of integer instructions: what Python builds, step by step, and runs in one call.
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>
 #include <torch/custom_class.h>
 #include <torch/library.h>
 
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "cpu/int8/buffer_pool.h"
+#include "cpu/int8/kernels.h"
 #include "cpu/int8/plan.h"
 #include "cpu/int8/steps/layers.h"
 #include "cpu/int8/steps/movement.h"
@@ -34,7 +36,10 @@ using OptionalGrid = std::optional<GridArgument>;
 
 class Int8Program : public torch::CustomClassHolder {
  public:
-  explicit Int8Program(int64_t inputs) : input_count_(inputs) {}
+  // For an instruction set, or for the best one.
+  Int8Program(int64_t inputs, const std::optional<std::string>& instruction_set)
+      : kernels_(instruction_set ? kernels_named(*instruction_set) : selected_kernels()),
+        input_count_(inputs) {}
 
   int64_t convolution(Numbers inputs, const at::Tensor& weight, const at::Tensor& weight_scale,
                       const OptionalTensor& bias, const OptionalTensor& coarse,
@@ -42,108 +47,88 @@ class Int8Program : public torch::CustomClassHolder {
                       const Numbers& padding, const Numbers& dilation, int64_t groups,
                       const GridArgument& input_grid, const OptionalGrid& addend_grid,
                       const FunctionArgument& function, const OptionalGrid& output_grid) {
-    require_weight("convolution", weight, 4);
-    const ConvolutionShape shape{
-        .in_channels = weight.size(1) * setting_of("convolution", "groups", groups),
-        .out_channels = weight.size(0),
-        .groups = groups,
-        .kernel = {weight.size(2), weight.size(3)},
-        .stride = pair_of("convolution", "stride", stride),
-        .padding = pair_of("convolution", "padding", padding, 0),
-        .dilation = pair_of("convolution", "dilation", dilation)};
-    return add(make_convolution(
-        std::move(inputs), shape,
-        {weight, weight_scale, bias, coarse, coarse_scale, input_grid, addend_grid,
-         epilogue_of(function, output_grid, weight.size(0)), output_grid.has_value()}));
+    return add(convolution_step(kernels_, std::move(inputs), {stride, padding, dilation}, groups,
+                                {weight, weight_scale, bias, coarse, coarse_scale, input_grid,
+                                 addend_grid, function, output_grid}));
   }
 
   int64_t linear(Numbers inputs, const at::Tensor& weight, const at::Tensor& weight_scale,
                  const OptionalTensor& bias, const GridArgument& input_grid,
                  const OptionalGrid& addend_grid, const FunctionArgument& function,
                  const OptionalGrid& output_grid) {
-    require_weight("linear", weight, 2);
-    const ConvolutionShape shape{.in_channels = weight.size(1),
-                                 .out_channels = weight.size(0),
-                                 .groups = 1,
-                                 .kernel = {1, 1},
-                                 .stride = {1, 1},
-                                 .padding = {0, 0},
-                                 .dilation = {1, 1}};
     const OptionalTensor none;
-    return add(make_convolution(
-        std::move(inputs), shape,
-        {weight, weight_scale, bias, none, none, input_grid, addend_grid,
-         epilogue_of(function, output_grid, weight.size(0)), output_grid.has_value()}));
+    return add(linear_step(
+        kernels_, std::move(inputs),
+        {weight, weight_scale, bias, none, none, input_grid, addend_grid, function, output_grid}));
   }
 
   int64_t quantize(int64_t input, const GridArgument& grid) {
-    return add(std::make_unique<QuantizeStep>(input, grid));
+    return add(quantize_step(kernels_, input, grid));
   }
 
   int64_t dequantize(int64_t input, const GridArgument& grid) {
-    return add(std::make_unique<DequantizeStep>(input, grid));
+    return add(dequantize_step(kernels_, input, grid));
   }
 
   int64_t lookup(int64_t input, const at::Tensor& table) {
-    return add(std::make_unique<LookupStep>(input, table));
+    return add(lookup_step(kernels_, input, table));
   }
 
   int64_t combine(Numbers inputs, const std::string& operation, const GridArgument& first_grid,
                   const GridArgument& second_grid, const FunctionArgument& function,
                   const GridArgument& output_grid, int64_t channel_axis) {
-    return add(std::make_unique<CombineStep>(std::move(inputs), operation, first_grid, second_grid,
-                                             function, output_grid, channel_axis));
+    return add(
+        combine_step(kernels_, std::move(inputs),
+                     {operation, first_grid, second_grid, function, output_grid, channel_axis}));
   }
 
   int64_t max_pool(int64_t input, const Numbers& kernel, const Numbers& stride,
                    const Numbers& padding, const Numbers& dilation) {
-    return add(std::make_unique<MaxPoolStep>(input, kernel, stride, padding, dilation));
+    return add(max_pool_step(kernels_, input, {kernel, stride, padding, dilation}));
   }
 
   int64_t average_pool(int64_t input, const std::optional<Numbers>& kernel, const Numbers& stride,
                        const Numbers& padding, bool count_padding, const GridArgument& input_grid,
                        const GridArgument& output_grid) {
-    return add(std::make_unique<AveragePoolStep>(input, kernel, stride, padding, count_padding,
-                                                 input_grid, output_grid));
+    return add(average_pool_step(
+        kernels_, input, {kernel, stride, padding, count_padding, input_grid, output_grid}));
   }
 
-  int64_t concatenate(Numbers inputs) {
-    return add(std::make_unique<ConcatenateStep>(std::move(inputs)));
-  }
+  int64_t concatenate(Numbers inputs) { return add(concatenate_step(kernels_, std::move(inputs))); }
 
   int64_t channel_slice(int64_t input, int64_t start, int64_t stop) {
-    return add(std::make_unique<ChannelSliceStep>(input, start, stop));
+    return add(channel_slice_step(kernels_, input, start, stop));
   }
 
   int64_t channel_chunk(int64_t input, int64_t chunks, int64_t index) {
-    return add(std::make_unique<ChannelChunkStep>(input, chunks, index));
+    return add(channel_chunk_step(kernels_, input, chunks, index));
   }
 
   int64_t upsample_nearest(int64_t input, const std::optional<Numbers>& factor,
                            const std::optional<Numbers>& size) {
-    return add(std::make_unique<UpsampleStep>(input, factor, size));
+    return add(upsample_step(kernels_, input, factor, size));
   }
 
   int64_t pixel_shuffle(int64_t input, int64_t factor) {
-    return add(std::make_unique<PixelShuffleStep>(input, factor));
+    return add(pixel_shuffle_step(kernels_, input, factor));
   }
 
-  int64_t flatten(int64_t input) { return add(std::make_unique<FlattenStep>(input)); }
+  int64_t flatten(int64_t input) { return add(flatten_step(input)); }
 
   int64_t slice(int64_t input, int64_t axis, int64_t start, int64_t stop, int64_t step) {
-    return add(std::make_unique<SliceStep>(input, axis, start, stop, step));
+    return add(slice_step(input, axis, start, stop, step));
   }
 
   int64_t select(int64_t input, int64_t axis, int64_t index) {
-    return add(std::make_unique<SelectStep>(input, axis, index));
+    return add(select_step(input, axis, index));
   }
 
   int64_t pad(int64_t input, const Numbers& padding, int64_t level) {
-    return add(std::make_unique<PadStep>(input, padding, level));
+    return add(pad_step(input, padding, level));
   }
 
   int64_t channel_lookup(int64_t input, const at::Tensor& tables) {
-    return add(std::make_unique<ChannelLookupStep>(input, tables));
+    return add(channel_lookup_step(kernels_, input, tables));
   }
 
   void output(int64_t value) {
@@ -235,7 +220,7 @@ class Int8Program : public torch::CustomClassHolder {
     const std::lock_guard lock(plans_mutex_);
     auto found = plans_.find(key);
     if (found == plans_.end()) {
-      Plan plan = Planner(steps_, types, outputs_).plan();
+      Plan plan = make_plan(steps_, types, outputs_, kernels_);
       if (plans_.size() == most_plans) plans_.clear();
       found = plans_.emplace(key, std::make_shared<const Plan>(std::move(plan))).first;
     }
@@ -248,7 +233,9 @@ class Int8Program : public torch::CustomClassHolder {
     std::vector<void*> memory(plan.values.size());
     for (size_t i = 0; i < memory.size(); ++i) memory[i] = buffer + plan.offsets[i];
     for (const int64_t value : plan.outputs) {
-      outputs.push_back(new_output(plan.values[value].type));
+      const ValueType& type = plan.values[value].type;
+      // Later steps may read behind levels.
+      outputs.push_back(new_tensor(type, type.is_real ? 0 : kernels_.read_slack));
       memory[value] = outputs.back().mutable_data_ptr();
     }
     std::vector<Operand> operands;
@@ -267,14 +254,7 @@ class Int8Program : public torch::CustomClassHolder {
     return operands;
   }
 
-  // With room behind the levels that later steps may read.
-  static at::Tensor new_output(const ValueType& type) {
-    const int64_t slack = type.is_real ? 0 : read_slack;
-    const at::Tensor memory = at::empty({type.elements() + slack},
-                                        at::TensorOptions(type.is_real ? at::kFloat : at::kByte));
-    return memory.as_strided(type.sizes, type.strides(type.channels()));
-  }
-
+  const Kernels& kernels_;
   int64_t input_count_;
   Steps steps_;
   Numbers outputs_;
@@ -286,8 +266,9 @@ class Int8Program : public torch::CustomClassHolder {
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(repq_fx, m) {
+  m.def("instruction_set() -> str", [] { return std::string(selected_kernels().name); });
   m.class_<Int8Program>("Int8Program")
-      .def(torch::init<int64_t>())
+      .def(torch::init<int64_t, std::optional<std::string>>())
       .def("convolution", &Int8Program::convolution)
       .def("linear", &Int8Program::linear)
       .def("quantize", &Int8Program::quantize)
@@ -306,7 +287,6 @@ TORCH_LIBRARY_FRAGMENT(repq_fx, m) {
       .def("select", &Int8Program::select)
       .def("pad", &Int8Program::pad)
       .def("channel_lookup", &Int8Program::channel_lookup)
-      .def_static("has_vnni", &has_vnni)
       .def("output", &Int8Program::output)
       .def("run", &Int8Program::run)
       .def("profile", &Int8Program::profile);

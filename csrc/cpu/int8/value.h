@@ -1,12 +1,12 @@
 // The values between the steps of a program.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "cpu/int8/image.h"
@@ -72,6 +72,14 @@ struct ValueType {
   bool operator==(const ValueType&) const = default;
 };
 
+std::string shape_of(const ValueType& type);
+
+// The sizes up to which torch repeats both.
+std::vector<int64_t> joint_sizes(const ValueType& a, const ValueType& b);
+
+// A tensor of its own for a value, with so many elements behind it that may be read.
+at::Tensor new_tensor(const ValueType& type, int64_t slack);
+
 // A value in memory, like `Image`.
 struct Operand {
   ValueType type;
@@ -84,9 +92,7 @@ struct Operand {
   float* reals() const { return static_cast<float*>(data); }
 
   // Levels as a tensor of torch, on the same memory.
-  at::Tensor view() const {
-    return at::from_blob(data, type.sizes, type.strides(stride), at::TensorOptions(at::kByte));
-  }
+  at::Tensor view() const;
 
   InputImage input() const {
     return {levels(), type.batch(), type.height(), type.width(), type.channels(), stride};

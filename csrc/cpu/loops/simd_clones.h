@@ -10,14 +10,6 @@
 #define REPQ_FX_SIMD_CLONES
 #endif
 
-// Where functions can be written with the intrinsics of AVX512 and chosen when the library runs.
-#if defined(__x86_64__) && defined(__GNUC__)
-#define REPQ_FX_AVX512
-#include <immintrin.h>
-// For functions with the instructions for 8-bit products.
-#define REPQ_FX_VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
-#endif
-
 // For what must be inlined into a function of some instruction set to be compiled for it, such as a
 // loop in a template, which cannot have `REPQ_FX_SIMD_CLONES` itself.
 #if defined(__GNUC__)

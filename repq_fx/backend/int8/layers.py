@@ -14,7 +14,7 @@ from .instruction import Instruction
 from .level_grid import LevelGrid
 
 LARGEST_SETTING = 2**16
-"""Of a stride, a padding, a dilation or a number of groups; as in csrc/cpu/int8/steps/settings.h."""
+"""Of strides, paddings, dilations and numbers of groups; as in csrc/cpu/int8/steps/settings.h."""
 
 
 @dataclass(frozen=True)

@@ -1,145 +1,40 @@
 // Steps that reduce windows of pixels to one.
 #pragma once
 
-#include <algorithm>
-#include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
-#include "cpu/int8/kernels/pooling.h"
+#include "cpu/int8/kernels.h"
 #include "cpu/int8/steps/settings.h"
 #include "cpu/int8/steps/step.h"
 
 namespace repq_fx {
 
-inline int64_t extent_of(const PoolShape& shape, int axis) {
-  return shape.dilation[axis] * (shape.kernel[axis] - 1) + 1;
-}
-
-// Every window has pixels of the image under it.
-inline PoolShape checked(const char* step, const PoolShape& shape) {
-  for (int axis = 0; axis < 2; ++axis) {
-    TORCH_CHECK_VALUE(shape.padding[axis] < extent_of(shape, axis), step,
-                      ": expected padding smaller than the window's extent of ",
-                      extent_of(shape, axis), ", got ", shape.padding[axis]);
-  }
-  return shape;
-}
-
-inline ValueType pooled(const char* step, const PoolShape& shape, const ValueType& type) {
-  require_image(step, type);
-  require_pixels(step, type);
-  checked(step, shape);  // Whose window may be that of this image.
-  std::array<int64_t, 2> sizes;
-  for (int axis = 0; axis < 2; ++axis) {
-    const int64_t room =
-        type.sizes[type.rank() - 2 + axis] + 2 * shape.padding[axis] - extent_of(shape, axis);
-    TORCH_CHECK_VALUE(room >= 0, step, ": expected an image as large as the window, got ",
-                      shape_of(type));
-    sizes[axis] = room / shape.stride[axis] + 1;
-  }
-  return type.with_pixels(sizes[0], sizes[1]);
-}
-
-// Operations for a result whose windows have so many pixels.
-inline int64_t pooling_work(const ValueType& result, const PoolShape& shape) {
-  // More operations than this are enough for all threads; the product stays in int64.
-  constexpr int64_t enough = int64_t{1} << 20;
-  return result.elements() * std::min(shape.kernel[0] * shape.kernel[1], enough) / 4;
-}
-
-class MaxPoolStep : public ImageStep {
- public:
-  MaxPoolStep(int64_t input, const std::vector<int64_t>& kernel, const std::vector<int64_t>& stride,
-              const std::vector<int64_t>& padding, const std::vector<int64_t>& dilation)
-      : ImageStep({input}),
-        shape_(checked("max_pool", {pair_of("max_pool", "kernel", kernel),
-                                    pair_of("max_pool", "stride", stride),
-                                    pair_of("max_pool", "padding", padding, 0),
-                                    pair_of("max_pool", "dilation", dilation)})) {}
-
-  ValueType infer(const std::vector<ValueType>& types) const override {
-    return pooled("max_pool", shape_, types[0]);
-  }
-
-  void run(const std::vector<Operand>& operands, const Operand& result) const override {
-    const InputImage input = operands[0].input();
-    const OutputImage output = result.output();
-    const auto run_pixels = [&](int64_t first, int64_t last) {
-      max_pool(shape_, input, output, first, last);
-    };
-    run_tasks(output.pixels(), pooling_work(result.type, shape_), run_pixels);
-  }
-
- private:
-  PoolShape shape_;
+// Rows and columns.
+struct MaxPoolArguments {
+  const std::vector<int64_t>& kernel;
+  const std::vector<int64_t>& stride;
+  const std::vector<int64_t>& padding;
+  const std::vector<int64_t>& dilation;
 };
 
-class AveragePoolStep : public ImageStep {
- public:
-  AveragePoolStep(int64_t input, const std::optional<std::vector<int64_t>>& kernel,
-                  const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
-                  bool count_padding, const GridArgument& input_grid,
-                  const GridArgument& output_grid)
-      : ImageStep({input}),
-        is_global_(!kernel),
-        shape_{kernel ? sizes_of("kernel", *kernel) : std::array<int64_t, 2>{1, 1},
-               sizes_of("stride", stride),
-               pair_of("average_pool", "padding", padding, 0),
-               {1, 1}},
-        settings_{.scale = static_cast<float>(std::get<0>(checked(input_grid))),
-                  .input_zero_point = static_cast<int32_t>(std::get<1>(input_grid)),
-                  .count_padding = count_padding,
-                  .epilogue = epilogue_of(no_function, output_grid)} {}
+std::unique_ptr<Step> max_pool_step(const Kernels& kernels, int64_t input,
+                                    const MaxPoolArguments& arguments);
 
-  ValueType infer(const std::vector<ValueType>& types) const override {
-    const PoolShape shape = shape_for(types[0]);
-    const ValueType result = pooled("average_pool", shape, types[0]);
-    constexpr int64_t most_pixels = int64_t{1} << 23;  // The sum of more levels could leave int32.
-    const int64_t pixels =
-        std::min(shape.kernel[0], types[0].height()) * std::min(shape.kernel[1], types[0].width());
-    TORCH_CHECK_NOT_IMPLEMENTED(pixels <= most_pixels, "average_pool: expected windows of up to ",
-                                most_pixels, " pixels, got ", pixels);
-    return result;
-  }
-
-  void run(const std::vector<Operand>& operands, const Operand& result) const override {
-    const InputImage input = operands[0].input();
-    const OutputImage output = result.output();
-    const PoolShape shape = shape_for(operands[0].type);
-    const auto run_pixels = [&](int64_t first, int64_t last) {
-      average_pool(shape, settings_, input, output, first, last);
-    };
-    run_tasks(output.pixels(), pooling_work(result.type, shape), run_pixels);
-  }
-
- private:
-  PoolShape shape_for(const ValueType& type) const {
-    PoolShape shape = shape_;
-    if (!type.is_image()) return shape;
-    if (is_global_) shape.kernel = {type.height(), type.width()};
-    for (std::array<int64_t, 2>* sizes : {&shape.kernel, &shape.stride}) {
-      for (int64_t& size : *sizes) {
-        if (size < 0) size = std::max<int64_t>(1, type.sizes[type.rank() + size]);
-      }
-    }
-    return shape;
-  }
-
-  // A negative number stands for the size of that axis of the input, counted from the end.
-  static std::array<int64_t, 2> sizes_of(const char* setting, const std::vector<int64_t>& sizes) {
-    std::vector<int64_t> positive = sizes;
-    for (int64_t& size : positive) {
-      if (size == -1 || size == -2) size = 1;
-    }
-    pair_of("average_pool", setting, positive);
-    return {sizes[0], sizes[1]};
-  }
-
-  bool is_global_;
-  PoolShape shape_;
-  AverageSettings settings_;
+// A negative number of the kernel or the stride stands for the size of that axis of the input,
+// counted from the end; no kernel stands for all of the image.
+struct AveragePoolArguments {
+  const std::optional<std::vector<int64_t>>& kernel;
+  const std::vector<int64_t>& stride;
+  const std::vector<int64_t>& padding;
+  bool counts_padding;
+  const GridArgument& input_grid;
+  const GridArgument& output_grid;
 };
+
+std::unique_ptr<Step> average_pool_step(const Kernels& kernels, int64_t input,
+                                        const AveragePoolArguments& arguments);
 
 }  // namespace repq_fx

@@ -3,36 +3,32 @@
 
 #include <c10/util/Exception.h>
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
 
-#include "cpu/int8/kernels/epilogue.h"
-#include "cpu/int8/steps/step.h"
+#include "cpu/int8/activations.h"
+#include "cpu/int8/channel_numbers.h"
+#include "cpu/int8/grids.h"
 
 namespace repq_fx {
 
+// Scale, zero point, lowest and highest level.
+using GridArgument = std::tuple<double, int64_t, int64_t, int64_t>;
+
+// An activation function by its name, the slope of a leaky ReLU below zero, and the factor and the
+// offset of what it returns: one number for all channels, or one for each.
+using FunctionArgument = std::tuple<std::string, double, std::vector<double>, std::vector<double>>;
+
 inline Activation activation_of(const std::string& name) {
-  using enum Activation;
-  constexpr std::array<std::pair<const char*, Activation>, 8> names{{
-      {"none", none},
-      {"silu", silu},
-      {"sigmoid", sigmoid},
-      {"hard_swish", hard_swish},
-      {"hard_sigmoid", hard_sigmoid},
-      {"gelu", gelu},
-      {"gelu_tanh", gelu_tanh},
-      {"leaky_relu", leaky_relu},
-  }};
-  for (const auto& [known, activation] : names) {
-    if (name == known) return activation;
-  }
+#define REPQ_FX_COMPARE(known) \
+  if (name == #known) return Activation::known;
+  REPQ_FX_ACTIVATIONS(REPQ_FX_COMPARE)
+#undef REPQ_FX_COMPARE
   TORCH_CHECK_VALUE(false, "program: unknown activation function ", name);
 }
 
@@ -47,14 +43,25 @@ inline int64_t setting_of(const char* step, const char* name, int64_t value, int
   return value;
 }
 
-inline const GridArgument& checked(const GridArgument& grid) {
+inline void check(const GridArgument& grid) {
   const auto& [scale, zero_point, lowest, highest] = grid;
   // Written so that NaN is refused.
   TORCH_CHECK_VALUE(0x1p-126 <= scale && scale <= 0x1p126 && 0 <= lowest && lowest <= highest &&
                         highest <= 255 && 0 <= zero_point && zero_point <= 255,
                     "program: expected a grid of levels from 0 to 255, got scale=", scale,
                     ", zero_point=", zero_point, ", lowest=", lowest, ", highest=", highest);
-  return grid;
+}
+
+inline InputGrid input_grid_of(const GridArgument& grid) {
+  check(grid);
+  return {static_cast<float>(std::get<0>(grid)), static_cast<int32_t>(std::get<1>(grid))};
+}
+
+inline OutputGrid output_grid_of(const GridArgument& grid) {
+  check(grid);
+  const auto& [scale, zero_point, lowest, highest] = grid;
+  return {1.0f / static_cast<float>(scale), static_cast<int32_t>(zero_point),
+          static_cast<int32_t>(lowest), static_cast<int32_t>(highest)};
 }
 
 // Whether a number and its products with usual ones fit float32; written so that NaN is refused.
@@ -75,25 +82,12 @@ inline ChannelNumbers channel_numbers_of(const char* name, const std::vector<dou
   return ChannelNumbers(std::move(floats));
 }
 
-inline const FunctionArgument no_function{"none", 0, {1}, {0}};
-
-// Of an output of so many channels; without scale and bias.
-inline Epilogue epilogue_of(const FunctionArgument& function,
-                            const std::optional<GridArgument>& output_grid, int64_t channels = 1) {
+// Behind an output of so many channels.
+inline OutputFunction function_of(const FunctionArgument& function, int64_t channels) {
   const auto& [activation, slope, factor, offset] = function;
-  Epilogue epilogue{.scale = nullptr, .bias = nullptr};
-  epilogue.activation = activation_of(activation);
-  epilogue.slope = float_of("slope", slope);
-  epilogue.factor = channel_numbers_of("factor", factor, channels);
-  epilogue.offset = channel_numbers_of("offset", offset, channels);
-  if (output_grid) {
-    const auto& [scale, zero_point, lowest, highest] = checked(*output_grid);
-    epilogue.inverse_scale = 1.0f / static_cast<float>(scale);
-    epilogue.zero_point = static_cast<int32_t>(zero_point);
-    epilogue.lowest = static_cast<int32_t>(lowest);
-    epilogue.highest = static_cast<int32_t>(highest);
-  }
-  return epilogue;
+  return {activation_of(activation), float_of("slope", slope),
+          channel_numbers_of("factor", factor, channels),
+          channel_numbers_of("offset", offset, channels)};
 }
 
 // Rows and columns.

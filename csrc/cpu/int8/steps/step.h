@@ -8,28 +8,12 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "cpu/int8/value.h"
 
 namespace repq_fx {
-
-// Scale, zero point, lowest and highest level.
-using GridArgument = std::tuple<double, int64_t, int64_t, int64_t>;
-
-// An activation function by its name, the slope of a leaky ReLU below zero, and the factor and the
-// offset of what it returns: one number for all channels, or one for each.
-using FunctionArgument = std::tuple<std::string, double, std::vector<double>, std::vector<double>>;
-
-inline std::string shape_of(const ValueType& type) {
-  std::string words = "[";
-  for (const int64_t size : type.sizes)
-    words += (words.size() > 1 ? ", " : "") + std::to_string(size);
-  return words + "]";
-}
 
 class Step {
  public:
@@ -117,21 +101,6 @@ class SecondAxisStep : public Step {
   using Step::Step;
 
   std::optional<int64_t> channel_axis(int64_t) const override { return 1; }
-};
-
-// Repeats a value, and moves its channels to another axis, up to the form in which a step reads it.
-class ArrangeStep : public Step {
- public:
-  ArrangeStep(int64_t input, ValueType form) : Step({input}), form_(std::move(form)) {}
-
-  ValueType infer(const std::vector<ValueType>&) const override { return form_; }
-
-  void run(const std::vector<Operand>& operands, const Operand& result) const override {
-    result.view().copy_(operands[0].view());  // Repeats what is of size one.
-  }
-
- private:
-  ValueType form_;
 };
 
 }  // namespace repq_fx

@@ -7,11 +7,11 @@
 #include <memory>
 #include <vector>
 
-#include "cpu/int8/avx512_vnni/depthwise/tile.h"
-#include "cpu/int8/kernels/depthwise_layer.h"
+#include "cpu/int8/avx512_vnni/depthwise/tiles.h"
+#include "cpu/int8/avx512_vnni/target.h"
+#include "cpu/int8/layer.h"
 
-#ifdef REPQ_FX_AVX512
-namespace repq_fx::avx512::depthwise {
+namespace repq_fx::avx512_vnni::depthwise {
 
 // A block of channels of a pixel; or fewer channels of pixels in two or four rows, side by side.
 template <int stack>
@@ -20,8 +20,8 @@ REPQ_FX_VNNI REPQ_FX_INLINE __m512i load_block(const uint8_t* const* rows, int64
   if constexpr (stack == 2) {
     const auto* first = reinterpret_cast<const __m256i*>(rows[0] + offset);
     const auto* second = reinterpret_cast<const __m256i*>(rows[1] + offset);
-    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(first)),
-                              _mm256_loadu_si256(second), 1);
+    return _mm512_maskz_inserti64x4(0xFF, _mm512_castsi256_si512(_mm256_loadu_si256(first)),
+                                    _mm256_loadu_si256(second), 1);
   }
   __m512i block = _mm512_setzero_si512();
 #pragma GCC unroll 4
@@ -60,7 +60,7 @@ REPQ_FX_VNNI void interleave(const uint8_t* const* rows, int64_t offset, int64_t
 class QuadColumns {
  public:
   // For up to `outputs` neighbouring outputs.
-  QuadColumns(const DepthwiseShape& shape, int64_t quads, int64_t outputs, uint8_t zero_point)
+  QuadColumns(const ConvolutionShape& shape, int64_t quads, int64_t outputs, uint8_t zero_point)
       : quads_(quads),
         stride_(shape.stride[1]),
         columns_(outputs + (shape.kernel[1] - 1) * shape.dilation[1] / stride_),
@@ -126,5 +126,4 @@ class QuadColumns {
   uint8_t zero_point_;
 };
 
-}  // namespace repq_fx::avx512::depthwise
-#endif
+}  // namespace repq_fx::avx512_vnni::depthwise

@@ -1,127 +1,19 @@
-// The inner loops of a convolution: the products of a few output pixels with some channels of the
-// weights, summed in registers over all taps of the kernel.
-#pragma once
+#include "cpu/int8/avx512_vnni/target.h"
 
+#ifdef REPQ_FX_AVX512_VNNI
 #include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
 #include <utility>
 
-#include "cpu/int8/kernels/epilogue.h"
-#include "cpu/int8/kernels/output_steps.h"
-#include "cpu/loops/simd_clones.h"
+#include "cpu/int8/avx512_vnni/convolution/products.h"
+#include "cpu/int8/avx512_vnni/output_steps.h"
+#include "cpu/int8/avx512_vnni/vector_math.h"
 
-namespace repq_fx {
+namespace repq_fx::avx512_vnni::convolution {
 
-constexpr int64_t quad_channels = 4;     // Input channels that one instruction sums.
-constexpr int64_t vector_channels = 16;  // Output channels in a register.
-constexpr int64_t max_vectors = 4;
-constexpr int64_t max_pixels = 10;
-constexpr int64_t max_tile_vectors = 24;
-
-// Pixels of a tile whose sums, weights and input fit the 32 registers of AVX512.
-constexpr int64_t tile_pixels_of(int64_t vectors) {
-  constexpr std::array<int64_t, max_vectors> most = {10, 10, 8, 6};
-  return most[vectors - 1];
-}
-
-// What the pixels of a tile meet: `segments` runs of `quads` adjacent input quads. A segment is a
-// tap of the kernel, or several whose inputs are adjacent. That of pixel p in segment s begins at
-// inputs[s * step + p] + offsets[s], and at the channel where the weights begin.
-struct TileInputs {
-  const uint8_t* const* inputs;
-  int64_t step;  // 0 where all segments start from the same pointers.
-  const int64_t* offsets;
-  int64_t segments, quads;
-  // How far ahead of the weights in use one vector of them is fetched into L2 for each quad.
-  int64_t ahead = 0;
-};
-
-// Weights of neighbouring output channels.
-struct WeightBlock {
-  const int8_t* weights;  // [taps][quads][vectors * 16][4], padded with zeros.
-  const int32_t* start;   // [vectors * 16]: the share of the input's zero point.
-  int64_t vectors;
-  int64_t first_input;  // Their first input channel.
-};
-
-// Sums as float32, times `scale` and plus `bias`, whose rows are `bias_step` apart. All are padded
-// to whole vectors.
-struct Scaling {
-  const float* scale;
-  const float* bias;
-  int64_t bias_step;  // 0: the same for all pixels.
-  // What one is in the unit of an activation function's argument; read for such a function alone.
-  const float* unit = nullptr;
-};
-
-struct LevelRange {
-  int32_t zero_point, lowest, highest;
-};
-
-// The levels of a tile; `channels` of its vectors exist.
-struct LevelTile {
-  uint8_t* levels;
-  int64_t stride, channels;
-};
-
-namespace portable {
-
-// Adds the products of a segment to the sums of 16 channels, whose weights are `step` apart.
-REPQ_FX_SIMD_CLONES
-static void add_products(const uint8_t* input, const int8_t* weights, int64_t quads, int64_t step,
-                         int32_t* sums) {
-  // The four products of each channel are summed apart: of the ways tried the one that compilers
-  // vectorize best.
-  constexpr int64_t width = vector_channels * quad_channels;
-  int32_t apart[width] = {};
-  for (int64_t quad = 0; quad < quads; ++quad, input += quad_channels, weights += step) {
-    uint8_t inputs[width];
-    for (int64_t i = 0; i < width; i += quad_channels) {
-      std::memcpy(inputs + i, input, quad_channels);
-    }
-    for (int64_t i = 0; i < width; ++i) apart[i] += inputs[i] * weights[i];
-  }
-  for (int64_t c = 0; c < vector_channels; ++c) {
-    for (int64_t i = 0; i < quad_channels; ++i) sums[c] += apart[c * quad_channels + i];
-  }
-}
-
-inline void sum_products(const TileInputs& tile, const WeightBlock& block, int64_t pixels,
-                         int32_t* sums) {
-  const int64_t step = block.vectors * vector_channels * quad_channels;
-  for (int64_t pixel = 0; pixel < pixels; ++pixel) {
-    for (int64_t v = 0; v < block.vectors; ++v, sums += vector_channels) {
-      std::copy_n(block.start + v * vector_channels, vector_channels, sums);
-      const int8_t* weights = block.weights + v * vector_channels * quad_channels;
-      for (int64_t segment = 0; segment < tile.segments; ++segment) {
-        const uint8_t* input = tile.inputs[segment * tile.step + pixel] + tile.offsets[segment];
-        add_products(input + block.first_input, weights, tile.quads, step, sums);
-        weights += tile.quads * step;
-      }
-    }
-  }
-}
-
-inline void scale_products(const TileInputs& tile, const WeightBlock& block, int64_t pixels,
-                           const Scaling& scaling, float* scaled) {
-  int32_t sums[max_tile_vectors * vector_channels];
-  sum_products(tile, block, pixels, sums);
-  const int64_t channels = block.vectors * vector_channels;
-  for (int64_t pixel = 0; pixel < pixels; ++pixel) {
-    for (int64_t channel = 0; channel < channels; ++channel) {
-      const int64_t i = pixel * channels + channel;
-      scaled[i] = static_cast<float>(sums[i]) * scaling.scale[channel] +
-                  scaling.bias[pixel * scaling.bias_step + channel];
-    }
-  }
-}
-
-}  // namespace portable
-
-#ifdef REPQ_FX_AVX512
-namespace avx512 {
+namespace {
 
 // Loops over registers must be unrolled in full, or else the registers become memory.
 #define REPQ_FX_UNROLL _Pragma("GCC unroll 16")
@@ -254,7 +146,6 @@ REPQ_FX_VNNI REPQ_FX_INLINE void store_levels(__m512i levels, int64_t count, __m
   }
 }
 
-// The scaled sums are steps of the output, within int32, before one of those functions.
 template <int64_t pixels, int64_t vectors, Activation activation>
 REPQ_FX_VNNI void quantize_products(const TileInputs& tile, const WeightBlock& block,
                                     const Scaling& scaling, const LevelRange& range,
@@ -300,17 +191,26 @@ REPQ_FX_VNNI void quantize_products(const TileInputs& tile, const WeightBlock& b
   }
 }
 
-// The levels of an image that is added.
-struct Addend {
-  const uint8_t* levels;  // The first pixel's first channel.
-  int64_t stride, channels;
-  int32_t zero_point;
-  const float* scale;  // Of each channel, padded as that of a `Scaling`.
-};
+template <int64_t vectors>
+constexpr ProductKernels kernels_for() {
+  return []<size_t... p>(std::index_sequence<p...>) {
+    constexpr auto quantize_after = []<Activation activation>() {
+      return std::array<ProductKernels::Quantize, max_pixels>{
+          quantize_products<p + 1, vectors, activation>...};
+    };
+    return [&]<size_t... f>(std::index_sequence<f...>) {
+      return ProductKernels{{sum_products<p + 1, vectors>...},
+                            {scale_products<p + 1, vectors>...},
+                            {quantize_after.template operator()<register_functions[f]>()...}};
+    }(std::make_index_sequence<register_function_count>());
+  }(std::make_index_sequence<tile_pixels_of(vectors)>());
+}
 
-// Rows of `vectors * 16` biases with what is added; they may replace those of `scaling`.
-REPQ_FX_VNNI inline void add_to_bias(const Addend& addend, int64_t pixels, int64_t vectors,
-                                     const Scaling& scaling, float* sums) {
+}  // namespace
+
+REPQ_FX_VNNI
+void add_to_bias(const Addend& addend, int64_t pixels, int64_t vectors, const Scaling& scaling,
+                 float* sums) {
   const __m512i zero_point = _mm512_set1_epi32(addend.zero_point);
   for (int64_t v = 0; v < vectors; ++v) {
     const int64_t c = v * vector_channels;
@@ -326,59 +226,8 @@ REPQ_FX_VNNI inline void add_to_bias(const Addend& addend, int64_t pixels, int64
   }
 }
 
-// The functions for a number of vectors, by the number of pixels less 1.
-struct ProductKernels {
-  std::array<decltype(&sum_products<1, 1>), max_pixels> sum;
-  std::array<decltype(&scale_products<1, 1>), max_pixels> scale;
-  using Quantize = std::array<decltype(&quantize_products<1, 1, Activation::none>), max_pixels>;
-  Quantize quantize, quantize_silu, quantize_hard_swish;
+const std::array<ProductKernels, max_vectors> product_kernels = {
+    kernels_for<1>(), kernels_for<2>(), kernels_for<3>(), kernels_for<4>()};
 
-  const Quantize& quantize_after(Activation activation) const {
-    if (activation == Activation::silu) return quantize_silu;
-    return activation == Activation::hard_swish ? quantize_hard_swish : quantize;
-  }
-};
-
-template <int64_t vectors>
-constexpr ProductKernels product_kernels() {
-  return []<size_t... p>(std::index_sequence<p...>) {
-    return ProductKernels{{sum_products<p + 1, vectors>...},
-                          {scale_products<p + 1, vectors>...},
-                          {quantize_products<p + 1, vectors, Activation::none>...},
-                          {quantize_products<p + 1, vectors, Activation::silu>...},
-                          {quantize_products<p + 1, vectors, Activation::hard_swish>...}};
-  }(std::make_index_sequence<tile_pixels_of(vectors)>());
-}
-
-inline const ProductKernels& product_kernels_of(int64_t vectors) {
-  static constexpr std::array<ProductKernels, max_vectors> kernels = {
-      product_kernels<1>(), product_kernels<2>(), product_kernels<3>(), product_kernels<4>()};
-  return kernels[vectors - 1];
-}
-
-}  // namespace avx512
+}  // namespace repq_fx::avx512_vnni::convolution
 #endif
-
-// The sums of a tile, [pixels][vectors * 16].
-inline void sum_products(const TileInputs& tile, const WeightBlock& block, int64_t pixels,
-                         int32_t* sums) {
-#ifdef REPQ_FX_AVX512
-  if (has_vnni())
-    return avx512::product_kernels_of(block.vectors).sum[pixels - 1](tile, block, sums);
-#endif
-  portable::sum_products(tile, block, pixels, sums);
-}
-
-// The same, scaled.
-inline void scale_products(const TileInputs& tile, const WeightBlock& block, int64_t pixels,
-                           const Scaling& scaling, float* scaled) {
-#ifdef REPQ_FX_AVX512
-  if (has_vnni()) {
-    return avx512::product_kernels_of(block.vectors)
-        .scale[pixels - 1](tile, block, scaling, scaled);
-  }
-#endif
-  portable::scale_products(tile, block, pixels, scaling, scaled);
-}
-
-}  // namespace repq_fx

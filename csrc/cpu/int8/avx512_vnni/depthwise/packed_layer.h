@@ -7,19 +7,20 @@
 #include <optional>
 #include <vector>
 
-#include "cpu/int8/avx512_vnni/depthwise/tile.h"
-#include "cpu/int8/kernels/depthwise_layer.h"
-#include "cpu/loops/aligned_vector.h"
+#include "cpu/int8/avx512_vnni/aligned_vector.h"
+#include "cpu/int8/avx512_vnni/depthwise/tiles.h"
+#include "cpu/int8/avx512_vnni/output_steps.h"
+#include "cpu/int8/channel_numbers.h"
+#include "cpu/int8/layer.h"
 
-#ifdef REPQ_FX_AVX512
-namespace repq_fx::avx512::depthwise {
+namespace repq_fx::avx512_vnni::depthwise {
 
 // How the output rows of a layer are grouped: where neither stride nor dilation spread them, rows
 // share the quads of their input rows. The four rows of a quad serve two outputs of a 3x3 kernel.
 struct RowGroup {
   int64_t quads, rows, row_step, first_centre;
 
-  explicit RowGroup(const DepthwiseShape& shape)
+  explicit RowGroup(const ConvolutionShape& shape)
       : quads((shape.kernel[0] + quad_rows - 1) / quad_rows),
         rows(shape.dilation[0] > 1
                  ? 1
@@ -81,7 +82,7 @@ struct PackedWeights {
 };
 
 // A layer's numbers as the loops read them.
-struct PackedDepthwise {
+struct PackedLayer {
   RowGroup group;
   std::vector<ChannelBlock> blocks;
   int64_t stack = 1;  // The largest of a block.
@@ -92,21 +93,21 @@ struct PackedDepthwise {
   AlignedVector<float> scale, bias, coarse_scale, unit;
   bool only_rounds = false;  // Levels are rounded from registers, where nothing is added.
 
-  explicit PackedDepthwise(const DepthwiseLayer& layer)
+  PackedLayer(const LayerWeights& layer_weights, const Layer& layer)
       : group(layer.shape),
-        blocks(split_into_blocks(layer.shape.channels)),
+        blocks(split_into_blocks(layer.shape.out_channels)),
         taps(layer.shape.kernel[1] * group.quads),
-        fine(pack_fine(layer)) {
-    const OutputSteps steps(layer.epilogue);
+        fine(pack_fine(layer_weights.fine, layer)) {
+    const OutputSteps steps(layer.function, layer.output);
     scale = in_lane_order(layer.scale, steps.per_real);
     bias = in_lane_order(layer.bias, steps.per_real);
-    unit = in_lane_order(std::vector<float>(layer.shape.channels, 1), steps.unit);
+    unit = in_lane_order(std::vector<float>(layer.shape.out_channels, 1), steps.unit);
     for (const ChannelBlock& block : blocks) stack = std::max(stack, block.stack);
-    if (!layer.coarse.empty()) {
-      coarse = pack_coarse(layer);
+    if (layer_weights.coarse != nullptr) {
+      coarse = pack_coarse(layer_weights.coarse, layer);
       coarse_scale = in_lane_order(layer.coarse_scale, steps.per_real);
     }
-    const float largest_sum = static_cast<float>(layer.taps()) * 255 * 128;
+    const float largest_sum = static_cast<float>(layer.shape.taps()) * 255 * 128;
     only_rounds = steps.suffice;
     for (size_t i = 0; i < scale.size(); ++i) {
       float most = largest_sum * std::abs(scale[i]) + std::abs(bias[i]);
@@ -119,20 +120,20 @@ struct PackedDepthwise {
   int64_t task_rows() const { return stack * group.rows; }
 
  private:
-  PackedWeights pack_fine(const DepthwiseLayer& layer) const {
-    const auto& [channels, kernel, stride, padding, dilation] = layer.shape;
+  PackedWeights pack_fine(const int8_t* weights, const Layer& layer) const {
+    const auto& kernel = layer.shape.kernel;
     const auto weight = [&](int64_t channel, int64_t row, int64_t tap, int64_t slot) -> int8_t {
       const int64_t x = tap / group.quads;
       const int64_t y = tap % group.quads * quad_rows + slot - row * group.row_step;
       if (y < 0 || y >= kernel[0]) return 0;
-      return layer.weight[(y * kernel[1] + x) * channels + channel];
+      return weights[(channel * kernel[0] + y) * kernel[1] + x];
     };
     return {blocks, taps, group.rows, layer.input_zero_point, weight};
   }
 
-  PackedWeights pack_coarse(const DepthwiseLayer& layer) const {
+  PackedWeights pack_coarse(const int8_t* weights, const Layer& layer) const {
     const auto weight = [&](int64_t channel, int64_t row, int64_t, int64_t slot) -> int8_t {
-      return slot == group.centre(row) % quad_rows ? layer.coarse[channel] : 0;
+      return slot == group.centre(row) % quad_rows ? weights[channel] : 0;
     };
     return {blocks, 1, group.rows, layer.input_zero_point, weight};
   }
@@ -150,5 +151,4 @@ struct PackedDepthwise {
   }
 };
 
-}  // namespace repq_fx::avx512::depthwise
-#endif
+}  // namespace repq_fx::avx512_vnni::depthwise

@@ -5,10 +5,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/int8/avx512_vnni/convolution/products.h"
 #include "cpu/int8/channel_numbers.h"
-#include "cpu/int8/kernels/products.h"
+#include "cpu/int8/layer.h"
 
-namespace repq_fx {
+namespace repq_fx::avx512_vnni::convolution {
 
 // 4 input channels of 16 output channels.
 struct alignas(64) WeightVector {
@@ -27,13 +28,14 @@ struct ChannelBlock {
 // fill a register: the weights between them are zeros.
 class ChannelLayout {
  public:
-  ChannelLayout(int64_t in_channels, int64_t out_channels, int64_t groups, int64_t taps)
-      : group_inputs_(in_channels / groups), group_outputs_(out_channels / groups) {
+  explicit ChannelLayout(const ConvolutionShape& shape)
+      : group_inputs_(shape.group_inputs()), group_outputs_(shape.group_outputs()) {
+    const int64_t groups = shape.groups;
     joined_ = std::clamp<int64_t>(vector_channels / group_outputs_, 1, groups);
     while (groups % joined_ != 0) --joined_;
     const int64_t outputs = joined_ * group_outputs_;
     const int64_t vectors = (outputs + vector_channels - 1) / vector_channels;
-    const int64_t fitting = block_bytes / (taps * quads() * int64_t{sizeof(WeightVector)});
+    const int64_t fitting = block_bytes / (shape.taps() * quads() * int64_t{sizeof(WeightVector)});
     const int64_t most = std::clamp<int64_t>(fitting, 1, max_vectors);
     const int64_t parts = (vectors + most - 1) / most;
     for (int64_t group = 0; group < groups / joined_; ++group) {
@@ -127,4 +129,4 @@ class PackedWeights {
   std::vector<int32_t> start_;
 };
 
-}  // namespace repq_fx
+}  // namespace repq_fx::avx512_vnni::convolution

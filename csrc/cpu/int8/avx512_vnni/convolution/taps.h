@@ -1,21 +1,15 @@
 // Where the taps of a convolution's kernel meet the input.
 #pragma once
 
-#include <array>
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
+#include "cpu/int8/avx512_vnni/convolution/products.h"
 #include "cpu/int8/image.h"
-#include "cpu/int8/kernels/products.h"
+#include "cpu/int8/layer.h"
 
-namespace repq_fx {
-
-struct ConvolutionShape {
-  int64_t in_channels, out_channels, groups;
-  std::array<int64_t, 2> kernel, stride, padding, dilation;  // Height, width.
-
-  int64_t taps() const { return kernel[0] * kernel[1]; }
-};
+namespace repq_fx::avx512_vnni::convolution {
 
 // Finds the inputs of tiles of output pixels, counted row by row and image by image.
 class TapFinder {
@@ -154,4 +148,4 @@ class TapFinder {
   bool inside_ = false;  // All its taps are in the image.
 };
 
-}  // namespace repq_fx
+}  // namespace repq_fx::avx512_vnni::convolution

@@ -1,70 +1,61 @@
-// Dense and grouped convolution and linear layers in 8 bits, with plain or coarse + fine weights.
-#pragma once
+#include "cpu/int8/avx512_vnni/target.h"
 
+#ifdef REPQ_FX_AVX512_VNNI
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "cpu/int8/avx512_vnni/convolution/packed_weights.h"
+#include "cpu/int8/avx512_vnni/convolution/products.h"
+#include "cpu/int8/avx512_vnni/convolution/taps.h"
+#include "cpu/int8/avx512_vnni/epilogue.h"
+#include "cpu/int8/avx512_vnni/kernels.h"
+#include "cpu/int8/avx512_vnni/output_steps.h"
 #include "cpu/int8/image.h"
-#include "cpu/int8/kernels/epilogue.h"
-#include "cpu/int8/kernels/output_steps.h"
-#include "cpu/int8/kernels/packed_weights.h"
-#include "cpu/int8/kernels/products.h"
-#include "cpu/int8/kernels/taps.h"
+#include "cpu/int8/layer.h"
 
-namespace repq_fx {
+namespace repq_fx::avx512_vnni::convolution {
+namespace {
 
-// sum(fine * x) * scale + sum(coarse * x) * coarse_scale + bias and what else an epilogue does.
-// Immutable, so that many threads may run it.
-class Int8Convolution {
+class Convolution : public LayerKernel {
  public:
-  // weight: [out_channels][in_channels / groups][height][width]; coarse: null, or the same at the
-  // kernel's centre alone. `settings` need no scale and bias.
-  Int8Convolution(const ConvolutionShape& shape, const int8_t* weight, std::vector<float> scale,
-                  std::vector<float> bias, const int8_t* coarse,
-                  const std::vector<float>& coarse_scale, int32_t input_zero_point,
-                  const Epilogue& settings)
-      : shape_(shape),
-        layout_(shape.in_channels, shape.out_channels, shape.groups, shape.taps()),
-        fine_(layout_, weight, shape.taps(), input_zero_point),
-        scale_(std::move(scale)),
-        bias_(std::move(bias)),
-        outside_(shape.in_channels + read_slack, static_cast<uint8_t>(input_zero_point)),
-        epilogue_(settings) {
-    epilogue_.scale = scale_.data();
-    epilogue_.bias = bias_.data();
-    const OutputSteps steps(settings);
+  Convolution(const LayerWeights& weights, Layer layer)
+      : layer_(std::move(layer)),
+        layout_(layer_.shape),
+        fine_(layout_, weights.fine, layer_.shape.taps(), layer_.input_zero_point),
+        outside_(layer_.shape.in_channels + read_slack,
+                 static_cast<uint8_t>(layer_.input_zero_point)) {
+    const OutputSteps steps(layer_.function, layer_.output);
     const auto pad = [&](float value, const ChannelNumbers& factor) {
-      return layout_.pad(std::vector<float>(shape.out_channels, value), factor);
+      return layout_.pad(std::vector<float>(layer_.shape.out_channels, value), factor);
     };
-    step_scale_ = layout_.pad(scale_, steps.per_real);
-    step_bias_ = layout_.pad(bias_, steps.per_real);
-    step_addend_scale_ = pad(settings.addend_scale, steps.per_real);
+    step_scale_ = layout_.pad(layer_.scale, steps.per_real);
+    step_bias_ = layout_.pad(layer_.bias, steps.per_real);
+    step_addend_scale_ = pad(layer_.addend.scale, steps.per_real);
     step_unit_ = pad(1, steps.unit);
-    if (coarse != nullptr) {
-      coarse_.emplace(layout_, coarse, 1, input_zero_point);
-      coarse_scale_ = layout_.pad(coarse_scale, ChannelNumbers({1}));
-      coarse_step_scale_ = layout_.pad(coarse_scale, steps.per_real);
+    if (weights.coarse != nullptr) {
+      coarse_.emplace(layout_, weights.coarse, 1, layer_.input_zero_point);
+      coarse_scale_ = layout_.pad(layer_.coarse_scale, ChannelNumbers({1}));
+      coarse_step_scale_ = layout_.pad(layer_.coarse_scale, steps.per_real);
     }
-    only_rounds_ = has_vnni() && steps.suffice && steps_fit();
+    only_rounds_ = steps.suffice && steps_fit();
   }
-  Int8Convolution(const Int8Convolution&) = delete;
-  Int8Convolution& operator=(const Int8Convolution&) = delete;
 
-  // In how many parts `run` may be divided, whichever way.
-  int64_t tasks(const InputImage& input, const LayerOutput& output) const {
+  int64_t tasks(const InputImage& input, const LayerOutput& output) const override {
     return strips(input, output) * static_cast<int64_t>(layout_.blocks().size());
   }
 
   void run(const InputImage& input, const LayerOutput& output, int64_t first_task,
-           int64_t last_task) const {
+           int64_t last_task) const override {
     const int64_t count = strips(input, output);
     const int64_t pixels = input.batch * output.height * output.width;
     const auto blocks = static_cast<int64_t>(layout_.blocks().size());
-    TapFinder finder(shape_, input, output.height, output.width, outside_.data(), layout_.quads());
+    TapFinder finder(layer_.shape, input, output.height, output.width, outside_.data(),
+                     layout_.quads());
     while (first_task < last_task) {
       const int64_t strip = first_task / blocks, block = first_task % blocks;
       const int64_t end = std::min(blocks, block + last_task - first_task);
@@ -94,7 +85,7 @@ class Int8Convolution {
 
   // Whether no sum leaves int32 when it is scaled to steps of the output.
   bool steps_fit() const {
-    const int64_t products = layout_.group_inputs() * shape_.taps();
+    const int64_t products = layout_.group_inputs() * layer_.shape.taps();
     bool fit = true;
     for (size_t c = 0; c < step_scale_.size(); ++c) {
       float scale = std::abs(step_scale_[c]) * static_cast<float>(products);
@@ -142,20 +133,19 @@ class Int8Convolution {
 
   void run_tile(const TileInputs& inputs, const TileInputs& centre, const ChannelBlock& block,
                 Range pixels, const LayerOutput& output) const {
-#ifdef REPQ_FX_AVX512
     if (only_rounds_ && output.levels != nullptr) {
       return quantize_tile(inputs, centre, block, pixels, output);
     }
-#endif
+    const ProductKernels& kernels = product_kernels[block.vectors - 1];
     const int64_t count = pixels.end - pixels.begin;
     alignas(64) float coarse[max_tile_vectors * vector_channels];
     if (coarse_) {
       static constexpr float no_bias[max_vectors * vector_channels] = {};
-      scale_products(centre, coarse_->block(block), count,
-                     {coarse_scale_.data() + block.padded_first, no_bias, 0}, coarse);
+      kernels.scale[count - 1](centre, coarse_->block(block),
+                               {coarse_scale_.data() + block.padded_first, no_bias, 0}, coarse);
     }
     alignas(64) int32_t sums[max_tile_vectors * vector_channels];
-    sum_products(inputs, fine_.block(block), count, sums);
+    kernels.sum[count - 1](inputs, fine_.block(block), sums);
     const int64_t o = pixels.begin * output.stride + block.first;
     const int64_t a = pixels.begin * output.addend_stride + block.first;
     finish({.sums = sums,
@@ -169,15 +159,15 @@ class Int8Convolution {
             .levels = output.levels == nullptr ? nullptr : output.levels + o,
             .values = output.levels == nullptr ? output.values + o : nullptr,
             .output_stride = output.stride},
-           epilogue_);
+           layer_);
   }
 
-#ifdef REPQ_FX_AVX512
   // Where `OutputSteps` suffice, the sums are rounded while they are in registers, in steps of the
   // output; what is added to them is found first and takes the place of the bias.
   void quantize_tile(const TileInputs& inputs, const TileInputs& centre, const ChannelBlock& block,
                      Range pixels, const LayerOutput& output) const {
     const int64_t count = pixels.end - pixels.begin;
+    const ProductKernels& kernels = product_kernels[block.vectors - 1];
     alignas(64) float added[max_tile_vectors * vector_channels];
     Scaling scaling = {step_scale_.data() + block.padded_first,
                        step_bias_.data() + block.padded_first, 0,
@@ -185,37 +175,42 @@ class Int8Convolution {
     const Scaling with_added = {scaling.scale, added, block.vectors * vector_channels,
                                 scaling.unit};
     if (coarse_) {
-      scale_products(centre, coarse_->block(block), count,
-                     {coarse_step_scale_.data() + block.padded_first, scaling.bias, 0}, added);
+      kernels.scale[count - 1](centre, coarse_->block(block),
+                               {coarse_step_scale_.data() + block.padded_first, scaling.bias, 0},
+                               added);
       scaling = with_added;
     }
     if (output.addend != nullptr) {
       const uint8_t* levels = output.addend + pixels.begin * output.addend_stride + block.first;
-      avx512::add_to_bias({levels, output.addend_stride, block.channels, epilogue_.addend_zero,
-                           step_addend_scale_.data() + block.padded_first},
-                          count, block.vectors, scaling, added);
+      add_to_bias({levels, output.addend_stride, block.channels, layer_.addend.zero_point,
+                   step_addend_scale_.data() + block.padded_first},
+                  count, block.vectors, scaling, added);
       scaling = with_added;
     }
-    const avx512::ProductKernels& kernels = avx512::product_kernels_of(block.vectors);
-    const auto quantize = kernels.quantize_after(epilogue_.activation)[count - 1];
-    quantize(inputs, fine_.block(block), scaling,
-             {epilogue_.zero_point, epilogue_.lowest, epilogue_.highest},
-             {output.levels + pixels.begin * output.stride + block.first, output.stride,
-              block.channels});
+    const auto quantize = kernels.quantize[register_function(layer_.function.activation)];
+    const OutputGrid& grid = layer_.output;
+    quantize[count - 1](inputs, fine_.block(block), scaling,
+                        {grid.zero_point, grid.lowest, grid.highest},
+                        {output.levels + pixels.begin * output.stride + block.first, output.stride,
+                         block.channels});
   }
-#endif
 
-  ConvolutionShape shape_;
+  Layer layer_;
   ChannelLayout layout_;
   PackedWeights fine_;
   std::optional<PackedWeights> coarse_;
-  std::vector<float> scale_, bias_;
   // Padded as the weights are: for steps of the output, or for real units.
   std::vector<float> step_scale_, step_bias_, step_addend_scale_, coarse_step_scale_, coarse_scale_;
   std::vector<float> step_unit_;  // What a step is in the unit of the function's argument.
   std::vector<uint8_t> outside_;  // A pixel of real zeros.
-  Epilogue epilogue_;
-  bool only_rounds_;  // Levels are rounded from registers.
+  bool only_rounds_;              // Levels are rounded from registers.
 };
 
-}  // namespace repq_fx
+}  // namespace
+
+std::unique_ptr<LayerKernel> make(const LayerWeights& weights, Layer layer) {
+  return std::make_unique<Convolution>(weights, std::move(layer));
+}
+
+}  // namespace repq_fx::avx512_vnni::convolution
+#endif

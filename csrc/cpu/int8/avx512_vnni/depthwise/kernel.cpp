@@ -1,19 +1,29 @@
-// The depthwise convolution for processors with AVX512-VNNI.
-#pragma once
+#include "cpu/int8/avx512_vnni/target.h"
 
+#ifdef REPQ_FX_AVX512_VNNI
 #include <algorithm>
 #include <array>
 #include <cstdint>
 #include <iterator>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "cpu/int8/avx512_vnni/depthwise/columns.h"
-#include "cpu/int8/avx512_vnni/depthwise/packed.h"
-#include "cpu/int8/avx512_vnni/depthwise/tile.h"
-#include "cpu/int8/kernels/depthwise_layer.h"
+#include "cpu/int8/avx512_vnni/depthwise/packed_layer.h"
+#include "cpu/int8/avx512_vnni/depthwise/tiles.h"
+#include "cpu/int8/avx512_vnni/epilogue.h"
+#include "cpu/int8/avx512_vnni/kernels.h"
+#include "cpu/int8/image.h"
+#include "cpu/int8/layer.h"
 
-#ifdef REPQ_FX_AVX512
-namespace repq_fx::avx512::depthwise {
+namespace repq_fx::avx512_vnni::depthwise {
+namespace {
+
+REPQ_FX_VNNI void scale_sums(const int32_t* sums, const float* scale, int64_t channels,
+                             float* values) {
+  for (int64_t i = 0; i < channels; ++i) values[i] = static_cast<float>(sums[i]) * scale[i];
+}
 
 // Neighbouring outputs are worked on in tiles of one size, and then in some that are smaller by
 // one.
@@ -22,7 +32,7 @@ struct Tiles {
   TileKernels kernels;
 };
 
-inline std::array<Tiles, 2> split_into_tiles(int64_t outputs, int64_t rows, TileKind kind) {
+std::array<Tiles, 2> split_into_tiles(int64_t outputs, int64_t rows, const TileKind& kind) {
   const int64_t count = (outputs + max_tile_pixels(rows) - 1) / max_tile_pixels(rows);
   const int64_t pixels = (outputs + count - 1) / count;
   const int64_t large = outputs - count * (pixels - 1);
@@ -33,13 +43,12 @@ inline std::array<Tiles, 2> split_into_tiles(int64_t outputs, int64_t rows, Tile
 // One call's images, and where it works.
 class DepthwiseRun {
  public:
-  DepthwiseRun(const DepthwiseLayer& layer, const PackedDepthwise& packed, const InputImage& input,
+  DepthwiseRun(const Layer& layer, const PackedLayer& packed, const InputImage& input,
                const LayerOutput& output)
       : layer_(layer),
         packed_(packed),
         input_(input),
         output_(output),
-        epilogue_(layer.epilogue),
         only_rounds_(packed.only_rounds && output.levels != nullptr && output.addend == nullptr),
         stretch_(stretch()),
         tiles_(split_into_tiles(stretch_, packed.group.rows, kind())),
@@ -66,11 +75,11 @@ class DepthwiseRun {
   }
 
  private:
-  TileKind kind() const { return {epilogue_.activation, packed_.coarse.has_value()}; }
+  TileKind kind() const { return {layer_.function.activation, packed_.coarse.has_value()}; }
 
   // The input rows that a stack of groups meets from output row `y` on.
   void find_rows(int64_t image, int64_t y, int64_t stack) {
-    const DepthwiseShape& shape = layer_.shape;
+    const ConvolutionShape& shape = layer_.shape;
     const RowGroup& group = packed_.group;
     const int64_t used = (group.rows - 1) * group.row_step + shape.kernel[0];
     rows_.clear();
@@ -119,7 +128,7 @@ class DepthwiseRun {
   // The outputs of a row whose quads are interleaved together: such that they stay in the L1 cache.
   int64_t stretch() const {
     constexpr int64_t fitting_blocks = 48;
-    const DepthwiseShape& shape = layer_.shape;
+    const ConvolutionShape& shape = layer_.shape;
     const int64_t reach = (shape.kernel[1] - 1) * shape.dilation[1];
     const int64_t fitting = (fitting_blocks / packed_.group.quads - reach) / shape.stride[1];
     const int64_t pixels = max_tile_pixels(packed_.group.rows);
@@ -137,15 +146,16 @@ class DepthwiseRun {
   void write_levels(const std::array<Tiles, 2>& tiles, Taps fine, CoarseTap coarse,
                     const StepScales& scales, int64_t pixel, int64_t rows,
                     const ChannelBlock& block) const {
+    const OutputGrid& grid = layer_.output;
     LevelRows out{.levels = output_.levels + pixel * output_.stride + block.first,
                   .stride = output_.stride,
                   .row_stride = output_.width * output_.stride,
                   .rows = rows,
                   .group_bytes = block_size / block.stack,
                   .channels = ~uint64_t{0} >> (block_size - block.channels),
-                  .zero_point = static_cast<int16_t>(epilogue_.zero_point),
-                  .lowest = static_cast<uint8_t>(epilogue_.lowest),
-                  .highest = static_cast<uint8_t>(epilogue_.highest)};
+                  .zero_point = static_cast<int16_t>(grid.zero_point),
+                  .lowest = static_cast<uint8_t>(grid.lowest),
+                  .highest = static_cast<uint8_t>(grid.highest)};
     for (const auto& [pixels, count, kernels] : tiles) {
       kernels.to_levels[block.stack > 1](fine, coarse, scales, out, count);
       fine.advance(count * pixels);
@@ -181,31 +191,30 @@ class DepthwiseRun {
                   const ChannelBlock& block) const {
     float extra[max_tile_outputs * block_size];
     for (int64_t i = 0; packed_.coarse && i < pixels * block_size; i += block_size) {
-      portable::scale_sums(coarse_sums + i, layer_.coarse_scale.data() + block.first,
-                           block.channels, extra + i);
+      scale_sums(coarse_sums + i, layer_.coarse_scale.data() + block.first, block.channels,
+                 extra + i);
     }
     const auto at = [&](auto* image, int64_t stride) {
       return image == nullptr ? nullptr : image + pixel * stride + block.first;
     };
-    avx512::finish({.sums = sums,
-                    .extra = packed_.coarse ? extra : nullptr,
-                    .stride = block_size,
-                    .pixels = pixels,
-                    .channels = block.channels,
-                    .first_channel = block.first,
-                    .addend = at(output_.addend, output_.addend_stride),
-                    .addend_stride = output_.addend_stride,
-                    .levels = at(output_.levels, output_.stride),
-                    .values = at(output_.values, output_.stride),
-                    .output_stride = output_.stride},
-                   epilogue_);
+    finish({.sums = sums,
+            .extra = packed_.coarse ? extra : nullptr,
+            .stride = block_size,
+            .pixels = pixels,
+            .channels = block.channels,
+            .first_channel = block.first,
+            .addend = at(output_.addend, output_.addend_stride),
+            .addend_stride = output_.addend_stride,
+            .levels = at(output_.levels, output_.stride),
+            .values = at(output_.values, output_.stride),
+            .output_stride = output_.stride},
+           layer_);
   }
 
-  const DepthwiseLayer& layer_;
-  const PackedDepthwise& packed_;
+  const Layer& layer_;
+  const PackedLayer& packed_;
   const InputImage& input_;
   const LayerOutput& output_;
-  const Epilogue& epilogue_;
   bool only_rounds_;
   int64_t stretch_;
   std::array<Tiles, 2> tiles_, last_tiles_;  // Of a stretch, and of the last one.
@@ -216,31 +225,49 @@ class DepthwiseRun {
   int64_t first_row_ = -1, stack_ = 0;  // Whose input rows `rows_` are.
 };
 
-// A task is one block of channels of some rows.
-inline void run(const DepthwiseLayer& layer, const PackedDepthwise& packed, const InputImage& input,
-                const LayerOutput& output, int64_t first, int64_t last) {
-  DepthwiseRun work(layer, packed, input, output);
-  const auto blocks = static_cast<int64_t>(packed.blocks.size());
-  const int64_t rows = packed.task_rows();
-  const int64_t image_tasks = (output.height + rows - 1) / rows * blocks;
-  int64_t image = first / image_tasks;
-  int64_t y = first % image_tasks / blocks * rows;
-  int64_t block = first % blocks;
-  for (; first < last; ++first) {
-    work.run(image, y, block);
-    if (++block < blocks) continue;
-    block = 0;
-    y += rows;
-    if (y < output.height) continue;
-    y = 0;
-    ++image;
+class Depthwise : public LayerKernel {
+ public:
+  Depthwise(const LayerWeights& weights, Layer layer)
+      : layer_(std::move(layer)), packed_(weights, layer_) {}
+
+  // One block of channels of some rows.
+  int64_t tasks(const InputImage& input, const LayerOutput& output) const override {
+    return input.batch * image_tasks(output);
   }
+
+  void run(const InputImage& input, const LayerOutput& output, int64_t first_task,
+           int64_t last_task) const override {
+    DepthwiseRun work(layer_, packed_, input, output);
+    const int64_t blocks = std::ssize(packed_.blocks), rows = packed_.task_rows();
+    int64_t image = first_task / image_tasks(output);
+    int64_t y = first_task % image_tasks(output) / blocks * rows;
+    int64_t block = first_task % blocks;
+    for (int64_t task = first_task; task < last_task; ++task) {
+      work.run(image, y, block);
+      if (++block < blocks) continue;
+      block = 0;
+      y += rows;
+      if (y < output.height) continue;
+      y = 0;
+      ++image;
+    }
+  }
+
+ private:
+  int64_t image_tasks(const LayerOutput& output) const {
+    const int64_t rows = packed_.task_rows();
+    return (output.height + rows - 1) / rows * std::ssize(packed_.blocks);
+  }
+
+  Layer layer_;
+  PackedLayer packed_;
+};
+
+}  // namespace
+
+std::unique_ptr<LayerKernel> make(const LayerWeights& weights, Layer layer) {
+  return std::make_unique<Depthwise>(weights, std::move(layer));
 }
 
-inline int64_t tasks(const PackedDepthwise& packed, int64_t batch, int64_t height) {
-  const int64_t rows = packed.task_rows();
-  return batch * ((height + rows - 1) / rows) * std::ssize(packed.blocks);
-}
-
-}  // namespace repq_fx::avx512::depthwise
+}  // namespace repq_fx::avx512_vnni::depthwise
 #endif
