@@ -1,7 +1,7 @@
 // Argument checks and arithmetic of `dequantize`, shared by its kernels.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 

@@ -1,7 +1,7 @@
 // Argument checks and arithmetic of `fake_quantize` and its gradient, shared by their kernels.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <optional>

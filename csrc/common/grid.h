@@ -1,7 +1,7 @@
 // The integer grids of a tensor, one or one per channel, and the checks of what describes them.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <array>
 #include <cmath>

@@ -1,7 +1,7 @@
 // Argument checks and arithmetic of `soft_round` and its gradient, shared by their kernels.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cmath>
 #include <cstdint>
