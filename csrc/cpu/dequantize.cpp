@@ -2,11 +2,10 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty_like.h>
-#include <torch/library.h>
 
-#include "common/dense.h"
+#include "common/tensors.h"
 #include "cpu/loops/simd_clones.h"
+#include "cpu/operators.h"
 
 namespace repq_fx {
 namespace {
@@ -32,18 +31,16 @@ void dequantize_all(const at::Tensor& input, const at::Tensor& output, const Deq
   });
 }
 
+}  // namespace
+
 at::Tensor dequantize_cpu(const at::Tensor& input, double scale, int64_t zero_point) {
   const DequantizeGrid grid = dequantize_grid(input, scale, zero_point);
   const at::Tensor levels = dense(input);
-  const at::Tensor output = at::empty_like(levels, at::kFloat);
+  const at::Tensor output = new_like(levels, at::kFloat);
   const bool is_unsigned = levels.scalar_type() == at::kByte;
   is_unsigned ? dequantize_all<uint8_t>(levels, output, grid)
               : dequantize_all<int8_t>(levels, output, grid);
   return output;
 }
-
-}  // namespace
-
-TORCH_LIBRARY_IMPL(repq_fx, CPU, m) { m.impl("dequantize", &dequantize_cpu); }
 
 }  // namespace repq_fx

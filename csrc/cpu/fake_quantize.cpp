@@ -2,19 +2,18 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty_like.h>
-#include <torch/library.h>
 
 #include <algorithm>
 
-#include "common/dense.h"
 #include "common/float_types.h"
+#include "common/tensors.h"
 #include "cpu/loops/channel_grids.h"
 #include "cpu/loops/fake_quantize.h"
 #include "cpu/loops/float_values.h"
 #include "cpu/loops/pieces.h"
 #include "cpu/loops/random_words.h"
 #include "cpu/loops/simd_clones.h"
+#include "cpu/operators.h"
 
 namespace repq_fx {
 namespace {
@@ -73,6 +72,8 @@ void fake_quantize_values(const T* values, const Blocks& blocks, const ChannelGr
   });
 }
 
+}  // namespace
+
 at::Tensor fake_quantize_cpu(const at::Tensor& input, const at::Tensor& scale,
                              const at::Tensor& zero_point, int64_t quant_min, int64_t quant_max,
                              std::optional<int64_t> axis, int64_t rounding, double keep,
@@ -81,7 +82,7 @@ at::Tensor fake_quantize_cpu(const at::Tensor& input, const at::Tensor& scale,
                                                         quant_max, axis, rounding, keep, seed);
   check_scale_values("fake_quantize", scale);
   const at::Tensor x = dense(input);
-  const at::Tensor output = at::empty_like(x);
+  const at::Tensor output = new_like(x);
   if (x.numel() == 0) return output;
   const Blocks blocks = channel_blocks(x, axis);
   const ChannelGrids grids(scale, zero_point, blocks);
@@ -92,9 +93,5 @@ at::Tensor fake_quantize_cpu(const at::Tensor& input, const at::Tensor& scale,
   });
   return output;
 }
-
-}  // namespace
-
-TORCH_LIBRARY_IMPL(repq_fx, CPU, m) { m.impl("fake_quantize", &fake_quantize_cpu); }
 
 }  // namespace repq_fx

@@ -1,22 +1,20 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros_like.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <tuple>
 #include <vector>
 
-#include "common/dense.h"
 #include "common/fake_quantize.h"
 #include "common/float_types.h"
+#include "common/tensors.h"
 #include "cpu/loops/channel_grids.h"
 #include "cpu/loops/fake_quantize.h"
 #include "cpu/loops/float_values.h"
 #include "cpu/loops/pieces.h"
 #include "cpu/loops/random_words.h"
 #include "cpu/loops/simd_clones.h"
+#include "cpu/operators.h"
 
 namespace repq_fx {
 namespace {
@@ -111,6 +109,8 @@ void differentiate_values(const T* grads, const T* values, const Blocks& blocks,
   });
 }
 
+}  // namespace
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quantize_backward_cpu(
     const at::Tensor& grad, const at::Tensor& input, const at::Tensor& scale,
     const at::Tensor& zero_point, int64_t quant_min, int64_t quant_max, std::optional<int64_t> axis,
@@ -121,8 +121,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quantize_backward_cpu(
   check_like("fake_quantize", "grad", grad, input);
   const at::Tensor x = dense(input);
   const at::Tensor g = dense_like(grad, x);
-  const at::Tensor grad_input = at::empty_like(x);
-  const at::Tensor grad_scale = at::zeros_like(scale), grad_zero_point = at::zeros_like(scale);
+  const at::Tensor grad_input = new_like(x);
+  const at::Tensor grad_scale = new_zeros(scale.sizes(), scale.scalar_type()),
+                   grad_zero_point = new_zeros(scale.sizes(), scale.scalar_type());
   if (x.numel() == 0) return {grad_input, grad_scale, grad_zero_point};
 
   const Blocks blocks = channel_blocks(x, axis);
@@ -142,12 +143,6 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quantize_backward_cpu(
         -grids.from(c).scale[0] * static_cast<float>(outside_sums[c]);
   }
   return {grad_input, grad_scale, grad_zero_point};
-}
-
-}  // namespace
-
-TORCH_LIBRARY_IMPL(repq_fx, CPU, m) {
-  m.impl("fake_quantize_backward", &fake_quantize_backward_cpu);
 }
 
 }  // namespace repq_fx

@@ -2,16 +2,15 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/zeros.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <array>
 #include <limits>
 #include <vector>
 
-#include "common/dense.h"
+#include "common/tensors.h"
 #include "cpu/loops/simd_clones.h"
+#include "cpu/operators.h"
 
 namespace repq_fx {
 namespace {
@@ -76,12 +75,14 @@ void add_histogram(const float* values, int64_t size, const HistogramGrid& grid,
   }
 }
 
+}  // namespace
+
 at::Tensor histogram_cpu(const at::Tensor& input, int64_t bins, double lo, double hi) {
   const HistogramGrid grid = histogram_grid(input, bins, lo, hi);
   const at::Tensor x = dense(input);
   const float* values = x.const_data_ptr<float>();
   // One row per thread; sums of integers do not depend on which thread saw which value.
-  const at::Tensor counts = at::zeros({at::get_num_threads(), bins}, x.options().dtype(at::kLong));
+  const at::Tensor counts = new_zeros({at::get_num_threads(), bins}, at::kLong);
   auto* rows = counts.mutable_data_ptr<int64_t>();
   at::parallel_for(0, x.numel(), grain_size, [&](int64_t begin, int64_t end) {
     int64_t* row = rows + at::get_thread_num() * bins;
@@ -91,9 +92,5 @@ at::Tensor histogram_cpu(const at::Tensor& input, int64_t bins, double lo, doubl
   });
   return counts.sum(0);
 }
-
-}  // namespace
-
-TORCH_LIBRARY_IMPL(repq_fx, CPU, m) { m.impl("histogram", &histogram_cpu); }
 
 }  // namespace repq_fx

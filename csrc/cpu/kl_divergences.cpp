@@ -1,7 +1,5 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty_like.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <array>
@@ -13,8 +11,10 @@
 #include <utility>
 #include <vector>
 
+#include "common/tensors.h"
 #include "cpu/loops/simd_clones.h"
 #include "cpu/loops/vector_math.h"
+#include "cpu/operators.h"
 
 namespace repq_fx {
 namespace {
@@ -297,6 +297,8 @@ void check(const at::Tensor& counts, const at::Tensor& kept, int64_t levels) {
   }
 }
 
+}  // namespace
+
 at::Tensor kl_divergences_cpu(const at::Tensor& counts, const at::Tensor& kept, int64_t levels,
                               std::string_view divergence, std::string_view expand,
                               std::string_view remainder) {
@@ -322,7 +324,7 @@ at::Tensor kl_divergences_cpu(const at::Tensor& counts, const at::Tensor& kept, 
                       bins, ", got ", size[i]);
   }
   const PrefixSums sums(values.const_data_ptr<double>(), bins, options.expand_all);
-  const at::Tensor output = at::empty_like(sizes, at::kDouble);
+  const at::Tensor output = new_like(sizes, at::kDouble);
   auto* result = output.mutable_data_ptr<double>();
   at::parallel_for(0, candidates, std::max<int64_t>(1, grain_size / levels),
                    [&](int64_t begin, int64_t end) {
@@ -333,9 +335,5 @@ at::Tensor kl_divergences_cpu(const at::Tensor& counts, const at::Tensor& kept, 
                    });
   return output;
 }
-
-}  // namespace
-
-TORCH_LIBRARY_IMPL(repq_fx, CPU, m) { m.impl("kl_divergences", &kl_divergences_cpu); }
 
 }  // namespace repq_fx

@@ -2,14 +2,13 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty_like.h>
-#include <torch/library.h>
 
 #include <algorithm>
 
-#include "common/dense.h"
+#include "common/tensors.h"
 #include "cpu/loops/random_words.h"
 #include "cpu/loops/simd_clones.h"
+#include "cpu/operators.h"
 
 namespace repq_fx {
 namespace {
@@ -44,12 +43,14 @@ void quantize_values(const float* values, uint8_t* codes, int64_t size, Quantize
   }
 }
 
+}  // namespace
+
 at::Tensor quantize_cpu(const at::Tensor& input, double scale, int64_t zero_point,
                         int64_t quant_min, int64_t quant_max, int64_t rounding, int64_t seed) {
   const QuantizeGrid grid = quantize_grid(input, scale, zero_point, quant_min, quant_max);
   const Rounding mode = checked_rounding("quantize", rounding);
   const at::Tensor x = dense(input);
-  const at::Tensor output = at::empty_like(x, quantize_dtype(quant_min));
+  const at::Tensor output = new_like(x, quantize_dtype(quant_min));
   const float* values = x.const_data_ptr<float>();
   auto* codes = static_cast<uint8_t*>(output.mutable_data_ptr());
   at::parallel_for(0, x.numel(), grain_size, [&](int64_t begin, int64_t end) {
@@ -64,9 +65,5 @@ at::Tensor quantize_cpu(const at::Tensor& input, double scale, int64_t zero_poin
   });
   return output;
 }
-
-}  // namespace
-
-TORCH_LIBRARY_IMPL(repq_fx, CPU, m) { m.impl("quantize", &quantize_cpu); }
 
 }  // namespace repq_fx

@@ -1,8 +1,5 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <array>
@@ -12,8 +9,11 @@
 #include <tuple>
 #include <vector>
 
+#include "common/tensors.h"
+#include "cpu/loops/histogram_side.h"
 #include "cpu/loops/simd_clones.h"
 #include "cpu/loops/vector_math.h"
+#include "cpu/operators.h"
 
 // For powers 1 and 2 and for the cosine, the arithmetic is that of repq_fx/ops/range_integrals.py
 // step by step: each scale has a lane of its own, which adds the edges in their order.
@@ -26,61 +26,6 @@ constexpr int64_t grain_size = 1 << 17;  // Edges times scales that pay for waki
 // Those of repq_fx/ops/range_integrals.py.
 constexpr int64_t direct_ends = 1024;
 constexpr int64_t lattice = 256;
-
-// The data on one side of zero, mirrored to be positive, in bins of width 1.
-struct Side {
-  // The first bin is that at zero, the others follow every `step` values.
-  Side(const double* values, int64_t step, int64_t bins)
-      : bins(bins),
-        counts(bins + 2),
-        edges_up_to(bins + 1),
-        mass(bins + 2),
-        first(bins + 2),
-        second(bins + 2) {
-    for (int64_t k = 0; k < bins; ++k) counts[k] = values[k * step];
-    for (int64_t k = 0; k < bins; ++k) {
-      const double fall = counts[k] - counts[k + 1];
-      if (fall != 0.0) {
-        edges.push_back(static_cast<double>(k + 1));
-        falls.push_back(fall);
-      }
-      edges_up_to[k + 1] = std::ssize(edges);
-    }
-    // All terms are positive: nothing cancels.
-    for (int64_t k = bins - 1; k >= 0; --k) {
-      mass[k] = mass[k + 1] + counts[k];
-      first[k] = first[k + 1] + (mass[k + 1] + counts[k] / 2.0);
-      second[k] = second[k + 1] + (2.0 * first[k + 1] + mass[k + 1] + counts[k] / 3.0);
-    }
-  }
-
-  int64_t bins;
-  std::vector<double> counts;        // And two zeros.
-  std::vector<double> edges, falls;  // Where the density changes, and by how much it falls there.
-  std::vector<int64_t> edges_up_to;  // How many edges are at most k.
-  // Integrals of (x - k)**m over the data x beyond k, for m = 0, 1 and 2, and a zero.
-  std::vector<double> mass, first, second;
-};
-
-// An end of a grid, and the data x beyond it.
-struct End {
-  End(const Side& side, double position) {
-    const double inside = std::min(position, static_cast<double>(side.bins));
-    const auto bin = static_cast<int64_t>(inside);
-    const double rest = static_cast<double>(bin + 1) - inside;
-    edges = side.edges_up_to[bin];
-    density = side.counts[bin];
-    mass = side.mass[bin + 1] + density * rest;
-    first = side.first[bin + 1] + (rest * side.mass[bin + 1] + density * rest * rest / 2.0);
-    second = side.second[bin + 1] +
-             (2.0 * rest * side.first[bin + 1] +
-              (rest * rest * side.mass[bin + 1] + density * rest * rest * rest / 3.0));
-  }
-
-  int64_t edges;               // How many do not lie beyond the end.
-  double density;              // Just beyond it.
-  double mass, first, second;  // Integrals of (x - end)**m.
-};
 
 // Each measure of error has integrals of functions of x over the data. On an endless grid with a
 // scale of 1, and with x = `steps + offset`, `add` adds `density` times the integrals from 0 to x;
@@ -377,6 +322,8 @@ void check_values(const Candidates& candidates, int64_t quant_min, int64_t quant
   }
 }
 
+}  // namespace
+
 at::Tensor range_losses_cpu(const at::Tensor& counts, const at::Tensor& scales,
                             const at::Tensor& zero_points, int64_t quant_min, int64_t quant_max,
                             std::optional<double> power) {
@@ -399,14 +346,14 @@ at::Tensor range_losses_cpu(const at::Tensor& counts, const at::Tensor& scales,
   const double* zero = values.const_data_ptr<double>() + bins;
   const Side negative(zero - 1, -1, bins), positive(zero, 1, bins);
   const at::Tensor integrals =
-      at::zeros({power ? 1 : 2, zero_points.size(0), zero_points.size(1)}, values.options());
+      new_zeros({power ? 1 : 2, zero_points.size(0), zero_points.size(1)}, at::kDouble);
   auto* results = integrals.mutable_data_ptr<double>();
   add_integrals(negative, below, power, results);
   add_integrals(positive, above, power, results);
   if (power) return integrals[0];
 
   const double energy = negative.second[0] + positive.second[0];
-  const at::Tensor losses = at::empty(zero_points.sizes(), values.options());
+  const at::Tensor losses = new_tensor(zero_points.sizes(), at::kDouble);
   auto* result = losses.mutable_data_ptr<double>();
   for (int64_t i = 0; i < losses.numel(); ++i) {
     const double squares = results[losses.numel() + i], products = results[i] + squares;
@@ -415,9 +362,5 @@ at::Tensor range_losses_cpu(const at::Tensor& counts, const at::Tensor& scales,
   }
   return losses;
 }
-
-}  // namespace
-
-TORCH_LIBRARY_IMPL(repq_fx, CPU, m) { m.impl("range_losses", &range_losses_cpu); }
 
 }  // namespace repq_fx

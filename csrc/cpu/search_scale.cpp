@@ -2,15 +2,15 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty_like.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <array>
 #include <limits>
 #include <vector>
 
+#include "common/tensors.h"
 #include "cpu/loops/simd_clones.h"
+#include "cpu/operators.h"
 
 namespace repq_fx {
 namespace {
@@ -146,6 +146,8 @@ float best_scale(const float* row, const double* importance, int64_t size, float
   return candidates.scale[best];
 }
 
+}  // namespace
+
 at::Tensor search_scale_cpu(const at::Tensor& rows, const at::Tensor& widest, int64_t quant_min,
                             int64_t quant_max, double power,
                             const std::optional<at::Tensor>& importance) {
@@ -153,7 +155,7 @@ at::Tensor search_scale_cpu(const at::Tensor& rows, const at::Tensor& widest, in
   const at::Tensor x = with_adjacent_columns(rows);
   const at::Tensor ends = widest.contiguous();
   const at::Tensor weights = importance ? with_adjacent_columns(*importance) : at::Tensor();
-  const at::Tensor scales = at::empty_like(ends);
+  const at::Tensor scales = new_like(ends);
   const float* values = x.const_data_ptr<float>();
   const float* widest_scales = ends.const_data_ptr<float>();
   const double* importances = importance ? weights.const_data_ptr<double>() : nullptr;
@@ -171,9 +173,5 @@ at::Tensor search_scale_cpu(const at::Tensor& rows, const at::Tensor& widest, in
   });
   return scales;
 }
-
-}  // namespace
-
-TORCH_LIBRARY_IMPL(repq_fx, CPU, m) { m.impl("search_scale", &search_scale_cpu); }
 
 }  // namespace repq_fx

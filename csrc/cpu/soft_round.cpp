@@ -2,18 +2,16 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <tuple>
 #include <vector>
 
-#include "common/dense.h"
+#include "common/tensors.h"
 #include "cpu/loops/channel_grids.h"
 #include "cpu/loops/pieces.h"
 #include "cpu/loops/simd_clones.h"
+#include "cpu/operators.h"
 
 namespace repq_fx {
 namespace {
@@ -51,6 +49,8 @@ void round_piece(const float* weights, const float* logits, const Piece& piece, 
   }
 }
 
+}  // namespace
+
 std::tuple<at::Tensor, at::Tensor> soft_round_cpu(const at::Tensor& weight,
                                                   const at::Tensor& logits, const at::Tensor& scale,
                                                   const at::Tensor& zero_point, int64_t quant_min,
@@ -60,7 +60,7 @@ std::tuple<at::Tensor, at::Tensor> soft_round_cpu(const at::Tensor& weight,
       check_soft_round(weight, logits, scale, zero_point, quant_min, quant_max, axis, beta);
   check_scale_values("soft_round", scale);
   const at::Tensor w = dense(weight), v = dense_like(logits, w);
-  const at::Tensor values = at::empty_like(w), regularizer = at::zeros({}, w.options());
+  const at::Tensor values = new_like(w), regularizer = new_zeros({}, at::kFloat);
   if (w.numel() == 0) return {values, regularizer};
 
   const Blocks blocks = channel_blocks(w, axis);
@@ -86,9 +86,5 @@ std::tuple<at::Tensor, at::Tensor> soft_round_cpu(const at::Tensor& weight,
   regularizer.fill_(static_cast<float>(sums[0]));
   return {values, regularizer};
 }
-
-}  // namespace
-
-TORCH_LIBRARY_IMPL(repq_fx, CPU, m) { m.impl("soft_round", &soft_round_cpu); }
 
 }  // namespace repq_fx

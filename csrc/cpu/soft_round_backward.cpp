@@ -1,15 +1,14 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty_like.h>
-#include <torch/library.h>
 
 #include <algorithm>
 
-#include "common/dense.h"
 #include "common/soft_round.h"
+#include "common/tensors.h"
 #include "cpu/loops/channel_grids.h"
 #include "cpu/loops/pieces.h"
 #include "cpu/loops/simd_clones.h"
+#include "cpu/operators.h"
 
 namespace repq_fx {
 namespace {
@@ -55,6 +54,8 @@ void differentiate_piece(const Pointers& pointers, const Piece& piece, Grids gri
   }
 }
 
+}  // namespace
+
 at::Tensor soft_round_backward_cpu(const at::Tensor& grad, const at::Tensor& grad_regularizer,
                                    const at::Tensor& weight, const at::Tensor& logits,
                                    const at::Tensor& scale, const at::Tensor& zero_point,
@@ -65,7 +66,7 @@ at::Tensor soft_round_backward_cpu(const at::Tensor& grad, const at::Tensor& gra
   check_scale_values("soft_round", scale);
   check_soft_round_grads(grad, grad_regularizer, weight);
   const at::Tensor w = dense(weight), v = dense_like(logits, w), g = dense_like(grad, w);
-  const at::Tensor result = at::empty_like(w);
+  const at::Tensor result = new_like(w);
   if (w.numel() == 0) return result;
 
   const Blocks blocks = channel_blocks(w, axis);
@@ -83,9 +84,5 @@ at::Tensor soft_round_backward_cpu(const at::Tensor& grad, const at::Tensor& gra
   });
   return result;
 }
-
-}  // namespace
-
-TORCH_LIBRARY_IMPL(repq_fx, CPU, m) { m.impl("soft_round_backward", &soft_round_backward_cpu); }
 
 }  // namespace repq_fx

@@ -2,18 +2,15 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <tuple>
 #include <vector>
 
-#include "common/dense.h"
+#include "common/tensors.h"
 #include "cpu/loops/row_counter.h"
 #include "cpu/loops/row_values.h"
+#include "cpu/operators.h"
 
 namespace repq_fx {
 namespace {
@@ -30,7 +27,7 @@ class CountedParts {
     const int64_t tiles = (rows_ + rows_per_tile - 1) / rows_per_tile;
     const int64_t useful = std::max<int64_t>(x.numel() / grain_size, 1);
     parts_ = (std::min<int64_t>(at::get_num_threads(), useful) + tiles - 1) / tiles;
-    counts_ = at::zeros({parts_, rows_, bins_}, exponents.options());
+    counts_ = new_zeros({parts_, rows_, bins_}, at::kLong);
     summaries_.resize(parts_ * rows_);
 
     const auto* exponent = exponents.const_data_ptr<int64_t>();
@@ -106,6 +103,8 @@ void check_state(const at::Tensor& counts, const at::Tensor& exponents, int64_t 
   }
 }
 
+}  // namespace
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor> update_histogram_cpu(
     at::Tensor& counts, at::Tensor& exponents, at::Tensor& zeros, const at::Tensor& input,
     std::optional<int64_t> axis, bool relu) {
@@ -113,9 +112,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> update_histogram_cpu(
   const at::Tensor x = dense(input);
   const RowLayout layout = row_layout(x, axis);
   check_state(counts, exponents, layout.size);
-  const at::Tensor lowest = at::empty(exponents.sizes(), exponents.options().dtype(at::kFloat));
-  const at::Tensor highest = at::empty_like(lowest);
-  const at::Tensor non_finite = at::empty_like(exponents);
+  const at::Tensor lowest = new_tensor(exponents.sizes(), at::kFloat);
+  const at::Tensor highest = new_like(lowest);
+  const at::Tensor non_finite = new_like(exponents);
   if (layout.rows == 0) return {lowest, highest, non_finite};
 
   const int64_t bins = counts.size(-1);
@@ -144,9 +143,5 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> update_histogram_cpu(
   });
   return {lowest, highest, non_finite};
 }
-
-}  // namespace
-
-TORCH_LIBRARY_IMPL(repq_fx, CPU, m) { m.impl("update_histogram", &update_histogram_cpu); }
 
 }  // namespace repq_fx

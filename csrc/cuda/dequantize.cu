@@ -1,8 +1,8 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
-#include "common/dense.h"
 #include "common/dequantize.h"
+#include "common/tensors.h"
 #include "cuda/launch.h"
 #include "cuda/vector.h"
 

@@ -4,9 +4,9 @@
 #include <limits>
 
 #include "common/channel_runs.h"
-#include "common/dense.h"
 #include "common/fake_quantize.h"
 #include "common/float_types.h"
+#include "common/tensors.h"
 #include "cuda/channel_grids.h"
 #include "cuda/launch.h"
 #include "cuda/vector.h"

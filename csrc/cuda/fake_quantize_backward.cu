@@ -5,9 +5,9 @@
 #include <tuple>
 
 #include "common/blocks.h"
-#include "common/dense.h"
 #include "common/fake_quantize.h"
 #include "common/float_types.h"
+#include "common/tensors.h"
 #include "cuda/channel_grids.h"
 #include "cuda/launch.h"
 #include "cuda/tree_sum.h"

@@ -1,8 +1,8 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
-#include "common/dense.h"
 #include "common/histogram.h"
+#include "common/tensors.h"
 #include "cuda/launch.h"
 
 namespace repq_fx {

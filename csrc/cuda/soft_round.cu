@@ -5,8 +5,8 @@
 #include <tuple>
 
 #include "common/blocks.h"
-#include "common/dense.h"
 #include "common/soft_round.h"
+#include "common/tensors.h"
 #include "cuda/channel_grids.h"
 #include "cuda/launch.h"
 #include "cuda/tree_sum.h"

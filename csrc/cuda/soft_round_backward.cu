@@ -2,8 +2,8 @@
 #include <torch/library.h>
 
 #include "common/channel_runs.h"
-#include "common/dense.h"
 #include "common/soft_round.h"
+#include "common/tensors.h"
 #include "cuda/channel_grids.h"
 #include "cuda/launch.h"
 

@@ -7,7 +7,7 @@
 #include <limits>
 #include <tuple>
 
-#include "common/dense.h"
+#include "common/tensors.h"
 #include "common/update_histogram.h"
 #include "cuda/launch.h"
 

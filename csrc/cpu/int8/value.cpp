@@ -1,13 +1,14 @@
 #include "cpu/int8/value.h"
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/util/Exception.h>
 
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "common/tensors.h"
 
 namespace repq_fx {
 
@@ -25,16 +26,16 @@ std::vector<int64_t> joint_sizes(const ValueType& a, const ValueType& b) {
   for (int64_t axis = 1; axis <= shorter.rank(); ++axis) {
     int64_t& size = sizes[longer.rank() - axis];
     const int64_t other = shorter.sizes[shorter.rank() - axis];
-    TORCH_CHECK(size == other || size == 1 || other == 1,
-                "expected sizes that match, got ", shape_of(a), " and ", shape_of(b));
+    TORCH_CHECK(size == other || size == 1 || other == 1, "expected sizes that match, got ",
+                shape_of(a), " and ", shape_of(b));
     if (size == 1) size = other;
   }
   return sizes;
 }
 
 at::Tensor new_tensor(const ValueType& type, int64_t slack) {
-  const at::Tensor memory = at::empty({type.elements() + slack},
-                                      at::TensorOptions(type.is_real ? at::kFloat : at::kByte));
+  const at::Tensor memory =
+      repq_fx::new_tensor({type.elements() + slack}, type.is_real ? at::kFloat : at::kByte);
   return memory.as_strided(type.sizes, type.strides(type.channels()));
 }
 
