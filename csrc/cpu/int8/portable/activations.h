@@ -29,15 +29,12 @@ inline float gelu_tanh(float x, float) {
 
 inline float leaky_relu(float x, float slope) { return x < 0 ? x * slope : x; }
 
-inline float activate(float x, const OutputFunction& function) {
-  switch (function.activation) {
+template <Activation activation>
+float activate(float x, float slope) {
 #define REPQ_FX_CASE(name) \
-  case Activation::name:   \
-    return name(x, function.slope);
-    REPQ_FX_ACTIVATIONS(REPQ_FX_CASE)
+  if constexpr (activation == Activation::name) return name(x, slope);
+  REPQ_FX_ACTIVATIONS(REPQ_FX_CASE)
 #undef REPQ_FX_CASE
-  }
-  return x;
 }
 
 }  // namespace repq_fx::portable

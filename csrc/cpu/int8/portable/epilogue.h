@@ -11,19 +11,52 @@
 
 namespace repq_fx::portable {
 
-inline float value_of(float x, int64_t channel, const OutputFunction& function) {
-  return activate(x, function) * function.factor[channel] + function.offset[channel];
-}
+// Copies of what loops need: levels that they write could be anything else's memory.
 
-inline uint8_t to_level(float value, const OutputGrid& grid) {
-  const float steps = value * grid.inverse_scale;
-  const auto lowest = static_cast<float>(grid.lowest - grid.zero_point);
-  const auto highest = static_cast<float>(grid.highest - grid.zero_point);
-  const float inside = std::min(std::max(lowest, steps), highest);  // Of a NaN, `lowest`.
-  // Adding and taking away 1.5 * 2**23 rounds to an integer, ties to even, without a call.
-  constexpr float round = 0x1.8p23f;
-  return static_cast<uint8_t>(static_cast<int32_t>((inside + round) - round) + grid.zero_point);
-}
+// From real numbers to levels.
+class Rounding {
+ public:
+  explicit Rounding(const OutputGrid& grid)
+      : inverse_scale_(grid.inverse_scale),
+        lowest_(static_cast<float>(grid.lowest - grid.zero_point)),
+        highest_(static_cast<float>(grid.highest - grid.zero_point)),
+        zero_point_(grid.zero_point) {}
+
+  uint8_t level(float value) const {
+    const float steps = value * inverse_scale_;
+    const float inside = std::min(std::max(lowest_, steps), highest_);  // Of a NaN, `lowest_`.
+    // Adding and taking away 1.5 * 2**23 rounds to an integer, ties to even, without a call.
+    constexpr float round = 0x1.8p23f;
+    return static_cast<uint8_t>(static_cast<int32_t>((inside + round) - round) + zero_point_);
+  }
+
+ private:
+  float inverse_scale_, lowest_, highest_;
+  int32_t zero_point_;
+};
+
+// An `OutputFunction` of channels from one on.
+template <Activation activation>
+class Function {
+ public:
+  Function(const OutputFunction& function, int64_t first_channel)
+      : slope_(function.slope),
+        factor_(function.factor.from(first_channel)),
+        offset_(function.offset.from(first_channel)),
+        factor_step_(function.factor.differ()),
+        offset_step_(function.offset.differ()) {}
+
+  float value(float x, int64_t channel) const {
+    return activate<activation>(x, slope_) * factor_[channel * factor_step_] +
+           offset_[channel * offset_step_];
+  }
+
+ private:
+  float slope_;
+  const float* factor_;
+  const float* offset_;
+  int64_t factor_step_, offset_step_;
+};
 
 // Of some neighbouring channels of a pixel.
 struct PixelSums {
@@ -33,26 +66,6 @@ struct PixelSums {
 };
 
 // Turns sums into levels or values of the output's pixel `index`.
-inline void finish(const PixelSums& sums, const Layer& layer, const LayerOutput& output,
-                   int64_t index) {
-  for (int64_t i = 0; i < sums.channels; ++i) {
-    const int64_t channel = sums.first_channel + i;
-    float x = static_cast<float>(sums.fine[i]) * layer.scale[channel] + layer.bias[channel];
-    if (sums.coarse != nullptr) {
-      x += static_cast<float>(sums.coarse[i]) * layer.coarse_scale[channel];
-    }
-    if (output.addend != nullptr) {
-      const int32_t level = output.addend[index * output.addend_stride + channel];
-      x += static_cast<float>(level - layer.addend.zero_point) * layer.addend.scale;
-    }
-    const float value = value_of(x, channel, layer.function);
-    const int64_t o = index * output.stride + channel;
-    if (output.levels != nullptr) {
-      output.levels[o] = to_level(value, layer.output);
-    } else {
-      output.values[o] = value;
-    }
-  }
-}
+void finish(const PixelSums& sums, const Layer& layer, const LayerOutput& output, int64_t index);
 
 }  // namespace repq_fx::portable

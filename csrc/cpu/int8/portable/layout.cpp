@@ -32,14 +32,15 @@ void upsample_nearest(const InputImage& input, const OutputImage& output,
   for (int64_t x = 0; x < output.width; ++x) {
     offsets[x] = source(x, steps[1], input.width) * input.stride;
   }
+  const int64_t channels = input.channels, stride = output.stride;
   for (int64_t row = first; row < last; ++row) {
     const int64_t y =
         row / output.height * input.height + source(row % output.height, steps[0], input.height);
     const uint8_t* from = input.data + y * input.width * input.stride;
     uint8_t* to = output.data + row * output.width * output.stride;
     for (const int64_t offset : offsets) {
-      std::memcpy(to, from + offset, input.channels);
-      to += output.stride;
+      std::memcpy(to, from + offset, channels);
+      to += stride;
     }
   }
 }

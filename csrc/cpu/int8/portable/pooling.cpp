@@ -35,8 +35,9 @@ void mean(const PoolWindow& window, int64_t channels, const MeanSettings& settin
   std::vector<int32_t> sums(channels, settings.start(window));
   add_window(window, channels, sums.data());
   const float factor = settings.factor(window);
+  const Rounding rounding(settings.output);
   for (int64_t c = 0; c < channels; ++c) {
-    levels[c] = to_level(static_cast<float>(sums[c]) * factor, settings.output);
+    levels[c] = rounding.level(static_cast<float>(sums[c]) * factor);
   }
 }
 

@@ -96,8 +96,8 @@ class DepthwiseRun {
     }
   }
 
-  // `rows` output rows from `first_row_` on.
-  void run_rows(int64_t rows, int64_t index) {
+  // `rows` output rows from `first_row_` on. Inlined, this would leave too few registers.
+  [[gnu::noinline]] void run_rows(int64_t rows, int64_t index) {
     const ChannelBlock& block = packed_.blocks[index];
     const int64_t pixel = first_row_ * output_.width;
     const int64_t group_bytes = packed_.group.rows * block_bytes, first = index * block_size;
