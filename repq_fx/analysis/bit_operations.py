@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Node
 from ..backend.int8 import Int8Program
 from ..backend.reference import ReferenceConv2d, ReferenceLinear
 from ..backend.reference_grids import DEQUANTIZE
-from ..passes.graph_run import GraphRun
+from ..passes.graph.run import GraphRun
 
 _FLOAT_BITS = 32
 _REFERENCE_LAYERS = (ReferenceConv2d, ReferenceLinear)

@@ -12,8 +12,8 @@ from torch.fx.node import map_aggregate
 from ..backend.refined_copy import refined_copy
 from ..backend.sequential import is_quantized_layer, weight_observer
 from ..errors import RepqError
-from ..passes.graph_run import GraphRun
-from ..passes.mutation import mutated_operand
+from ..passes.graph.mutation import mutated_operand
+from ..passes.graph.run import GraphRun
 from ..quant import ActivationObserver
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from ..backend.int8 import Int8Program
-from ..passes.graph_run import GraphRun
+from ..passes.graph.run import GraphRun
 from .float_operations import operation_name
 
 _MOST_ROUNDS, _MOST_PROFILES = 5, 3

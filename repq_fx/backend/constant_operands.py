@@ -2,7 +2,7 @@
 
 from torch.fx import GraphModule
 
-from ..passes.constants import Constants
+from ..passes.graph.constants import Constants
 from ..quant import MinMax
 from .unread_observers import observer_of
 

@@ -3,7 +3,7 @@
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from ..passes.free_names import free_name
+from ..passes.graph.free_names import free_name
 from .sequential import weight_observer
 
 _QUESTIONS = ("dtype", "device")

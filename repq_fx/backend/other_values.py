@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..passes.graph_run import GraphRun
+from ..passes.graph.run import GraphRun
 from ..quant import ActivationObserver
 from .unread_observers import erase_observer, observer_of
 

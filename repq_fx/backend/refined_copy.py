@@ -6,9 +6,9 @@ from torch.fx import GraphModule
 
 from .._torch_ao import is_prepared
 from ..errors import CalibrationError, ConversionError
-from ..passes.aliases import overwritten_alias
-from ..passes.canonical_calls import canonicalize_calls
-from ..passes.mutation import read_results_of_mutations
+from ..passes.graph.aliases import overwritten_alias
+from ..passes.graph.canonical_calls import canonicalize_calls
+from ..passes.graph.mutation import read_results_of_mutations
 from ..quant import ActivationObserver
 from ..quant.kept_inputs import KEPT_INPUTS
 from .edge_layers import apply_first_last_bits

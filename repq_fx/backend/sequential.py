@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate
 
 from ..errors import CalibrationError
-from ..passes.graph_run import GraphRun, own_containers
+from ..passes.graph.run import GraphRun, own_containers
 from ..quant import ActivationObserver, TensorHistogram, WeightObserver
 from .layer_rounding import quantize_layer
 from .output_search import search_range

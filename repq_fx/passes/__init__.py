@@ -2,8 +2,8 @@
 
 from .bias_absorption import absorb_high_biases as absorb_high_biases
 from .equalization import equalize as equalize
-from .example import ExampleInputs as ExampleInputs
-from .example import as_inputs as as_inputs
+from .graph.example import ExampleInputs as ExampleInputs
+from .graph.example import as_inputs as as_inputs
 from .pipeline import find_regions as find_regions
 from .pipeline import merge_graph as merge_graph
 from .pipeline import merge_with_report as merge_with_report

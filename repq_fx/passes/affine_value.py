@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Node
 from torch.nn.utils.parametrize import is_parametrized
 
 from ..reparam import ConvMap, MapError, add
-from .constants import Constants
+from .graph.constants import Constants
 from .plain_layers import torch_layer
 
 

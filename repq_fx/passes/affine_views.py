@@ -11,9 +11,9 @@ from torch.fx import GraphModule, Node
 from ..reparam import MapError, identity
 from .affine_rules import apply_rule
 from .affine_value import AffineValue, Call, Source, View
-from .constants import Constants
-from .example import Inputs, run
-from .graph_run import GraphRun
+from .graph.constants import Constants
+from .graph.example import Inputs, run
+from .graph.run import GraphRun
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from .channel_paths import ChannelPath, find_channel_paths
-from .example import ExampleInputs
+from .graph.example import ExampleInputs
 from .layer_channels import (
     WeightedLayer,
     at_weights,

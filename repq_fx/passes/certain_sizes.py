@@ -8,7 +8,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 from torch.nn import functional as F
 
-from .questions import ancestors
+from .graph.questions import ancestors
 from .size_guards import EXAMPLE_SHAPE, is_arithmetic, is_size_guard
 
 Layers = Mapping[Node, nn.Module]

@@ -8,8 +8,8 @@ from torch import nn
 from torch.fx import GraphModule
 
 from ..errors import SizeError, TraceError
-from .agreement import difference
-from .example import Inputs, random_like, run
+from .graph.agreement import difference
+from .graph.example import Inputs, random_like, run
 from .size_conditions import InputSizes, answer
 
 

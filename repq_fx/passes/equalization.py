@@ -18,8 +18,8 @@ from .channel_paths import ChannelPath, find_channel_paths
 from .channel_steps import bending_activation
 from .elementwise_function import ScaledActivation
 from .equalization_factors import Readers
-from .example import ExampleInputs
-from .free_names import free_name
+from .graph.example import ExampleInputs
+from .graph.free_names import free_name
 from .layer_channels import (
     WeightedLayer,
     at_channels,

@@ -20,9 +20,9 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from ..errors import TraceError
 from .aten_functions import call_in_torch
 from .doubtful_conditions import guard_doubtful_conditions
-from .example import Inputs
 from .failure_place import failure_place, innermost_module
 from .free_sizes import sizes_to_try
+from .graph.example import Inputs
 from .lift_modules import LayerLifter
 from .output_structure import put_together, take_apart
 from .plain_names import with_plain_names

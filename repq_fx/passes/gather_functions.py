@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from .affine_views import LikeRecorder
-from .constants import Constants
 from .elementwise_function import ElementwiseFunction
-from .example import Inputs, run
-from .free_names import free_name
 from .function_body import function_body
 from .function_finder import Function, FunctionFinder
+from .graph.constants import Constants
+from .graph.example import Inputs, run
+from .graph.free_names import free_name
 from .known_activations import known_activation
 
 

@@ -9,11 +9,11 @@ from torch import Size, Tensor, nn
 from torch.fx import GraphModule, Node
 
 from .affine_views import LikeRecorder
-from .constants import Constants
-from .example import Inputs, run
-from .free_names import free_name
 from .function_body import function_body
-from .mutation import mutated_operand, operator_name
+from .graph.constants import Constants
+from .graph.example import Inputs, run
+from .graph.free_names import free_name
+from .graph.mutation import mutated_operand, operator_name
 
 _STEPS = frozenset(
     ("add", "sub", "mul", "div", "truediv", "rsub", "pow", "square", "sqrt", "rsqrt", "reciprocal",

@@ -11,7 +11,7 @@ from torch.fx import Node
 from ..reparam import MapError, add
 from .affine_value import OPAQUE, AffineValue, Source
 from .affine_views import Features
-from .mutation import mutated_operand
+from .graph.mutation import mutated_operand
 
 _SUMS = (operator.add, torch.add)
 

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
-from .questions import (
+from .graph.questions import (
     ancestors,
     depends_on_contents,
     is_fixed_by_model,

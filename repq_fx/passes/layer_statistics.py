@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import CalibrationError
 from .affine_views import ShapeRecorder
-from .canonical_calls import canonicalize_calls
-from .example import ExampleInputs, as_inputs, run
+from .graph.canonical_calls import canonicalize_calls
+from .graph.example import ExampleInputs, as_inputs, run
 from .layer_channels import WeightedLayer, channel_bounds, channel_rows, is_weighted
 from .trace import copy_of, require_traceable
 

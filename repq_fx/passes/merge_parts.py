@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..errors import TraceError
-from .erase_assertions import erase_assertions
-from .example import Inputs, run
+from .graph.erase_assertions import erase_assertions
+from .graph.example import Inputs, run
 from .merge_regions import merge_regions
 from .plain_attributes import copy_plain_attributes
 from .region import Region

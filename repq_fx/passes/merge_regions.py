@@ -10,13 +10,13 @@ from torch.fx import GraphModule, Node
 
 from .affine_value import AffineValue, Source
 from .affine_views import Features, affine_values, features_of
-from .example import Inputs
 from .fold_constants import fold_constants
 from .gather_sums import gather_sums
+from .graph.example import Inputs
+from .graph.remove_unused import remove_unused
 from .plan_regions import plan_regions
 from .region import Candidate, Region
 from .region_names import RegionNames, preferred_name
-from .remove_unused import remove_unused
 from .replacement import Replacement
 from .split_sums import split_sums
 from .verify_regions import verify_regions

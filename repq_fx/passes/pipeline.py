@@ -8,20 +8,20 @@ from torch.fx import GraphModule
 
 from ..errors import RepqError, TraceError
 from .affine_views import features_with
-from .agreement import difference
 from .append_affines import append_affines
-from .erase_assertions import erase_assertions
-from .example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
+from .graph.agreement import difference
+from .graph.erase_assertions import erase_assertions
+from .graph.example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
+from .graph.mutation import read_results_of_mutations
+from .graph.remove_unused import remove_unused
+from .graph.unshare_modules import unshare_modules
 from .lost_hooks import require_no_hooks
 from .merge_parts import merge_parts
 from .merge_regions import merge_regions
-from .mutation import read_results_of_mutations
 from .norm_layers import call_norm_layers
 from .region import Region
-from .remove_unused import remove_unused
 from .symbolic import Leaves
 from .trace import copy_of, require_traceable, trace_and_run
-from .unshare_modules import unshare_modules
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import logging
 import torch
 from torch import nn
 
-from .example import Inputs, map_tensors
+from .graph.example import Inputs, map_tensors
 from .trace import copy_of, require_traceable
 
 _LOGGER = logging.getLogger(__name__)

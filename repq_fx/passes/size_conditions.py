@@ -26,7 +26,7 @@ from torch.utils._sympy.functions import (
 )
 
 from ..errors import TraceError
-from .example import Inputs
+from .graph.example import Inputs
 from .size_guards import guard_size
 
 _aten = torch.ops.aten

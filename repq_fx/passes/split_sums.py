@@ -9,7 +9,7 @@ from .affine_value import OPAQUE, AffineValue
 from .affine_views import Features
 from .concat_rules import CONCATENATIONS
 from .gather_sums import is_sum
-from .mutation import mutated_operand
+from .graph.mutation import mutated_operand
 
 
 def split_sums(features: Features, values: Mapping[Node, AffineValue]) -> bool:

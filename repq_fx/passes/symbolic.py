@@ -12,8 +12,8 @@ from torch.fx.node import Argument, Target
 
 from ..errors import TraceError
 from .certain_sizes import drop_certain_guards
-from .example import Inputs, map_tensors, other_batch, run, runs_on
 from .failure_place import failure_place
+from .graph.example import Inputs, map_tensors, other_batch, run, runs_on
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
 from .ordered_dict_tracer import OrderedDictTracer
 from .plain_attributes import without_proxies

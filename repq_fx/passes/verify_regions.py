@@ -10,9 +10,9 @@ from torch.fx import Node
 
 from ..reparam import MapError
 from .affine_views import Features, evaluate
-from .agreement import difference
-from .example import Inputs, run
-from .graph_run import GraphRun
+from .graph.agreement import difference
+from .graph.example import Inputs, run
+from .graph.run import GraphRun
 from .region import Candidate
 from .replacement import Replacement, replacement_of
 

@@ -6,7 +6,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from ...ops import has_extension
-from ...passes.canonical_calls import canonicalize_calls
+from ...passes.graph.canonical_calls import canonicalize_calls
 from ..int8 import Dequantize, Epilogue, Quantize
 from .image_rules import match_image_operation
 from .instruction_names import InstructionNames

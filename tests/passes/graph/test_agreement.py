@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from repq_fx.passes.agreement import difference, relative_error
+from repq_fx.passes.graph.agreement import difference, relative_error
 
 ONES = torch.ones(3)
 NAN, INF = float("nan"), float("inf")

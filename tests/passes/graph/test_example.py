@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from repq_fx.passes.example import as_inputs, random_like, run
+from repq_fx.passes.graph.example import as_inputs, random_like, run
 
 
 def test_a_tensor_stands_for_one_input():

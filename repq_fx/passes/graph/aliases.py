@@ -9,7 +9,7 @@ from torch import nn
 from torch._ops import OpOverloadPacket
 from torch.fx import GraphModule, Node
 
-from .._torch_ao import ObserverBase
+from ..._torch_ao import ObserverBase
 from .mutation import mutated_operand, operator_name
 from .questions import is_question
 

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 import repq_fx
 from repq_fx import Scheme
 from repq_fx.backend import lower_to_x86
-from repq_fx.passes.canonical_calls import canonicalize_calls
-from repq_fx.passes.mutation import mutated_operand
+from repq_fx.passes.graph.canonical_calls import canonicalize_calls
+from repq_fx.passes.graph.mutation import mutated_operand
 
 QUICK = Scheme(gptq=False, output_search=False, sequential_ranges=False, equalization=False)
 IMAGE = torch.randn(2, 4, 8, 8)

@@ -1,7 +1,7 @@
 import torch
 from torch import fx, nn
 
-from repq_fx.passes.erase_assertions import erase_assertions
+from repq_fx.passes.graph.erase_assertions import erase_assertions
 
 
 class Checked(nn.Module):

@@ -5,7 +5,7 @@ from torch import nn
 import repq_fx
 from repq_fx.analysis import sqnr_db
 from repq_fx.passes import trace
-from repq_fx.passes.graph_run import GraphRun
+from repq_fx.passes.graph.run import GraphRun
 
 
 class Head(nn.Module):

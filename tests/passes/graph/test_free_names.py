@@ -10,7 +10,7 @@ from torch.fx import symbolic_trace
 from torch.nn import functional as F
 
 import repq_fx
-from repq_fx.passes.free_names import ReadNames, free_name, is_free
+from repq_fx.passes.graph.free_names import ReadNames, free_name, is_free
 
 CHANNELS = 3
 
