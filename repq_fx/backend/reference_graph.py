@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch.fx import GraphModule, Node
 
 from .._torch_ao import convert_decomposed
-from ..passes.ordered_dict_tracer import OrderedDictTracer
+from ..passes.tracing.ordered_dict_tracer import OrderedDictTracer
 from ..progress import Progress
 from ..quant.kept_inputs import KEPT_INPUTS
 from .configuration import get_backend_config

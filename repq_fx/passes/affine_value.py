@@ -11,7 +11,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ..reparam import ConvMap, MapError, add
 from .graph.constants import Constants
-from .plain_layers import torch_layer
+from .tracing.plain_layers import torch_layer
 
 
 @dataclass(frozen=True)

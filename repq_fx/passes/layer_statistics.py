@@ -14,7 +14,7 @@ from .affine_views import ShapeRecorder
 from .graph.canonical_calls import canonicalize_calls
 from .graph.example import ExampleInputs, as_inputs, run
 from .layer_channels import WeightedLayer, channel_bounds, channel_rows, is_weighted
-from .trace import copy_of, require_traceable
+from .tracing.trace import copy_of, require_traceable
 
 T = TypeVar("T")
 Statistic: TypeAlias = Callable[[WeightedLayer, Tensor, Tensor], T]

@@ -11,10 +11,10 @@ from ..errors import TraceError
 from .graph.erase_assertions import erase_assertions
 from .graph.example import Inputs, run
 from .merge_regions import merge_regions
-from .plain_attributes import copy_plain_attributes
 from .region import Region
-from .symbolic import Leaves
-from .trace import copy_of, trace
+from .tracing.plain_attributes import copy_plain_attributes
+from .tracing.symbolic import Leaves
+from .tracing.trace import copy_of, trace
 
 _Calls = Mapping[str, list[tuple[Tensor, ...] | None]]
 

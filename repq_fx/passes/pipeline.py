@@ -15,13 +15,13 @@ from .graph.example import ExampleInputs, Inputs, as_inputs, map_tensors, random
 from .graph.mutation import read_results_of_mutations
 from .graph.remove_unused import remove_unused
 from .graph.unshare_modules import unshare_modules
-from .lost_hooks import require_no_hooks
 from .merge_parts import merge_parts
 from .merge_regions import merge_regions
 from .norm_layers import call_norm_layers
 from .region import Region
-from .symbolic import Leaves
-from .trace import copy_of, require_traceable, trace_and_run
+from .tracing.lost_hooks import require_no_hooks
+from .tracing.symbolic import Leaves
+from .tracing.trace import copy_of, require_traceable, trace_and_run
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .graph.example import Inputs, map_tensors
-from .trace import copy_of, require_traceable
+from .tracing.trace import copy_of, require_traceable
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from repq_fx.passes import absorb_high_biases, trace
+from repq_fx.passes import absorb_high_biases
+from repq_fx.passes.tracing import trace
 
 
 def biased(reader, *between, bias=True):

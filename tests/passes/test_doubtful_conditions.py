@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from repq_fx.errors import SizeError
-from repq_fx.passes.exported import export_trace
+from repq_fx.passes.tracing.exported import export_trace
 
 REQUIRE = torch.ops.repq_fx.require_size.default
 

@@ -7,7 +7,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 import repq_fx
 from repq_fx import TraceError
-from repq_fx.passes.lost_hooks import foreign_hooks
+from repq_fx.passes.tracing.lost_hooks import foreign_hooks
 
 IMAGE = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 

@@ -5,7 +5,7 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
-from repq_fx.passes.aten_functions import call_in_torch
+from repq_fx.passes.tracing.aten_functions import call_in_torch
 
 aten = torch.ops.aten
 IMAGE = torch.rand(2, 4, 6, 6)

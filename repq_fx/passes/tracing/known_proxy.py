@@ -13,14 +13,14 @@ from torch import Tensor, fx
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
-from .graph.questions import (
+from ..graph.questions import (
     ancestors,
     depends_on_contents,
     is_fixed_by_model,
     is_question,
     reads_inputs,
 )
-from .size_guards import EXAMPLE_SHAPE, cut_of, guard_size
+from ..size_guards import EXAMPLE_SHAPE, cut_of, guard_size
 
 UNKNOWN = object()
 """A value that could not be computed."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.fx import Graph
 from torch.fx.node import base_types
 
-from ..errors import TraceError
+from ...errors import TraceError
 
 
 @dataclass(frozen=True)

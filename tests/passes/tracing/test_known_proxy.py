@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from repq_fx.errors import SizeError, TraceError
-from repq_fx.passes import trace
 from repq_fx.passes.size_guards import is_size_guard
-from repq_fx.passes.symbolic import symbolic_trace
+from repq_fx.passes.tracing import trace
+from repq_fx.passes.tracing.symbolic import symbolic_trace
 
 
 class Net(nn.Module):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import repq_fx
-from repq_fx.passes.exported import export_trace
+from repq_fx.passes.tracing.exported import export_trace
 
 IMAGE = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 NAMES = ["class", "None", "layer-1", "a b", "é", "__x", "\n", "'", " ", "self", "torch"]

@@ -10,15 +10,15 @@ from torch import Tensor, fx, nn
 from torch.fx import GraphModule, Node
 from torch.fx.node import Argument, Target
 
-from ..errors import TraceError
-from .certain_sizes import drop_certain_guards
+from ...errors import TraceError
+from ..certain_sizes import drop_certain_guards
+from ..graph.example import Inputs, map_tensors, other_batch, run, runs_on
+from ..size_guards import EXAMPLE_SHAPE
 from .failure_place import failure_place
-from .graph.example import Inputs, map_tensors, other_batch, run, runs_on
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
 from .ordered_dict_tracer import OrderedDictTracer
 from .plain_attributes import without_proxies
 from .plain_names import use_plain_names
-from .size_guards import EXAMPLE_SHAPE
 
 Leaves = Collection[str | type[nn.Module]]
 

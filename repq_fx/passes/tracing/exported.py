@@ -17,17 +17,17 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from ..errors import TraceError
+from ...errors import TraceError
+from ..doubtful_conditions import guard_doubtful_conditions
+from ..free_sizes import sizes_to_try
+from ..graph.example import Inputs
+from ..size_conditions import InputSizes
+from ..size_guards import EXAMPLE_SHAPE, is_size_guard
 from .aten_functions import call_in_torch
-from .doubtful_conditions import guard_doubtful_conditions
 from .failure_place import failure_place, innermost_module
-from .free_sizes import sizes_to_try
-from .graph.example import Inputs
 from .lift_modules import LayerLifter
 from .output_structure import put_together, take_apart
 from .plain_names import with_plain_names
-from .size_conditions import InputSizes
-from .size_guards import EXAMPLE_SHAPE, is_size_guard
 
 _aten = torch.ops.aten
 

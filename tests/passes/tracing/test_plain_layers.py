@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from repq_fx import quantize, reparameterize, trace
-from repq_fx.passes.plain_layers import torch_layer
+from repq_fx.passes.tracing.plain_layers import torch_layer
 
 
 class Same(nn.Conv2d):

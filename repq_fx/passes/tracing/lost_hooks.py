@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from ..errors import TraceError
+from ...errors import TraceError
 from .computed_weights import remover_of
 from .symbolic import Leaves, is_layer
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from repq_fx.passes.lift_modules import LayerLifter
+from repq_fx.passes.tracing.lift_modules import LayerLifter
 
 
 class Calls(nn.Module):

@@ -12,7 +12,7 @@ from torch.fx import symbolic_trace
 from torch.nn import functional as F
 
 from repq_fx.errors import TraceError
-from repq_fx.passes.exported import export_trace
+from repq_fx.passes.tracing.exported import export_trace
 
 Pair = namedtuple("Pair", ["first", "second"])
 

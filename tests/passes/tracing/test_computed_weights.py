@@ -9,11 +9,8 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 
 import repq_fx
 from repq_fx import Scheme
-from repq_fx.passes.computed_weights import (
-    computed_tensors,
-    store_computed_weights,
-)
-from repq_fx.passes.trace import copy_of
+from repq_fx.passes.tracing.computed_weights import computed_tensors, store_computed_weights
+from repq_fx.passes.tracing.trace import copy_of
 
 # Models that were made with it are around for longer.
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")

@@ -11,7 +11,7 @@ from torch import nn
 import repq_fx
 from repq_fx import RepqError
 from repq_fx.nn import RepVGGBlock
-from repq_fx.passes.trace import copy_of
+from repq_fx.passes.tracing.trace import copy_of
 
 IMAGE = torch.randn(1, 3, 6, 6)
 

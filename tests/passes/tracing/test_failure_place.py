@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from repq_fx.passes.failure_place import failure_place, innermost_module
+from repq_fx.passes.tracing.failure_place import failure_place, innermost_module
 
 
 class Failing(nn.Module):

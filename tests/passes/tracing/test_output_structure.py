@@ -6,7 +6,7 @@ import torch
 from torch import fx, nn
 
 from repq_fx.errors import TraceError
-from repq_fx.passes.output_structure import put_together, take_apart
+from repq_fx.passes.tracing.output_structure import put_together, take_apart
 
 Pair = namedtuple("Pair", ["first", "second"])
 
