@@ -18,16 +18,16 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from ...errors import TraceError
-from ..doubtful_conditions import guard_doubtful_conditions
-from ..free_sizes import sizes_to_try
 from ..graph.example import Inputs
-from ..size_conditions import InputSizes
-from ..size_guards import EXAMPLE_SHAPE, is_size_guard
 from .aten_functions import call_in_torch
 from .failure_place import failure_place, innermost_module
 from .lift_modules import LayerLifter
 from .output_structure import put_together, take_apart
 from .plain_names import with_plain_names
+from .sizes.conditions import InputSizes
+from .sizes.doubtful_conditions import guard_doubtful_conditions
+from .sizes.free_sizes import sizes_to_try
+from .sizes.guards import EXAMPLE_SHAPE, is_size_guard
 
 _aten = torch.ops.aten
 

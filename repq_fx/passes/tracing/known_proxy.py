@@ -20,7 +20,7 @@ from ..graph.questions import (
     is_question,
     reads_inputs,
 )
-from ..size_guards import EXAMPLE_SHAPE, cut_of, guard_size
+from .sizes.guards import EXAMPLE_SHAPE, cut_of, guard_size
 
 UNKNOWN = object()
 """A value that could not be computed."""

@@ -11,14 +11,14 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import Argument, Target
 
 from ...errors import TraceError
-from ..certain_sizes import drop_certain_guards
 from ..graph.example import Inputs, map_tensors, other_batch, run, runs_on
-from ..size_guards import EXAMPLE_SHAPE
 from .failure_place import failure_place
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
 from .ordered_dict_tracer import OrderedDictTracer
 from .plain_attributes import without_proxies
 from .plain_names import use_plain_names
+from .sizes.certain_sizes import drop_certain_guards
+from .sizes.guards import EXAMPLE_SHAPE
 
 Leaves = Collection[str | type[nn.Module]]
 

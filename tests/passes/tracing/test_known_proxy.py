@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from repq_fx.errors import SizeError, TraceError
-from repq_fx.passes.size_guards import is_size_guard
 from repq_fx.passes.tracing import trace
+from repq_fx.passes.tracing.sizes.guards import is_size_guard
 from repq_fx.passes.tracing.symbolic import symbolic_trace
 
 

@@ -10,9 +10,9 @@ import torch
 from torch.fx import Node
 from torch.fx.node import has_side_effect
 
-from .. import ops  # noqa: F401 (registers the operator below)
-from .graph.mutation import operator_name
-from .graph.questions import is_question
+from .... import ops  # noqa: F401 (registers the operator below)
+from ...graph.mutation import operator_name
+from ...graph.questions import is_question
 
 _REQUIRE = torch.ops.repq_fx.require_size.default
 # Or torch.fx would take a node that returns nothing for dead code.

@@ -8,8 +8,8 @@ from torch import nn
 from torch.fx import GraphModule, Node
 from torch.nn import functional as F
 
-from .graph.questions import ancestors
-from .size_guards import EXAMPLE_SHAPE, is_arithmetic, is_size_guard
+from ...graph.questions import ancestors
+from .guards import EXAMPLE_SHAPE, is_arithmetic, is_size_guard
 
 Layers = Mapping[Node, nn.Module]
 

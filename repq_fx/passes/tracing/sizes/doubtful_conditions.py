@@ -7,10 +7,10 @@ import sympy  # type: ignore[import-untyped]
 from torch import nn
 from torch.fx import GraphModule
 
-from ..errors import SizeError, TraceError
-from .graph.agreement import difference
-from .graph.example import Inputs, random_like, run
-from .size_conditions import InputSizes, answer
+from ....errors import SizeError, TraceError
+from ...graph.agreement import difference
+from ...graph.example import Inputs, random_like, run
+from .conditions import InputSizes, answer
 
 
 def guard_doubtful_conditions(

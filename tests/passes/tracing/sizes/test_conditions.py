@@ -13,8 +13,8 @@ from torch.utils._sympy.functions import Mod
 
 import repq_fx
 from repq_fx.errors import SizeError
-from repq_fx.passes.size_conditions import answer
 from repq_fx.passes.tracing.exported import export_trace
+from repq_fx.passes.tracing.sizes.conditions import answer
 
 REQUIRE = torch.ops.repq_fx.require_size.default
 

@@ -25,9 +25,9 @@ from torch.utils._sympy.functions import (
     TruncToInt,
 )
 
-from ..errors import TraceError
-from .graph.example import Inputs
-from .size_guards import guard_size
+from ....errors import TraceError
+from ...graph.example import Inputs
+from .guards import guard_size
 
 _aten = torch.ops.aten
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.export import Dim
 
-from .graph.example import Inputs
+from ...graph.example import Inputs
 
 
 def sizes_to_try(inputs: Inputs) -> Iterator[tuple[Inputs, tuple[Any, ...] | None]]:
