@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from .affine_views import LikeRecorder
+from .affine.views import LikeRecorder
 from .elementwise_function import ElementwiseFunction
 from .function_body import function_body
 from .function_finder import Function, FunctionFinder

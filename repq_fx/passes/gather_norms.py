@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Size, Tensor, nn
 from torch.fx import GraphModule, Node
 
-from .affine_views import LikeRecorder
+from .affine.views import LikeRecorder
 from .function_body import function_body
 from .graph.constants import Constants
 from .graph.example import Inputs, run

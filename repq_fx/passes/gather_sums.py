@@ -9,8 +9,8 @@ import torch
 from torch.fx import Node
 
 from ..reparam import MapError, add
-from .affine_value import OPAQUE, AffineValue, Source
-from .affine_views import Features
+from .affine.value import OPAQUE, AffineValue, Source
+from .affine.views import Features
 from .graph.mutation import mutated_operand
 
 _SUMS = (operator.add, torch.add)

@@ -8,8 +8,8 @@ from operator import attrgetter
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from .affine_value import AffineValue, Source
-from .affine_views import Features, affine_values, features_of
+from .affine.value import AffineValue, Source
+from .affine.views import Features, affine_values, features_of
 from .fold_constants import fold_constants
 from .gather_sums import gather_sums
 from .graph.example import Inputs

@@ -7,7 +7,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from ..errors import RepqError, TraceError
-from .affine_views import features_with
+from .affine.views import features_with
 from .append_affines import append_affines
 from .graph.agreement import difference
 from .graph.erase_assertions import erase_assertions

@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from torch.fx import Node, map_arg
 
 from ..reparam import ConvMap, split_padding
-from .affine_value import AffineValue, Source, called_module, layer_type
-from .affine_views import Features
-from .border_rules import BORDERS
-from .concat_rules import CONCATENATIONS
-from .layer_rules import (
+from .affine.border_rules import BORDERS
+from .affine.concat_rules import CONCATENATIONS
+from .affine.layer_rules import (
     CONV_FUNCTIONS,
     CONV_MODULES,
     LINEAR,
     TRANSPOSED_CONV_FUNCTIONS,
     TRANSPOSED_CONV_MODULES,
 )
-from .layout_rules import LAYOUTS
+from .affine.layout_rules import LAYOUTS
+from .affine.value import AffineValue, Source, called_module, layer_type
+from .affine.views import Features
 from .region import Candidate, Cost
 
 Failures = Mapping[tuple[Node, Source], str]

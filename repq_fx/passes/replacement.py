@@ -7,7 +7,7 @@ from torch.fx import GraphModule, Node
 from torch.nn import functional as F
 
 from ..reparam import ConvMap, split_padding, to_conv, to_linear
-from .affine_value import View
+from .affine.value import View
 from .region import Candidate
 
 

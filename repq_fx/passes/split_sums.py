@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from torch.fx import Node
 
-from .affine_value import OPAQUE, AffineValue
-from .affine_views import Features
-from .concat_rules import CONCATENATIONS
+from .affine.concat_rules import CONCATENATIONS
+from .affine.value import OPAQUE, AffineValue
+from .affine.views import Features
 from .gather_sums import is_sum
 from .graph.mutation import mutated_operand
 

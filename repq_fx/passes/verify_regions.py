@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from ..reparam import MapError
-from .affine_views import Features, evaluate
+from .affine.views import Features, evaluate
 from .graph.agreement import difference
 from .graph.example import Inputs, run
 from .graph.run import GraphRun

@@ -1,7 +1,7 @@
 import torch
 from torch import fx, nn
 
-from repq_fx.passes.affine_views import affine_values, features_of
+from repq_fx.passes.affine.views import affine_values, features_of
 from repq_fx.passes.plan_regions import plan_regions
 
 

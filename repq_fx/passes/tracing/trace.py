@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from ..._torch_ao import ObserverBase, WeightedQuantizedModule
 from ...errors import TraceError
 from ...quant import QuantizedModule
-from ..affine_views import LikeRecorder
+from ..affine.views import LikeRecorder
 from ..graph.agreement import difference
 from ..graph.aliases import overwritten_alias
 from ..graph.canonical_calls import canonicalize_calls

@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from repq_fx.passes.affine_views import LikeRecorder
+from repq_fx.passes.affine.views import LikeRecorder
 from repq_fx.passes.graph.constants import Constants
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from repq_fx.passes.affine_value import Source
-from repq_fx.passes.affine_views import affine_values, evaluate, features_of
+from repq_fx.passes.affine.value import Source
+from repq_fx.passes.affine.views import affine_values, evaluate, features_of
 from repq_fx.reparam import split_padding, to_conv
 
 

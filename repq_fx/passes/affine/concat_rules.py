@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from ..reparam import MapError, stack
-from .affine_value import OPAQUE, AffineValue, Call, Rule, Source, View
+from ...reparam import MapError, stack
+from .value import OPAQUE, AffineValue, Call, Rule, Source, View
 
 CONCATENATIONS: tuple[Any, ...] = (torch.cat, torch.concat, torch.concatenate)
 """What puts values behind each other."""

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..reparam import MapError, pad, select
-from .affine_value import OPAQUE, AffineValue, Call, Frame, Rule, Source, View
+from ...reparam import MapError, pad, select
+from .value import OPAQUE, AffineValue, Call, Frame, Rule, Source, View
 
 Sides = tuple[int, int]
 

@@ -10,7 +10,7 @@ from . import (
     layer_rules,
     layout_rules,
 )
-from .affine_value import OPAQUE, AffineValue, Call, Rule, called_module, layer_type
+from .value import OPAQUE, AffineValue, Call, Rule, called_module, layer_type
 
 _TABLES = (
     layer_rules, arithmetic_rules, border_rules, layout_rules, concat_rules, conversion_rules,

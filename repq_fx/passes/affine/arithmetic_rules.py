@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..reparam import MapError, in_float64, scale_channels, shift_channels
-from .affine_value import OPAQUE, AffineValue, Call, Rule, Source, View
+from ...reparam import MapError, in_float64, scale_channels, shift_channels
+from .value import OPAQUE, AffineValue, Call, Rule, Source, View
 
 
 def _sum(call: Call) -> AffineValue:

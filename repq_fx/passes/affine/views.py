@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..reparam import MapError, identity
-from .affine_rules import apply_rule
-from .affine_value import AffineValue, Call, Source, View
-from .graph.constants import Constants
-from .graph.example import Inputs, run
-from .graph.run import GraphRun
+from ...reparam import MapError, identity
+from ..graph.constants import Constants
+from ..graph.example import Inputs, run
+from ..graph.run import GraphRun
+from .rules import apply_rule
+from .value import AffineValue, Call, Source, View
 
 
 @dataclass(frozen=True)

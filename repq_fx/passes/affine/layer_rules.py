@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..reparam import (
+from ...reparam import (
     ConvMap,
     MapError,
     average,
@@ -20,7 +20,7 @@ from ..reparam import (
     scale_channels,
     shift_channels,
 )
-from .affine_value import OPAQUE, AffineValue, Call, Rule, Source, View
+from .value import OPAQUE, AffineValue, Call, Rule, Source, View
 
 _POOL_ARGUMENTS = (
     "input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad",

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from ..reparam import MapError, with_axes
-from .affine_value import OPAQUE, AffineValue, Call, Rule, Source, View
+from ...reparam import MapError, with_axes
+from .value import OPAQUE, AffineValue, Call, Rule, Source, View
 
 
 def _permute_function(call: Call) -> AffineValue:

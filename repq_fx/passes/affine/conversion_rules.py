@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Node
 
-from .affine_value import OPAQUE, AffineValue, Call, Rule, called_module, layer_type
 from .layer_rules import (
     CONV_FUNCTIONS,
     CONV_MODULES,
@@ -16,6 +15,7 @@ from .layer_rules import (
     TRANSPOSED_CONV_FUNCTIONS,
     TRANSPOSED_CONV_MODULES,
 )
+from .value import OPAQUE, AffineValue, Call, Rule, called_module, layer_type
 
 _INSIST = {
     *CONV_MODULES, *CONV_FUNCTIONS, *LINEAR, *TRANSPOSED_CONV_MODULES, *TRANSPOSED_CONV_FUNCTIONS,

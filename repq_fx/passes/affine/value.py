@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..reparam import ConvMap, MapError, add
-from .graph.constants import Constants
-from .tracing.plain_layers import torch_layer
+from ...reparam import ConvMap, MapError, add
+from ..graph.constants import Constants
+from ..tracing.plain_layers import torch_layer
 
 
 @dataclass(frozen=True)
