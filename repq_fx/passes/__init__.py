@@ -4,11 +4,11 @@ from .bias_absorption import absorb_high_biases as absorb_high_biases
 from .equalization import equalize as equalize
 from .graph.example import ExampleInputs as ExampleInputs
 from .graph.example import as_inputs as as_inputs
+from .merging.region import Region as Region
 from .pipeline import find_regions as find_regions
 from .pipeline import merge_graph as merge_graph
 from .pipeline import merge_with_report as merge_with_report
 from .pipeline import reparameterize as reparameterize
-from .region import Region as Region
 from .single_precision import in_single_precision as in_single_precision
 from .single_precision import inputs_in_single_precision as inputs_in_single_precision
 from .small_example import required_inputs as required_inputs

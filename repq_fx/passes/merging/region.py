@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.fx import Node
 
-from .affine.value import Source
+from ..affine.value import Source
 
 
 @dataclass(frozen=True)

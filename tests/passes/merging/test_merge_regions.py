@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from repq_fx.nn import RepVGGBlock
 from repq_fx.passes import find_regions, reparameterize
-from repq_fx.passes.merge_regions import merge_regions
+from repq_fx.passes.merging.merge_regions import merge_regions
 from repq_fx.passes.tracing import trace
 
 

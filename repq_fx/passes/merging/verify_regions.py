@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.fx import Node
 
-from ..reparam import MapError
-from .affine.views import Features, evaluate
-from .graph.agreement import difference
-from .graph.example import Inputs, run
-from .graph.run import GraphRun
+from ...reparam import MapError
+from ..affine.views import Features, evaluate
+from ..graph.agreement import difference
+from ..graph.example import Inputs, run
+from ..graph.run import GraphRun
 from .region import Candidate
 from .replacement import Replacement, replacement_of
 

@@ -8,10 +8,10 @@ from functools import reduce
 import torch
 from torch.fx import Node
 
-from ..reparam import MapError, add
-from .affine.value import OPAQUE, AffineValue, Source
-from .affine.views import Features
-from .graph.mutation import mutated_operand
+from ...reparam import MapError, add
+from ..affine.value import OPAQUE, AffineValue, Source
+from ..affine.views import Features
+from ..graph.mutation import mutated_operand
 
 _SUMS = (operator.add, torch.add)
 

@@ -7,7 +7,7 @@ from torch import nn
 import repq_fx
 from repq_fx import Scheme, api
 from repq_fx.models import fashion_repvgg
-from repq_fx.passes.append_affines import append_affines
+from repq_fx.passes.merging.append_affines import append_affines
 
 IMAGES = torch.randn(6, 1, 28, 28)
 

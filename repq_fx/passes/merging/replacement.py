@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.nn import functional as F
 
-from ..reparam import ConvMap, split_padding, to_conv, to_linear
-from .affine.value import View
+from ...reparam import ConvMap, split_padding, to_conv, to_linear
+from ..affine.value import View
 from .region import Candidate
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from repq_fx.passes.affine.views import affine_values, features_of
-from repq_fx.passes.gather_sums import gather_sums
+from repq_fx.passes.merging.gather_sums import gather_sums
 from repq_fx.passes.tracing import trace
 
 

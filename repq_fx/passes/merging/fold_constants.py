@@ -5,7 +5,7 @@ from operator import attrgetter
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from .graph.constants import Constants
+from ..graph.constants import Constants
 
 
 def fold_constants(graph_module: GraphModule) -> None:

@@ -8,12 +8,12 @@ from operator import attrgetter
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from .affine.value import AffineValue, Source
-from .affine.views import Features, affine_values, features_of
+from ..affine.value import AffineValue, Source
+from ..affine.views import Features, affine_values, features_of
+from ..graph.example import Inputs
+from ..graph.remove_unused import remove_unused
 from .fold_constants import fold_constants
 from .gather_sums import gather_sums
-from .graph.example import Inputs
-from .graph.remove_unused import remove_unused
 from .plan_regions import plan_regions
 from .region import Candidate, Region
 from .region_names import RegionNames, preferred_name

@@ -2,7 +2,7 @@ import torch
 from torch import fx, nn
 
 from repq_fx.passes.affine.views import affine_values, features_of
-from repq_fx.passes.plan_regions import plan_regions
+from repq_fx.passes.merging.plan_regions import plan_regions
 
 
 class Chain(nn.Module):

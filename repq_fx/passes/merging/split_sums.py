@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 from torch.fx import Node
 
-from .affine.concat_rules import CONCATENATIONS
-from .affine.value import OPAQUE, AffineValue
-from .affine.views import Features
+from ..affine.concat_rules import CONCATENATIONS
+from ..affine.value import OPAQUE, AffineValue
+from ..affine.views import Features
+from ..graph.mutation import mutated_operand
 from .gather_sums import is_sum
-from .graph.mutation import mutated_operand
 
 
 def split_sums(features: Features, values: Mapping[Node, AffineValue]) -> bool:

@@ -8,19 +8,19 @@ from typing import Any
 from torch import Tensor, nn
 from torch.fx import Node, map_arg
 
-from ..reparam import ConvMap, split_padding
-from .affine.border_rules import BORDERS
-from .affine.concat_rules import CONCATENATIONS
-from .affine.layer_rules import (
+from ...reparam import ConvMap, split_padding
+from ..affine.border_rules import BORDERS
+from ..affine.concat_rules import CONCATENATIONS
+from ..affine.layer_rules import (
     CONV_FUNCTIONS,
     CONV_MODULES,
     LINEAR,
     TRANSPOSED_CONV_FUNCTIONS,
     TRANSPOSED_CONV_MODULES,
 )
-from .affine.layout_rules import LAYOUTS
-from .affine.value import AffineValue, Source, called_module, layer_type
-from .affine.views import Features
+from ..affine.layout_rules import LAYOUTS
+from ..affine.value import AffineValue, Source, called_module, layer_type
+from ..affine.views import Features
 from .region import Candidate, Cost
 
 Failures = Mapping[tuple[Node, Source], str]
