@@ -6,10 +6,10 @@ from torch.fx import GraphModule, symbolic_trace
 
 from .. import _torch_ao
 from ..passes.equalization import equalize_behind_activations
-from ..passes.gather_functions import gather_functions
-from ..passes.gather_norms import gather_norms
+from ..passes.gathering.functions import gather_functions
+from ..passes.gathering.layer_norms import gather_norms
+from ..passes.gathering.pixel_shuffles import shuffle_pixels
 from ..passes.graph.example import ExampleInputs
-from ..passes.pixel_shuffles import shuffle_pixels
 from ..quant import Scheme
 from .batch_statistics import call_batch_statistics
 from .configuration import get_backend_config, get_qconfig_mapping

@@ -10,7 +10,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from ..backend import ReferenceConv2d, ReferenceLinear, int8
 from ..errors import FileFormatError
-from ..passes.elementwise_function import ScaledActivation
+from ..passes.gathering.elementwise_function import ScaledActivation
 from .fields import checked, field
 from .json_values import decode_attribute, encode_attribute
 from .names import check_word, shortened

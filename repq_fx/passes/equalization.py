@@ -16,8 +16,8 @@ from torch.fx import GraphModule, Node
 from .bias_absorption import absorb_high_biases
 from .channel_paths import ChannelPath, find_channel_paths
 from .channel_steps import bending_activation
-from .elementwise_function import ScaledActivation
 from .equalization_factors import Readers
+from .gathering.elementwise_function import ScaledActivation
 from .graph.example import ExampleInputs
 from .graph.free_names import free_name
 from .layer_channels import (

@@ -8,6 +8,7 @@ from torch.fx import GraphModule
 
 from ..errors import RepqError, TraceError
 from .affine.views import features_with
+from .gathering.batch_norms import call_norm_layers
 from .graph.agreement import difference
 from .graph.erase_assertions import erase_assertions
 from .graph.example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
@@ -18,7 +19,6 @@ from .merging.append_affines import append_affines
 from .merging.merge_parts import merge_parts
 from .merging.merge_regions import merge_regions
 from .merging.region import Region
-from .norm_layers import call_norm_layers
 from .tracing.lost_hooks import require_no_hooks
 from .tracing.symbolic import Leaves
 from .tracing.trace import copy_of, require_traceable, trace_and_run

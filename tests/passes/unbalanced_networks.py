@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 
 from repq_fx.passes.channel_paths import find_channel_paths
 from repq_fx.passes.equalization import equalize_behind_activations
-from repq_fx.passes.gather_functions import gather_functions
+from repq_fx.passes.gathering.functions import gather_functions
 from repq_fx.passes.layer_statistics import InputStatistics, measure_layers
 from repq_fx.passes.tracing import trace
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Node
 
-from ...passes.elementwise_function import ScaledActivation
+from ...passes.gathering.elementwise_function import ScaledActivation
 from ..int8 import Activation, ChannelNumbers, Epilogue, LevelGrid
 from .reference_view import ReferenceView, is_read_once
 

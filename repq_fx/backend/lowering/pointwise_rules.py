@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from ...passes.elementwise_function import ElementwiseFunction, ScaledActivation
+from ...passes.gathering.elementwise_function import ElementwiseFunction, ScaledActivation
 from ..int8 import LEVELS, ChannelLookup, Combination, Combine, LevelGrid, Lookup
 from ..patterns import DIFFERENCES, PRODUCTS, SINGLE_ELEMENT_FUNCTIONS, SUMS
 from .activation_rules import peel

@@ -20,7 +20,7 @@ from repq_fx.backend.int8 import (
 )
 from repq_fx.backend.lowering.activation_rules import Follower
 from repq_fx.passes import merge_graph
-from repq_fx.passes.elementwise_function import ScaledActivation
+from repq_fx.passes.gathering.elementwise_function import ScaledActivation
 
 IMAGES = torch.randn(8, 3, 12, 12)
 BATCHES = (IMAGES, IMAGES[:1], torch.cat([IMAGES, IMAGES], 3))

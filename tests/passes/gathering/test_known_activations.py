@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from repq_fx.passes.elementwise_function import ScaledActivation
-from repq_fx.passes.known_activations import known_activation
+from repq_fx.passes.gathering.elementwise_function import ScaledActivation
+from repq_fx.passes.gathering.known_activations import known_activation
 
 SIXTH = float(torch.tensor(1 / 6))  # As a model in float32 holds it.
 WRITTEN = {

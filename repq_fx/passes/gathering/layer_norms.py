@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Size, Tensor, nn
 from torch.fx import GraphModule, Node
 
-from .affine.views import LikeRecorder
+from ..affine.views import LikeRecorder
+from ..graph.constants import Constants
+from ..graph.example import Inputs, run
+from ..graph.free_names import free_name
+from ..graph.mutation import mutated_operand, operator_name
 from .function_body import function_body
-from .graph.constants import Constants
-from .graph.example import Inputs, run
-from .graph.free_names import free_name
-from .graph.mutation import mutated_operand, operator_name
 
 _STEPS = frozenset(
     ("add", "sub", "mul", "div", "truediv", "rsub", "pow", "square", "sqrt", "rsqrt", "reciprocal",

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from .graph.constants import Constants
-from .graph.mutation import is_own, mutated_operand, operator_name
+from ..graph.constants import Constants
+from ..graph.mutation import is_own, mutated_operand, operator_name
 
 # Those that quantization has no rule of its own for.
 _RARE_LAYERS = (

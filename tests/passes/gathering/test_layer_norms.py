@@ -8,7 +8,7 @@ from torch import nn
 from torch.fx import symbolic_trace
 
 import repq_fx
-from repq_fx.passes.gather_norms import gather_norms
+from repq_fx.passes.gathering.layer_norms import gather_norms
 
 
 class Net(nn.Module):

@@ -8,8 +8,8 @@ from torch import nn
 from torch.fx import symbolic_trace
 from torch.nn import functional as F
 
-from repq_fx.passes.elementwise_function import ElementwiseFunction, ScaledActivation
-from repq_fx.passes.gather_functions import gather_functions
+from repq_fx.passes.gathering.elementwise_function import ElementwiseFunction, ScaledActivation
+from repq_fx.passes.gathering.functions import gather_functions
 
 
 class Net(nn.Module):

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from .affine.views import LikeRecorder
+from ..affine.views import LikeRecorder
+from ..graph.constants import Constants
+from ..graph.example import Inputs, run
+from ..graph.free_names import free_name
 from .elementwise_function import ElementwiseFunction
 from .function_body import function_body
 from .function_finder import Function, FunctionFinder
-from .graph.constants import Constants
-from .graph.example import Inputs, run
-from .graph.free_names import free_name
 from .known_activations import known_activation
 
 

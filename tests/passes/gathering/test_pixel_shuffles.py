@@ -8,7 +8,7 @@ from torch.fx import symbolic_trace
 
 import repq_fx
 from repq_fx.backend.int8 import Int8Program
-from repq_fx.passes.pixel_shuffles import equivalent_convolution, shuffle_pixels
+from repq_fx.passes.gathering.pixel_shuffles import equivalent_convolution, shuffle_pixels
 
 
 @given(

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node, map_arg
 
-from .graph.constants import Constants
-from .graph.mutation import mutated_operand
+from ..graph.constants import Constants
+from ..graph.mutation import mutated_operand
 
 
 def function_body(
