@@ -1,7 +1,7 @@
 """Graph rewrites: tracing a model, finding its linear regions and merging them."""
 
-from .bias_absorption import absorb_high_biases as absorb_high_biases
-from .equalization import equalize as equalize
+from .equalizing.bias_absorption import absorb_high_biases as absorb_high_biases
+from .equalizing.equalize import equalize as equalize
 from .graph.example import ExampleInputs as ExampleInputs
 from .graph.example import as_inputs as as_inputs
 from .merging.region import Region as Region

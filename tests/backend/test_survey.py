@@ -10,7 +10,7 @@ from torch.fx import Graph, GraphModule, symbolic_trace
 import repq_fx
 from repq_fx import api
 from repq_fx.backend.survey import Survey, within_memory
-from repq_fx.passes.equalization import equalize_behind_activations
+from repq_fx.passes.equalizing.equalize import equalize_behind_activations
 
 
 class Residual(nn.Module):

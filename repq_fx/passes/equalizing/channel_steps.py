@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from .gathering.elementwise_function import ScaledActivation
+from ..gathering.elementwise_function import ScaledActivation
 
 Target = type[nn.Module] | Callable[..., Any] | str
 

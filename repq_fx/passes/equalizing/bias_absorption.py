@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from ..graph.example import ExampleInputs
 from .channel_paths import ChannelPath, find_channel_paths
-from .graph.example import ExampleInputs
 from .layer_channels import (
     WeightedLayer,
     at_weights,

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from repq_fx.passes.equalization_factors import Readers
-from repq_fx.passes.layer_channels import at_weights
-from repq_fx.passes.layer_statistics import InputStatistics
+from repq_fx.passes.equalizing.factors import Readers
+from repq_fx.passes.equalizing.layer_channels import at_weights
+from repq_fx.passes.equalizing.layer_statistics import InputStatistics
 
 
 def quantized(values, low, high, bits):

@@ -13,13 +13,13 @@ from collections.abc import Callable, Collection
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from ..gathering.elementwise_function import ScaledActivation
+from ..graph.example import ExampleInputs
+from ..graph.free_names import free_name
 from .bias_absorption import absorb_high_biases
 from .channel_paths import ChannelPath, find_channel_paths
 from .channel_steps import bending_activation
-from .equalization_factors import Readers
-from .gathering.elementwise_function import ScaledActivation
-from .graph.example import ExampleInputs
-from .graph.free_names import free_name
+from .factors import Readers
 from .layer_channels import (
     WeightedLayer,
     at_channels,

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from repq_fx.errors import CalibrationError, TraceError
 from repq_fx.passes import equalize
+from repq_fx.passes.equalizing.layer_statistics import InputStatistics, measure_layers
 from repq_fx.passes.gathering.elementwise_function import ScaledActivation
-from repq_fx.passes.layer_statistics import InputStatistics, measure_layers
 from repq_fx.passes.tracing import trace
 from tests.passes.unbalanced_networks import (
     chain,
