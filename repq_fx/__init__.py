@@ -22,7 +22,7 @@ from .passes import Region as Region
 from .passes import equalize as equalize
 from .passes import find_regions as find_regions
 from .passes import reparameterize as reparameterize
-from .passes.tracing import trace as trace
+from .passes import trace as trace
 from .quant import KL as KL
 from .quant import MAE as MAE
 from .quant import MSE as MSE

@@ -10,19 +10,11 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from . import analysis, passes
-from .backend import (
-    LOWERINGS,
-    Backend,
-    as_backend,
-    equalized,
-    place_observers,
-    require_override_targets,
-    to_reference,
-    write_as_layers,
-)
+from .backend import equalized, place_observers, require_override_targets, write_as_layers
 from .backend.survey import Survey, within_memory
 from .errors import CalibrationError
 from .export import unstorable
+from .lowering import LOWERINGS, Backend, as_backend, to_reference
 from .progress import Progress
 from .quant import Override, Scheme
 from .quant.calibration import (

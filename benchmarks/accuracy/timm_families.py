@@ -25,7 +25,7 @@ import repq_fx
 from benchmarks.accuracy.comparison import report
 from repq_fx import MSE, PerChannel, Scheme
 from repq_fx.analysis import sqnr_db
-from repq_fx.backend.int8 import Int8Program
+from repq_fx.lowering.int8.instructions import Int8Program
 from tests.real_models import randomize, tensors
 
 IMAGES = 4

@@ -5,7 +5,7 @@ from collections import Counter
 
 from torch.fx import GraphModule, Node
 
-from ..backend.int8 import Int8Program
+from ..lowering.int8.instructions import Int8Program
 
 
 def float_operations(lowered: GraphModule) -> dict[str, int]:

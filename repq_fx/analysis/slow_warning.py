@@ -5,7 +5,7 @@ import logging
 from torch.fx import GraphModule
 
 from ..backend.float_network import float_network
-from ..backend.int8 import Int8Program
+from ..lowering.int8.instructions import Int8Program
 from ..ops import has_extension
 from ..quant.kept_inputs import KEPT_INPUTS
 from .speed import compare_speed

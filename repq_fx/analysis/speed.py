@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..backend.int8 import Int8Program
+from ..lowering.int8.instructions import Int8Program
 from ..passes.graph.run import GraphRun
 from .float_operations import operation_name
 

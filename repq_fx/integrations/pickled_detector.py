@@ -17,8 +17,8 @@ from torch.fx import GraphModule
 
 from .. import api, passes
 from .._atomic_file import write_atomically
-from ..backend import Backend
 from ..errors import CalibrationError, RepqError
+from ..lowering import Backend
 from ..quant import Scheme
 from ..quant.calibration import Batch, batches_of, model_inputs
 from ..reconstruct import Reconstruction

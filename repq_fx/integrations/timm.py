@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from .. import api
-from ..backend import Backend
 from ..errors import RepqError
+from ..lowering import Backend
 from ..quant import Scheme
 from ..quant.calibration import Batch
 from ..reconstruct import Reconstruction

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..backend import Backend
 from ..errors import RepqError
+from ..lowering import Backend
 from ..quant import Scheme
 from ..reconstruct import Reconstruction
 from .pickled_detector import (

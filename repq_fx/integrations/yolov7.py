@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..backend import Backend
 from ..errors import RepqError
+from ..lowering import Backend
 from ..quant import Scheme
 from ..reconstruct import Reconstruction
 from .pickled_detector import (

@@ -8,7 +8,7 @@ import repq_fx
 from repq_fx import api
 from repq_fx.backend.edge_layers import first_and_last_layers
 from repq_fx.backend.reference import ReferenceLayer
-from repq_fx.backend.reference_grids import QUANTIZE
+from repq_fx.lowering.reference_grids import QUANTIZE
 
 
 class TwoStemsAndHeads(nn.Module):

@@ -10,7 +10,7 @@ from torch.ao.quantization.quantize_fx import prepare_fx
 
 import repq_fx
 from repq_fx import api
-from repq_fx.backend.reference_grids import QUANTIZE
+from repq_fx.lowering.reference_grids import QUANTIZE
 from repq_fx.quant import ActivationObserver
 
 

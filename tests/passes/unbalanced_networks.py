@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
+from repq_fx.passes import trace
 from repq_fx.passes.equalizing.channel_paths import find_channel_paths
 from repq_fx.passes.equalizing.equalize import equalize_behind_activations
 from repq_fx.passes.equalizing.layer_statistics import InputStatistics, measure_layers
 from repq_fx.passes.gathering.functions import gather_functions
-from repq_fx.passes.tracing import trace
 
 
 def graph_of(model, data):

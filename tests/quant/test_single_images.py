@@ -6,7 +6,7 @@ from torch import nn
 
 import repq_fx
 from repq_fx import CalibrationError, api
-from repq_fx.passes.tracing import trace
+from repq_fx.passes import trace
 from repq_fx.quant.kept_inputs import KEPT_INPUTS
 from repq_fx.quant.single_images import SingleImages, reads_single_images
 

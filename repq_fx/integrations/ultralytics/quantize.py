@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ... import analysis, api, passes
-from ...backend import Backend
+from ...lowering import Backend
 from ...quant import Override, Scheme
 from ...reconstruct import Reconstruction
 from ..prediction_maps import PredictionMaps, only_image_size, require_side

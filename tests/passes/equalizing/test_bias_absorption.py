@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from repq_fx.passes import absorb_high_biases
-from repq_fx.passes.tracing import trace
+from repq_fx.passes import absorb_high_biases, trace
 
 
 def biased(reader, *between, bias=True):

@@ -9,10 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from repq_fx.errors import CalibrationError, TraceError
-from repq_fx.passes import equalize
+from repq_fx.passes import equalize, trace
 from repq_fx.passes.equalizing.layer_statistics import InputStatistics, measure_layers
 from repq_fx.passes.gathering.elementwise_function import ScaledActivation
-from repq_fx.passes.tracing import trace
 from tests.passes.unbalanced_networks import (
     chain,
     conv,

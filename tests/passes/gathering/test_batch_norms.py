@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import repq_fx
-from repq_fx.backend.int8 import Int8Program
+from repq_fx.lowering.int8.instructions import Int8Program
 
 
 class NormAndActivation(nn.BatchNorm2d):

@@ -7,7 +7,7 @@ from torch import nn
 from torch.fx import symbolic_trace
 
 import repq_fx
-from repq_fx.backend.int8 import Int8Program
+from repq_fx.lowering.int8.instructions import Int8Program
 from repq_fx.passes.gathering.pixel_shuffles import equivalent_convolution, shuffle_pixels
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import repq_fx
 from repq_fx import Scheme
-from repq_fx.backend import lower_to_x86
+from repq_fx.lowering.int8.lower import lower_to_x86
 from repq_fx.passes.graph.canonical_calls import canonicalize_calls
 from repq_fx.passes.graph.mutation import mutated_operand
 

@@ -4,8 +4,8 @@ from torch import nn
 
 import repq_fx
 from repq_fx.analysis import sqnr_db
+from repq_fx.passes import trace
 from repq_fx.passes.graph.run import GraphRun
-from repq_fx.passes.tracing import trace
 
 
 class Head(nn.Module):

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from repq_fx.passes import trace
 from repq_fx.passes.affine.views import affine_values, features_of
 from repq_fx.passes.merging.gather_sums import gather_sums
-from repq_fx.passes.tracing import trace
 
 
 class Net(nn.Module):

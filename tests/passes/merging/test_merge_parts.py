@@ -6,8 +6,7 @@ from torch import nn
 
 from repq_fx.errors import RepqError, TraceError
 from repq_fx.nn import RepVGGBlock
-from repq_fx.passes import find_regions, merge_graph, reparameterize
-from repq_fx.passes.tracing import trace
+from repq_fx.passes import find_regions, merge_graph, reparameterize, trace
 
 
 class Head(nn.Module):

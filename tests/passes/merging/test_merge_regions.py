@@ -6,9 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from repq_fx.nn import RepVGGBlock
-from repq_fx.passes import find_regions, reparameterize
+from repq_fx.passes import find_regions, reparameterize, trace
 from repq_fx.passes.merging.merge_regions import merge_regions
-from repq_fx.passes.tracing import trace
 
 
 def conv_bn(channels, kernel_size=3, **options):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from repq_fx.errors import SizeError, TraceError
-from repq_fx.passes.tracing import trace
+from repq_fx.passes import trace
 from repq_fx.passes.tracing.sizes.guards import is_size_guard
 from repq_fx.passes.tracing.symbolic import symbolic_trace
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import repq_fx
-from repq_fx.passes.tracing import trace
+from repq_fx.passes import trace
 
 IMAGES = torch.randn(8, 3, 9, 9, generator=torch.Generator().manual_seed(0))
 

@@ -11,7 +11,7 @@ import repq_fx
 from repq_fx import api
 from repq_fx.errors import TraceError
 from repq_fx.models import fashion_repvgg
-from repq_fx.passes.tracing import trace
+from repq_fx.passes import trace
 
 IMAGE = torch.randn(2, 3, 8, 8)
 

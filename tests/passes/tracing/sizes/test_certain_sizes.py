@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import repq_fx
-from repq_fx.passes.tracing import trace
+from repq_fx.passes import trace
 from repq_fx.passes.tracing.sizes.guards import is_size_guard
 from tests.zoo_mobile import RepMixer, TextRepMixer
 

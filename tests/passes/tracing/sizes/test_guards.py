@@ -14,8 +14,7 @@ from torch.nn import functional as F
 import repq_fx
 from repq_fx.errors import SizeError
 from repq_fx.models import fashion_repvgg
-from repq_fx.passes import reparameterize
-from repq_fx.passes.tracing import trace
+from repq_fx.passes import reparameterize, trace
 
 REQUIRE = torch.ops.repq_fx.require_size.default
 
