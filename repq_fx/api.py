@@ -11,7 +11,6 @@ from torch.fx import GraphModule
 
 from . import analysis, passes
 from .backend import equalized, place_observers, require_override_targets, write_as_layers
-from .backend.survey import Survey, within_memory
 from .errors import CalibrationError
 from .export import unstorable
 from .lowering import LOWERINGS, Backend, as_backend, to_reference
@@ -28,6 +27,7 @@ from .quant.calibration import (
 )
 from .quant.calibration import calibrate as _calibrate
 from .reconstruct import Reconstruction, reconstruct
+from .refine.survey import Survey, within_memory
 
 _LOGGER = logging.getLogger(__name__)
 ExampleInputs = Tensor | tuple[Tensor, ...]

@@ -4,10 +4,10 @@ import logging
 
 from torch.fx import GraphModule
 
-from ..backend.float_network import float_network
 from ..lowering.int8.instructions import Int8Program
 from ..ops import has_extension
 from ..quant.kept_inputs import KEPT_INPUTS
+from ..refine.float_network import float_network
 from .speed import compare_speed
 
 _LOGGER = logging.getLogger(__name__)

@@ -8,14 +8,14 @@ from .._torch_ao import convert_decomposed
 from ..backend.configuration import get_backend_config
 from ..backend.quantized_layer import forget_quantized
 from ..backend.reference import ReferenceLayer
-from ..backend.refined_copy import refined_copy
-from ..backend.refinement import REFINEMENT, Refinement
-from ..backend.sequential import ObserverRoles, Pair, quantize_sequentially
-from ..backend.survey import Survey, within_memory
 from ..backend.unread_observers import observer_of
 from ..passes.tracing.ordered_dict_tracer import OrderedDictTracer
 from ..progress import Progress
 from ..quant.kept_inputs import KEPT_INPUTS
+from ..refine.refined_copy import refined_copy
+from ..refine.refinement import REFINEMENT, Refinement
+from ..refine.sequential import ObserverRoles, Pair, quantize_sequentially
+from ..refine.survey import Survey, within_memory
 from .reference_grids import DEQUANTIZE, note_grids
 
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..backend.quantized_layer import quantized_weight_of, set_quantized
-from ..backend.sequential import ObserverRoles
 from ..quant import ActivationObserver
+from ..refine.sequential import ObserverRoles
 from .learned_layer import LearnedLayer
 from .learned_step import LearnedStep
 from .methods import Reconstruction

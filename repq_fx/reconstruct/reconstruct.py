@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from ..backend.refined_copy import refined_copy
-from ..backend.refinement import REFINEMENT, Refinement
 from ..errors import CalibrationError
 from ..quant import ActivationObserver
 from ..quant.calibration import Batch, batches_of, model_inputs
 from ..quant.single_images import reads_single_images
+from ..refine.refined_copy import refined_copy
+from ..refine.refinement import REFINEMENT, Refinement
 from .activation_store import ActivationStore
 from .methods import Reconstruction
 from .network import NetworkReconstruction

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import repq_fx
-from repq_fx.backend.refinement import Refinement
 from repq_fx.quant import AffineParameters, PerChannel
 from repq_fx.reconstruct.checkpoint import Checkpoint
+from repq_fx.refine.refinement import Refinement
 
 _FINGERPRINT = "fuzz"
 

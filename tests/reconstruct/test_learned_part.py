@@ -5,8 +5,8 @@ from torch import nn
 
 import repq_fx
 from repq_fx import RepAPQ, Scheme
-from repq_fx.backend.refinement import REFINEMENT
 from repq_fx.reconstruct.learned_part import LearnedPart
+from repq_fx.refine.refinement import REFINEMENT
 from tests.reconstruct.nets import conv, inputs_of, lively, prepared_net
 
 

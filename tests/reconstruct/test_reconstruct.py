@@ -25,9 +25,9 @@ from repq_fx import (
     Scheme,
     api,
 )
-from repq_fx.backend.refinement import REFINEMENT
 from repq_fx.reconstruct import reconstruct
 from repq_fx.reconstruct.training import PartTrainer
+from repq_fx.refine.refinement import REFINEMENT
 from tests.reconstruct.nets import (
     Chain,
     Detector,

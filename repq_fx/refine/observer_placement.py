@@ -5,9 +5,9 @@ import operator
 import torch
 from torch.fx import GraphModule, Node
 
-from .patterns import SUMS
+from ..backend.patterns import SUMS
+from ..backend.unread_observers import observer_of
 from .sequential import is_quantized_layer
-from .unread_observers import observer_of
 
 # Of which an observer sees the results only, not what they return: a tuple.
 _SLICES = {

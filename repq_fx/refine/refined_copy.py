@@ -5,6 +5,8 @@ import copy
 from torch.fx import GraphModule
 
 from .._torch_ao import is_prepared
+from ..backend.other_values import drop_observers_of_others_met
+from ..backend.unread_observers import drop_unread_observers
 from ..errors import CalibrationError, ConversionError
 from ..passes.graph.aliases import overwritten_alias
 from ..passes.graph.canonical_calls import canonicalize_calls
@@ -14,8 +16,6 @@ from ..quant.kept_inputs import KEPT_INPUTS
 from .edge_layers import apply_first_last_bits
 from .float_reads import separate_float_reads
 from .observer_placement import drop_needless_observers
-from .other_values import drop_observers_of_others_met
-from .unread_observers import drop_unread_observers
 
 
 def refined_copy(prepared: GraphModule, step: str) -> GraphModule:

@@ -9,8 +9,8 @@ from torch.fx import Graph, GraphModule, symbolic_trace
 
 import repq_fx
 from repq_fx import api
-from repq_fx.backend.survey import Survey, within_memory
 from repq_fx.passes.equalizing.equalize import equalize_behind_activations
+from repq_fx.refine.survey import Survey, within_memory
 
 
 class Residual(nn.Module):
@@ -85,7 +85,7 @@ def test_fewer_images_are_read_where_all_would_take_too_much(
     each = Survey.of(prepared, (data,)).live_values * 8
     for memory, expected in ((2**31, 32), (20 * each, 20), (0, 8)):
         seen.clear()
-        monkeypatch.setattr("repq_fx.backend.survey._MEMORY", memory)
+        monkeypatch.setattr("repq_fx.refine.survey._MEMORY", memory)
         with caplog.at_level(logging.INFO, logger="repq_fx"):
             repq_fx.convert(prepared, "reference", progress=False)
         assert set(seen) == {1, expected}
@@ -101,7 +101,7 @@ def test_equalization_reads_fewer_images_too(small_net, images, monkeypatch):
         seen.append(len(inputs[0]))
         return equalize(graph, inputs, **options)
 
-    monkeypatch.setattr("repq_fx.backend.survey._MEMORY", 0)
+    monkeypatch.setattr("repq_fx.refine.survey._MEMORY", 0)
     monkeypatch.setattr("repq_fx.backend.prepare.equalize_behind_activations", counted)
     repq_fx.quantize(small_net, data, progress=False)
     assert seen == [8]

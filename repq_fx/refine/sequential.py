@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate
 
+from ..backend.quantized_layer import quantized_weight_of
 from ..errors import CalibrationError
 from ..passes.graph.run import GraphRun, own_containers
 from ..quant import ActivationObserver, TensorHistogram, WeightObserver
 from .layer_rounding import quantize_layer
 from .output_search import search_range
-from .quantized_layer import quantized_weight_of
 
 
 @dataclass(frozen=True)

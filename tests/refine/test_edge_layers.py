@@ -6,9 +6,9 @@ from torch import nn
 
 import repq_fx
 from repq_fx import api
-from repq_fx.backend.edge_layers import first_and_last_layers
 from repq_fx.backend.reference import ReferenceLayer
 from repq_fx.lowering.reference_grids import QUANTIZE
+from repq_fx.refine.edge_layers import first_and_last_layers
 
 
 class TwoStemsAndHeads(nn.Module):

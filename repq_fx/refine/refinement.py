@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from ..backend.quantized_layer import quantized_weight_of, set_quantized
 from ..quant import ActivationObserver, AffineParameters, QuantizedWeight
-from .quantized_layer import quantized_weight_of, set_quantized
 
 # Where `reconstruct` leaves a `Refinement` in a prepared model's `meta`.
 REFINEMENT = "repq_fx_refinement"

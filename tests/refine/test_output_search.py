@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from repq_fx.backend.output_search import _FACTORS, search_range
 from repq_fx.quant import MSE, ActivationObserver, MinMax
+from repq_fx.refine.output_search import _FACTORS, search_range
 
 
 def observer_of(values, rule, bits=4, *, symmetric=False):

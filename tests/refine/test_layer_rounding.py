@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from repq_fx.backend.layer_rounding import quantize_layer
 from repq_fx.backend.quantized_layer import quantized_weight_of
 from repq_fx.quant import CoarseFine, WeightObserver
+from repq_fx.refine.layer_rounding import quantize_layer
 
 LAYERS = {
     "dense": (lambda: nn.Conv2d(3, 4, 3), (6, 3, 8, 8)),

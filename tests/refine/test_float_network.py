@@ -5,8 +5,8 @@ from torch import nn
 
 import repq_fx
 from repq_fx import Scheme, api
-from repq_fx.backend.float_network import float_network
 from repq_fx.quant import ActivationObserver
+from repq_fx.refine.float_network import float_network
 
 
 def test_it_computes_what_was_prepared_and_shares_its_layers():

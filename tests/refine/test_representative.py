@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from repq_fx.backend.representative import representative_part
+from repq_fx.refine.representative import representative_part
 
 
 def test_small_tensors_are_taken_whole():

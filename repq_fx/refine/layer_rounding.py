@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
+from ..backend.quantized_layer import set_quantized
 from ..quant import InputMoment, WeightObserver
-from .quantized_layer import set_quantized
 
 # A layer with larger second moments of its inputs, in entries, is rounded to nearest: a dense row
 # of 9216 weights takes 0.7 GB for each of several copies.

@@ -6,10 +6,10 @@ import torch
 import repq_fx
 from repq_fx import api
 from repq_fx.backend.quantized_layer import quantized_weight_of
-from repq_fx.backend.refined_copy import refined_copy
-from repq_fx.backend.refinement import REFINEMENT, Refinement
-from repq_fx.backend.sequential import ObserverRoles, Pair, quantize_sequentially
 from repq_fx.quant import ActivationObserver
+from repq_fx.refine.refined_copy import refined_copy
+from repq_fx.refine.refinement import REFINEMENT, Refinement
+from repq_fx.refine.sequential import ObserverRoles, Pair, quantize_sequentially
 
 
 @pytest.fixture
