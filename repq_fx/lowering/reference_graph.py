@@ -6,9 +6,9 @@ from torch.fx import GraphModule, Node
 
 from .._torch_ao import convert_decomposed
 from ..backend.configuration import get_backend_config
+from ..backend.preparing.unread_observers import observer_of
 from ..backend.quantized_layer import forget_quantized
 from ..backend.reference import ReferenceLayer
-from ..backend.unread_observers import observer_of
 from ..passes.tracing.ordered_dict_tracer import OrderedDictTracer
 from ..progress import Progress
 from ..quant.kept_inputs import KEPT_INPUTS

@@ -4,7 +4,7 @@ import copy
 
 from torch.fx import GraphModule
 
-from ..backend.unread_observers import erase_observer, observer_of
+from ..backend.preparing.unread_observers import erase_observer, observer_of
 
 
 def float_network(prepared: GraphModule) -> GraphModule:

@@ -5,8 +5,8 @@ import copy
 from torch.fx import GraphModule
 
 from .._torch_ao import is_prepared
-from ..backend.other_values import drop_observers_of_others_met
-from ..backend.unread_observers import drop_unread_observers
+from ..backend.preparing.other_values import drop_observers_of_others_met
+from ..backend.preparing.unread_observers import drop_unread_observers
 from ..errors import CalibrationError, ConversionError
 from ..passes.graph.aliases import overwritten_alias
 from ..passes.graph.canonical_calls import canonicalize_calls

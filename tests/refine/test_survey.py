@@ -102,7 +102,7 @@ def test_equalization_reads_fewer_images_too(small_net, images, monkeypatch):
         return equalize(graph, inputs, **options)
 
     monkeypatch.setattr("repq_fx.refine.survey._MEMORY", 0)
-    monkeypatch.setattr("repq_fx.backend.prepare.equalize_behind_activations", counted)
+    monkeypatch.setattr("repq_fx.backend.preparing.prepare.equalize_behind_activations", counted)
     repq_fx.quantize(small_net, data, progress=False)
     assert seen == [8]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from ..quant import Override
+from ...quant import Override
 
 
 def require_override_targets(

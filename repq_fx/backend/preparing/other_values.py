@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..passes.graph.run import GraphRun
-from ..quant import ActivationObserver
+from ...passes.graph.run import GraphRun
+from ...quant import ActivationObserver
 from .unread_observers import erase_observer, observer_of
 
 

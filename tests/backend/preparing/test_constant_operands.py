@@ -6,7 +6,7 @@ from torch import nn
 
 import repq_fx
 from repq_fx import api
-from repq_fx.backend.unread_observers import observer_of
+from repq_fx.backend.preparing.unread_observers import observer_of
 
 
 class Net(nn.Module):

@@ -2,8 +2,8 @@
 
 from torch.fx import GraphModule
 
-from ..passes.graph.constants import Constants
-from ..quant import MinMax
+from ...passes.graph.constants import Constants
+from ...quant import MinMax
 from .unread_observers import observer_of
 
 

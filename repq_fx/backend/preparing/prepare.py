@@ -4,15 +4,15 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
 
-from .. import _torch_ao
-from ..passes.equalizing.equalize import equalize_behind_activations
-from ..passes.gathering.functions import gather_functions
-from ..passes.gathering.layer_norms import gather_norms
-from ..passes.gathering.pixel_shuffles import shuffle_pixels
-from ..passes.graph.example import ExampleInputs
-from ..quant import Scheme
+from ... import _torch_ao
+from ...passes.equalizing.equalize import equalize_behind_activations
+from ...passes.gathering.functions import gather_functions
+from ...passes.gathering.layer_norms import gather_norms
+from ...passes.gathering.pixel_shuffles import shuffle_pixels
+from ...passes.graph.example import ExampleInputs
+from ...quant import Scheme
+from ..configuration import get_backend_config, get_qconfig_mapping
 from .batch_statistics import call_batch_statistics
-from .configuration import get_backend_config, get_qconfig_mapping
 from .constant_operands import keep_whole_ranges
 from .float_layers import report_float_layers
 from .made_operands import MadeOperands
