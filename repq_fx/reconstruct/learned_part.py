@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..backend.quantized_layer import quantized_weight_of, set_quantized
+from ..learn.layer import LearnedLayer
+from ..learn.step import LearnedStep
 from ..quant import ActivationObserver
 from ..refine.sequential import ObserverRoles
-from .learned_layer import LearnedLayer
-from .learned_step import LearnedStep
 from .methods import Reconstruction
 from .unit import Unit
 

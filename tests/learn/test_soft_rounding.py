@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from repq_fx.learn.soft_rounding import SoftRounding
 from repq_fx.quant.grid import Grid
-from repq_fx.reconstruct.soft_rounding import SoftRounding
 
 
 def drawn(bits, seed, *, per_row=True, distance=0.5, shape=(4, 3, 2, 2), exponent=0):

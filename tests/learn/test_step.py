@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from repq_fx.learn.step import LearnedStep
 from repq_fx.ops import fake_quantize
 from repq_fx.quant import AffineParameters
 from repq_fx.quant.grid import SMALLEST_SCALE, Grid
-from repq_fx.reconstruct.learned_step import LearnedStep
 
 CPU = torch.device("cpu")
 

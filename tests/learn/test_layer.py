@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from repq_fx.learn.layer import LearnedLayer
 from repq_fx.quant import CoarseFine, MinMax, PerChannel, PerTensor
-from repq_fx.reconstruct.learned_layer import LearnedLayer
 
 LAYERS = {
     "conv": (lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1), (2, 4, 7, 7)),
