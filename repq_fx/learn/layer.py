@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..quant import QuantizedWeight
 from ..quant.grid import Grid
-from ..quant.quantized_weight import add_coarse
+from ..quant.weights.quantized_weight import add_coarse
 from .soft_rounding import SoftRounding
 
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from .histogram import TensorHistogram
-from .histogram_state import HistogramState
+from .ranges.histogram import TensorHistogram
+from .ranges.histogram_state import HistogramState
 
 # A quarter of a `TensorHistogram`: 2,048 channels take 32 MiB, and each still has at least two bins
 # for each level of an 8-bit grid.

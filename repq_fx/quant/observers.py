@@ -9,13 +9,13 @@ from torch import Tensor
 from .._torch_ao import ObserverBase
 from ..errors import CalibrationError, PrecisionWarning
 from ..ops import fake_quantize
-from .coordinate_descent import improve
-from .gptq import InputMoment
 from .grid import AffineParameters, Grid
-from .histogram import TensorHistogram
-from .quantized_weight import QuantizedWeight
-from .range_rules import MinMax, RangeRule, choose_parameters
-from .weights import WeightQuantizer
+from .ranges.histogram import TensorHistogram
+from .ranges.rules import MinMax, RangeRule, choose_parameters
+from .weights.coordinate_descent import improve
+from .weights.gptq import InputMoment
+from .weights.quantized_weight import QuantizedWeight
+from .weights.quantizers import WeightQuantizer
 
 # With more bits, fitting damps the signal more than it repairs (benchmarks/results, "refit").
 _MOST_REFIT_BITS = 4

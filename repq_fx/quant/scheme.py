@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import nn
 
-from .range_rules import MSE, MinMax, RangeRule
-from .weights import CoarseFine, PerTensor, WeightQuantizer
+from .ranges.rules import MSE, MinMax, RangeRule
+from .weights.quantizers import CoarseFine, PerTensor, WeightQuantizer
 
 # Of weights that need `gptq`.
 _FEW_BITS = 4

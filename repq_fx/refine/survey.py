@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.utils._pytree import tree_leaves
 
 from ..quant import ActivationObserver
-from ..quant.input_positions import enough_positions
+from ..quant.weights.input_positions import enough_positions
 
 _LOGGER = logging.getLogger(__name__)
 # A layer runs in the float network and in the quantized one, and about as often again for the

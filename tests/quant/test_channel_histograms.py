@@ -18,7 +18,7 @@ from repq_fx.quant import (
 )
 from repq_fx.quant.channel_histograms import CHANNEL_BINS_PER_SIDE
 from repq_fx.quant.grid import Grid
-from repq_fx.quant.range_rules import choose_parameters
+from repq_fx.quant.ranges.rules import choose_parameters
 
 CHANNEL = st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=12, max_size=12)
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .. import ops
-from .grid import Grid
+from ... import ops
+from ..grid import Grid
 from .histogram import TensorHistogram
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..reparam.coarse_fine import add_to_centre
-from .grid import SMALLEST_SCALE
+from ...reparam.coarse_fine import add_to_centre
+from ..grid import SMALLEST_SCALE
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from repq_fx.quant.coordinate_descent import improve_rounding
-from repq_fx.quant.gptq import InputMoment, compensated_rounding
 from repq_fx.quant.grid import Grid
+from repq_fx.quant.weights.coordinate_descent import improve_rounding
+from repq_fx.quant.weights.gptq import InputMoment, compensated_rounding
 
 
 def problem(seed, *, groups=1, inputs=6, outputs=4, per_tensor=False, bits=3):

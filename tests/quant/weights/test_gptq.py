@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from repq_fx import CalibrationError, CoarseFine, MinMax, PerChannel, PerTensor
-from repq_fx.quant.gptq import InputMoment, _product, compensated_rounding
 from repq_fx.quant.grid import Grid
+from repq_fx.quant.weights.gptq import InputMoment, _product, compensated_rounding
 
 LAYERS = {
     "pointwise": (lambda: nn.Conv2d(6, 4, 1), (5, 6, 7, 7)),

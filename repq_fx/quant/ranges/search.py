@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .grid import AffineParameters, Grid, affine_parameters_of_each
+from ..grid import AffineParameters, Grid, affine_parameters_of_each
 from .histogram import TensorHistogram
 from .quantization_error import QuantizationError, losses_of
 

@@ -5,8 +5,8 @@ import torch
 
 from repq_fx.quant import TensorHistogram
 from repq_fx.quant.grid import AffineParameters, Grid, affine_parameters
-from repq_fx.quant.quantization_error import CosineError, PowerError
-from repq_fx.quant.range_search import best_range, range_losses
+from repq_fx.quant.ranges.quantization_error import CosineError, PowerError
+from repq_fx.quant.ranges.search import best_range, range_losses
 
 UNSIGNED = Grid.unsigned(8)
 ERRORS = [PowerError(1.0), PowerError(2.0), PowerError(2.4), CosineError()]

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from repq_fx.quant.gptq import InputMoment
-from repq_fx.quant.input_positions import columns_of, enough_positions, entries_met
+from repq_fx.quant.weights.gptq import InputMoment
+from repq_fx.quant.weights.input_positions import columns_of, enough_positions, entries_met
 
 LAYERS = {
     "pointwise": lambda: nn.Conv2d(4, 3, 1),
@@ -42,7 +42,7 @@ def test_of_many_positions_no_more_than_needed_are_taken_and_tell_the_same(make_
     sampled = InputMoment.of(layer, images, centered=True)
     enough = enough_positions(layer)
     assert 0.9 * enough <= sampled.count <= 2 * enough  # A shifted grid may lose its last row.
-    monkeypatch.setattr("repq_fx.quant.input_positions._POSITIONS", 10**9)
+    monkeypatch.setattr("repq_fx.quant.weights.input_positions._POSITIONS", 10**9)
     every = InputMoment.of(layer, images, centered=True)
     assert every.count == layer(images)[:, 0].numel()
     error = torch.linalg.vector_norm(sampled.values - every.values)
@@ -78,7 +78,7 @@ def test_tokens_are_taken_evenly():
 def test_what_is_read_at_once_is_bounded(monkeypatch):
     layer, images = nn.Conv2d(3, 4, 3, padding=1), smooth((9, 3, 8, 8))
     (whole,) = columns_of(layer, images)
-    monkeypatch.setattr("repq_fx.quant.input_positions._VALUES_AT_ONCE", 2 * 27 * 64)
+    monkeypatch.setattr("repq_fx.quant.weights.input_positions._VALUES_AT_ONCE", 2 * 27 * 64)
     parts = list(columns_of(layer, images))
     assert [part.shape[2] for part in parts] == [128, 128, 128, 128, 64]
     assert torch.equal(torch.cat(parts, 2), whole)

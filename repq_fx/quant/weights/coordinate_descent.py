@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..grid import SMALLEST_SCALE, Grid
 from .gptq import InputMoment
-from .grid import SMALLEST_SCALE, Grid
 from .quantized_weight import QuantizedWeight
 
 _SWEEPS = 3

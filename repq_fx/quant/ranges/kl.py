@@ -6,8 +6,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..ops.kl_divergences import Divergence, Expansion, Remainder, kl_divergences
-from .grid import Grid
+from ...ops.kl_divergences import Divergence, Expansion, Remainder, kl_divergences
+from ..grid import Grid
 from .histogram import TensorHistogram
 
 ZeroBin = Literal["copy", "keep", "drop"]

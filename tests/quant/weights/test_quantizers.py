@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from repq_fx.quant.weights.quantizers.gptq import InputMoment, compensated_rounding
 
 from repq_fx.quant import MSE, CoarseFine, MinMax, PerChannel, PerTensor
-from repq_fx.quant.gptq import InputMoment, compensated_rounding
 from repq_fx.quant.grid import SMALLEST_SCALE
 from repq_fx.quant.scheme import Scheme
 
@@ -204,7 +204,7 @@ def test_where_the_gain_is_clear_one_candidate_is_rounded_for_the_outputs(make, 
         calls.append(1)
         return compensated_rounding(*arguments)
 
-    monkeypatch.setattr("repq_fx.quant.weights.compensated_rounding", counted)
+    monkeypatch.setattr("repq_fx.quant.weights.quantizers.compensated_rounding", counted)
     quantized = CoarseFine().quantize(weight, 8, moment)
     assert len(calls) == 1
     expected = both[0] if quantized.coarse_values is not None else both[1]

@@ -12,8 +12,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from ..errors import CalibrationError
-from .grid import Grid
+from ...errors import CalibrationError
+from ..grid import Grid
 from .input_positions import columns_of, entries_met
 
 # Added to the diagonal, relative to its mean: the value of the GPTQ paper.

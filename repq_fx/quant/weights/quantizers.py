@@ -6,12 +6,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..ops import search_scale
-from ..reparam.coarse_fine import centre_of
+from ...ops import search_scale
+from ...reparam.coarse_fine import centre_of
+from ..grid import SMALLEST_SCALE, Grid
+from ..ranges.rules import MSE, LpLoss, MinMax
 from .gptq import InputMoment, compensated_rounding
-from .grid import SMALLEST_SCALE, Grid
 from .quantized_weight import QuantizedWeight, add_coarse, per_row
-from .range_rules import MSE, LpLoss, MinMax
 
 # How the gain of a split that rounding to nearest foretells compares with that of rounding for the
 # outputs: over the layers of the benchmarks between 0.9 and 1.3 of it near the threshold.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from repq_fx.errors import CalibrationError
 from repq_fx.quant import TensorHistogram
-from repq_fx.quant.histogram import BINS_PER_SIDE
+from repq_fx.quant.ranges.histogram import BINS_PER_SIDE
 
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 

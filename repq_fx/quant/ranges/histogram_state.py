@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from ..errors import CalibrationError
-from ..ops import merge_bins, update_histogram
-from ..ops.update_histogram import SMALLEST_EXPONENT
+from ...errors import CalibrationError
+from ...ops import merge_bins, update_histogram
+from ...ops.update_histogram import SMALLEST_EXPONENT
 
 _COUNTED_AS_THEY_ARE = (torch.float32, torch.bfloat16, torch.float16)
 

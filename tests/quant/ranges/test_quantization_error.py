@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from repq_fx.quant import TensorHistogram
 from repq_fx.quant.grid import AffineParameters, Grid, affine_parameters
-from repq_fx.quant.quantization_error import CosineError, PowerError, QuantizationError
-from repq_fx.quant.range_search import range_losses
+from repq_fx.quant.ranges.quantization_error import CosineError, PowerError, QuantizationError
+from repq_fx.quant.ranges.search import range_losses
 
 ERRORS = [PowerError(1.0), PowerError(2.0), PowerError(2.4), PowerError(0.5), CosineError()]
 IDS = ["mae", "mse", "lp2.4", "lp0.5", "cosine"]
