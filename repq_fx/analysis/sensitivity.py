@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate
 
+from ..backend.quantized_layer import is_quantized_layer, weight_observer
 from ..errors import RepqError
 from ..passes.graph.mutation import mutated_operand
 from ..passes.graph.run import GraphRun
 from ..quant import ActivationObserver
 from ..refine.refined_copy import refined_copy
-from ..refine.sequential import is_quantized_layer, weight_observer
 
 
 @torch.no_grad()

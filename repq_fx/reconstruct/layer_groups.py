@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 from torch.fx import GraphModule, Node
 
+from ..backend.quantized_layer import is_quantized_layer
 from ..quant import ActivationObserver
-from ..refine.sequential import is_quantized_layer
 from .stored_tensors import StoredTensors
 
 # BRECQ's rule for chains, and enough for a bottleneck with its shortcut or a small CSP block.

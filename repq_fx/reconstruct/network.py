@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.fx import GraphModule
 from tqdm import tqdm
 
+from ..backend.quantized_layer import weight_observer
 from ..quant import ActivationObserver, WeightObserver
 from ..quant.kept_inputs import images_worth_keeping
 from ..refine.refinement import Refinement
-from ..refine.sequential import ObserverRoles, Pair, quantize_sequentially, weight_observer
+from ..refine.sequential import ObserverRoles, Pair, quantize_sequentially
 from .activation_store import ActivationStore
 from .checkpoint import Checkpoint, fingerprint_of
 from .fisher import OutputGradients

@@ -11,7 +11,7 @@ from enum import Enum
 
 from torch.fx import GraphModule, Node
 
-from ..refine.sequential import is_quantized_layer
+from ..backend.quantized_layer import is_quantized_layer
 from .layer_groups import LayerGroup, LayerGroups, ancestors
 from .stored_tensors import StoredTensors
 from .unit import Unit

@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 from torch.fx import GraphModule, Node
 
+from ..backend.quantized_layer import weight_observer
 from ..quant import ActivationObserver
-from .sequential import weight_observer
 
 
 def apply_first_last_bits(prepared: GraphModule) -> None:

@@ -3,8 +3,8 @@
 from torch import nn
 from torch.fx import GraphModule, Node
 
+from ..backend.quantized_layer import weight_observer
 from ..passes.graph.free_names import free_name
-from .sequential import weight_observer
 
 _QUESTIONS = ("dtype", "device")
 _CONVERSIONS = ("to", "type_as")

@@ -7,7 +7,7 @@ from torch.fx import GraphModule, Node
 
 from ..backend.patterns import SUMS
 from ..backend.preparing.unread_observers import observer_of
-from .sequential import is_quantized_layer
+from ..backend.quantized_layer import is_quantized_layer
 
 # Of which an observer sees the results only, not what they return: a tuple.
 _SLICES = {

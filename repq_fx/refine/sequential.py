@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate
 
-from ..backend.quantized_layer import quantized_weight_of
+from ..backend.quantized_layer import is_quantized_layer, quantized_weight_of, weight_observer
 from ..errors import CalibrationError
 from ..passes.graph.run import GraphRun, own_containers
-from ..quant import ActivationObserver, TensorHistogram, WeightObserver
+from ..quant import ActivationObserver, TensorHistogram
 from .layer_rounding import quantize_layer
 from .output_search import search_range
 
@@ -176,23 +176,6 @@ class _Walk(GraphRun):
         weighted = [layer for layer in layers if weight_observer(layer) is not None]
         is_used_elsewhere = len(weighted) < len(observed.users)
         return [*weighted, nn.Identity()] if weighted and is_used_elsewhere else weighted
-
-
-def weight_observer(module: nn.Module) -> WeightObserver | None:
-    """The weight observer of a layer that will be quantized, or None."""
-    qconfig: Any = getattr(module, "qconfig", None)
-    # A subclass may compute something else, and torch.ao leaves it as it is.
-    if qconfig is None or type(module) not in (nn.Conv2d, nn.Linear):
-        return None
-    observer = qconfig.weight()
-    return observer if isinstance(observer, WeightObserver) else None
-
-
-def is_quantized_layer(prepared: GraphModule, node: Node) -> bool:
-    """Whether `node` calls a layer with a `weight_observer`."""
-    if node.op != "call_module":
-        return False
-    return weight_observer(prepared.get_submodule(str(node.target))) is not None
 
 
 def _exact(arguments: Any) -> Any:

@@ -7,12 +7,12 @@ from torch import nn
 
 import repq_fx
 from repq_fx import api
+from repq_fx.backend.quantized_layer import is_quantized_layer
 from repq_fx.quant import ActivationObserver
 from repq_fx.reconstruct.partition import partition_network
 from repq_fx.reconstruct.stored_tensors import StoredTensors
 from repq_fx.reconstruct.unit import called_values, part_of_graph
 from repq_fx.refine.refined_copy import refined_copy
-from repq_fx.refine.sequential import is_quantized_layer
 
 
 def conv(inputs, outputs, kernel=3, stride=1, **options):

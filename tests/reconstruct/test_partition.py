@@ -5,8 +5,8 @@ import logging
 import pytest
 import torch
 
+from repq_fx.backend.quantized_layer import is_quantized_layer
 from repq_fx.reconstruct.partition import Partition, partition_network
-from repq_fx.refine.sequential import is_quantized_layer
 from tests.reconstruct.nets import (
     NETS,
     Chain,

@@ -9,7 +9,7 @@ from torch import nn
 from torch.fx import GraphModule
 from torch.nn.modules.conv import _ConvNd
 
-from ...refine.sequential import weight_observer
+from ..quantized_layer import weight_observer
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 from torch.fx import GraphModule, Node
 
 from ...quant import ActivationObserver
-from ...refine.sequential import is_quantized_layer
 from ..patterns import FORMS_OF_ONE_TENSOR, INTEGER_FORMS
+from ..quantized_layer import is_quantized_layer
 
 
 def drop_unread_observers(prepared: GraphModule) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Node
 
+from ..tracing.plain_layers import layer_type
 from .layer_rules import (
     CONV_FUNCTIONS,
     CONV_MODULES,
@@ -15,7 +16,7 @@ from .layer_rules import (
     TRANSPOSED_CONV_FUNCTIONS,
     TRANSPOSED_CONV_MODULES,
 )
-from .value import OPAQUE, AffineValue, Call, Rule, called_module, layer_type
+from .value import OPAQUE, AffineValue, Call, Rule, called_module
 
 _INSIST = {
     *CONV_MODULES, *CONV_FUNCTIONS, *LINEAR, *TRANSPOSED_CONV_MODULES, *TRANSPOSED_CONV_FUNCTIONS,

@@ -2,6 +2,7 @@
 
 import torch
 
+from ..tracing.plain_layers import layer_type
 from . import (
     arithmetic_rules,
     border_rules,
@@ -10,7 +11,7 @@ from . import (
     layer_rules,
     layout_rules,
 )
-from .value import OPAQUE, AffineValue, Call, Rule, called_module, layer_type
+from .value import OPAQUE, AffineValue, Call, Rule, called_module
 
 _TABLES = (
     layer_rules, arithmetic_rules, border_rules, layout_rules, concat_rules, conversion_rules,

@@ -7,11 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
-from torch.nn.utils.parametrize import is_parametrized
 
 from ...reparam import ConvMap, MapError, add
 from ..graph.constants import Constants
-from ..tracing.plain_layers import torch_layer
 
 
 @dataclass(frozen=True)
@@ -166,13 +164,3 @@ def called_module(graph_module: GraphModule, node: Node) -> nn.Module | None:
     module = graph_module.get_submodule(str(node.target))
     # Hooks also are how pruning and the older weight and spectral norms compute their weights.
     return None if module._forward_hooks or module._forward_pre_hooks else module
-
-
-def layer_type(module: nn.Module) -> type[nn.Module]:
-    """The layer of torch that a module is; a subclass may compute anything, so it is none.
-
-    `torch.nn.utils.parametrize` makes a subclass that is: it computes the tensors. So is one that
-    only sets the arguments of the layer, and whose forward is torch's.
-    """
-    kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
-    return torch_layer(kind) or kind

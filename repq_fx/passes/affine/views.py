@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch.fx import GraphModule, Node
 from ...reparam import MapError, identity
 from ..graph.constants import Constants
 from ..graph.example import Inputs, run
-from ..graph.run import GraphRun
+from ..graph.recorders import LikeRecorder, is_feature_map
 from .rules import apply_rule
 from .value import AffineValue, Call, Source, View
 
@@ -44,7 +43,7 @@ def features_with(graph_module: GraphModule, likes: Mapping[Node, Tensor]) -> Fe
     computed = {
         node: likes[node].shape
         for node in graph_module.graph.nodes
-        if node in likes and _is_feature_map(likes[node]) and node not in constants
+        if node in likes and is_feature_map(likes[node]) and node not in constants
     }
     return Features(graph_module, computed, constants)
 
@@ -113,37 +112,3 @@ def _identity(features: Features, source: Source, device: torch.device) -> View:
     shape = features.shapes[source.node]
     channels = shape[source.channel_axis]
     return View(identity(channels, len(shape) - 2, device), source.channel_axis)
-
-
-class ShapeRecorder(GraphRun):
-    """Runs a graph and notes the shapes of floating-point tensors of 2 to 5 axes."""
-
-    def __init__(self, graph_module: GraphModule, shapes: dict[Node, torch.Size]) -> None:
-        super().__init__(graph_module)
-        self._shapes = shapes
-
-    def run_node(self, n: Node) -> Any:
-        """Run one node."""
-        result = super().run_node(n)
-        if isinstance(result, Tensor) and _is_feature_map(result):
-            self._shapes[n] = result.shape
-        return result
-
-
-class LikeRecorder(GraphRun):
-    """Runs a graph and notes a tensor like each, of its type, device and shape but one element."""
-
-    def __init__(self, graph_module: GraphModule, likes: dict[Node, Tensor]) -> None:
-        super().__init__(graph_module)
-        self._likes = likes
-
-    def run_node(self, n: Node) -> Any:
-        """Run one node."""
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            self._likes[n] = result.new_empty(()).expand(result.shape)
-        return result
-
-
-def _is_feature_map(value: Tensor) -> bool:
-    return 2 <= value.ndim <= 5 and value.is_floating_point()

@@ -10,9 +10,9 @@ from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
 from ...errors import CalibrationError
-from ..affine.views import ShapeRecorder
 from ..graph.canonical_calls import canonicalize_calls
 from ..graph.example import ExampleInputs, as_inputs, run
+from ..graph.recorders import ShapeRecorder
 from ..tracing.trace import copy_of, require_traceable
 from .layer_channels import WeightedLayer, channel_bounds, channel_rows, is_weighted
 

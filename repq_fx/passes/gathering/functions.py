@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from ..affine.views import LikeRecorder
 from ..graph.constants import Constants
 from ..graph.example import Inputs, run
 from ..graph.free_names import free_name
+from ..graph.recorders import LikeRecorder
 from .elementwise_function import ElementwiseFunction
 from .function_body import function_body
 from .function_finder import Function, FunctionFinder

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Size, Tensor, nn
 from torch.fx import GraphModule, Node
 
-from ..affine.views import LikeRecorder
 from ..graph.constants import Constants
 from ..graph.example import Inputs, run
 from ..graph.free_names import free_name
 from ..graph.mutation import mutated_operand, operator_name
+from ..graph.recorders import LikeRecorder
 from .function_body import function_body
 
 _STEPS = frozenset(

@@ -19,8 +19,9 @@ from ..affine.layer_rules import (
     TRANSPOSED_CONV_MODULES,
 )
 from ..affine.layout_rules import LAYOUTS
-from ..affine.value import AffineValue, Source, called_module, layer_type
+from ..affine.value import AffineValue, Source, called_module
 from ..affine.views import Features
+from ..tracing.plain_layers import layer_type
 from .region import Candidate, Cost
 
 Failures = Mapping[tuple[Node, Source], str]

@@ -11,7 +11,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
-from ..affine.value import layer_type
+from .plain_layers import layer_type
 
 
 def _remove_pruning(layer: nn.Module, hook: Any) -> None:

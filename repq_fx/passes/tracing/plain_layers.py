@@ -27,6 +27,16 @@ def torch_layer(kind: type[nn.Module]) -> type[nn.Module] | None:
     return None
 
 
+def layer_type(module: nn.Module) -> type[nn.Module]:
+    """The layer of torch that a module is; a subclass may compute anything, so it is none.
+
+    `torch.nn.utils.parametrize` makes a subclass that is: it computes the tensors. So is one that
+    only sets the arguments of the layer, and whose forward is torch's.
+    """
+    kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
+    return torch_layer(kind) or kind
+
+
 def use_plain_layers(graph_module: GraphModule, leaves: Leaves = ()) -> None:
     """Give each called layer the class of `torch.nn` that it is, in place.
 

@@ -12,12 +12,12 @@ from torch.nn.parameter import is_lazy
 from ..._torch_ao import ObserverBase, WeightedQuantizedModule
 from ...errors import TraceError
 from ...quant import QuantizedModule
-from ..affine.views import LikeRecorder
 from ..graph.agreement import difference
 from ..graph.aliases import overwritten_alias
 from ..graph.canonical_calls import canonicalize_calls
 from ..graph.example import ExampleInputs, Inputs, as_inputs, random_like, run
 from ..graph.mutation import read_results_of_mutations
+from ..graph.recorders import LikeRecorder
 from .computed_weights import computed_tensors, store_computed_weights
 from .lost_hooks import require_no_hooks
 from .plain_layers import use_plain_layers

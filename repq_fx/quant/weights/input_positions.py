@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..spread import point_in_square
+from .spread import point_in_square
 
 # Neighbouring positions of an image tell nearly the same: so many in all, or so many for each
 # entry of a row, give a second moment that more of them do not change (benchmarks/README.md).

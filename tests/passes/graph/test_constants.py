@@ -7,8 +7,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from repq_fx.passes.affine.views import LikeRecorder
 from repq_fx.passes.graph.constants import Constants
+from repq_fx.passes.graph.recorders import LikeRecorder
 
 
 class Weights(nn.Module):
