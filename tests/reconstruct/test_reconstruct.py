@@ -27,7 +27,7 @@ from repq_fx import (
 )
 from repq_fx.reconstruct import reconstruct
 from repq_fx.reconstruct.training import PartTrainer
-from repq_fx.refine.refinement import REFINEMENT
+from repq_fx.refine.refinement import Refinement
 from tests.reconstruct.nets import (
     Chain,
     Detector,
@@ -69,7 +69,7 @@ def ready():
 
 def found_in(prepared):
     """All that was found, as one dictionary of tensors and numbers."""
-    found = prepared.meta[REFINEMENT]
+    found = Refinement.left_on(prepared)
     values = {f"bias/{name}": bias for name, bias in found.biases.items()}
     values.update({f"range/{n}": (r.scale, r.zero_point) for n, r in found.ranges.items()})
     for name, weight in found.weights.items():
@@ -199,7 +199,7 @@ def test_other_networks_and_options(ready, net, options):
 def test_every_weight_quantizer(ready, weight, rounds_coarse):
     prepared, data = ready(Chain, replace(FAST, weight=weight))
     reconstruct(prepared, data, quick(RepAPQ, rounds_coarse=rounds_coarse), progress=False)
-    found = prepared.meta[REFINEMENT].weights
+    found = Refinement.left_on(prepared).weights
     assert len(found) == 7
     for name, quantized in found.items():
         assert quantized.values.abs().max() <= 7
@@ -268,7 +268,7 @@ def test_an_interrupted_run_goes_on(ready, monkeypatch, tmp_path, net, method):
             prepared, data = ready(net)
             with pytest.raises(KeyboardInterrupt):
                 reconstruct(prepared, data, method, checkpoint=path, progress=False)
-            assert REFINEMENT not in prepared.meta
+            assert Refinement.left_on(prepared) is None
     with monkeypatch.context() as patch:
         names = trained_parts(patch)
         assert_same(learn(ready, method, net, checkpoint=path), whole)
@@ -322,7 +322,7 @@ def test_without_iterations_it_is_what_convert_finds(ready, caplog, net):
         exact = prepared(data)
         errors = [(part(data) - exact).square().mean() for part in (quantized, own)]
     assert errors[0] == pytest.approx(errors[1].item(), rel=0.5)
-    found = prepared.meta[REFINEMENT].weights["stem"].values
+    found = Refinement.left_on(prepared).weights["stem"].values
     assert (found != own.get_submodule("stem").values).float().mean() < 0.1
 
 
@@ -397,7 +397,7 @@ def test_bad_data_is_refused(ready, spoil, message):
     prepared, data = ready()
     with pytest.raises(CalibrationError, match=message):
         reconstruct(prepared, spoil(data), quick(), progress=False)
-    assert REFINEMENT not in prepared.meta
+    assert Refinement.left_on(prepared) is None
 
 
 @pytest.mark.parametrize("method", [AdaRound, "adaround", None, repq_fx.MSE()], ids=str)
