@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ._grid import check_dtype
+from .reference.grid import check_dtype
 
 NAME = "repq_fx::dequantize"
 

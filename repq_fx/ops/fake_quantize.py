@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._grid import broadcast, check_dtype, check_grid, check_scale_values
-from ._rounding import Rounding, check_rounding, round_levels, uniform_like
+from .reference.grid import broadcast, check_dtype, check_grid, check_scale_values
+from .reference.rounding import Rounding, check_rounding, round_levels, uniform_like
 
 NAME = "repq_fx::fake_quantize"
 

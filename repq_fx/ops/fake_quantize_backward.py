@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from ._block_sum import channel_sums
-from ._grid import broadcast, check_like, check_scale_values
-from ._rounding import round_levels
 from .fake_quantize import check, is_kept
+from .reference.block_sum import channel_sums
+from .reference.grid import broadcast, check_like, check_scale_values
+from .reference.rounding import round_levels
 
 NAME = "repq_fx::fake_quantize_backward"
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ._grid import check_dtype
-from ._rounding import Rounding, check_rounding, round_levels
+from .reference.grid import check_dtype
+from .reference.rounding import Rounding, check_rounding, round_levels
 
 NAME = "repq_fx::quantize"
 

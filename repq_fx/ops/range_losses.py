@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .range_integrals import Side, integrals_of_side
+from .reference.range_integrals import Side, integrals_of_side
 
 NAME = "repq_fx::range_losses"
 LARGEST = 2**24  # Bins and levels, so that whole steps are exact.

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._block_sum import channel_sums, tree_sum
-from ._grid import broadcast, check_dtype, check_grid, check_like, check_scale_values
+from .reference.block_sum import channel_sums, tree_sum
+from .reference.grid import broadcast, check_dtype, check_grid, check_like, check_scale_values
 
 NAME = "repq_fx::soft_round"
 ZETA, GAMMA = 1.1, -0.1

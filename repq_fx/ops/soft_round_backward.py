@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ._grid import broadcast, check_dtype, check_like, check_scale_values
+from .reference.grid import broadcast, check_dtype, check_like, check_scale_values
 from .soft_round import GAMMA, ZETA, certainty_power, check, stretched_sigmoid
 
 NAME = "repq_fx::soft_round_backward"
