@@ -1,4 +1,4 @@
-"""Custom operators: schema, reference, fake kernel and gradient here, compiled kernels in csrc/."""
+"""Custom operators: reference kernel and gradient here, compiled kernels in csrc/."""
 
 from ._extension import compiled_devices as compiled_devices
 from ._extension import has_extension as has_extension

@@ -5,16 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .reference.grid import broadcast, check_dtype, check_grid, check_scale_values
+from .reference.channel_grids import ChannelGrids
+from .reference.checks import check_dtype
 from .reference.rounding import Rounding, check_rounding, round_levels, uniform_like
-
-NAME = "repq_fx::fake_quantize"
-
-torch.library.define(
-    NAME,
-    "(Tensor input, Tensor scale, Tensor zero_point, int quant_min, int quant_max,"
-    " int? axis=None, int rounding=0, float keep=0., int seed=0) -> Tensor",
-)
+from .registration import has_values, register_operator
 
 
 def fake_quantize(  # noqa: PLR0913 -- torch's own operator, and three things it lacks
@@ -83,6 +77,7 @@ def fake_quantize(  # noqa: PLR0913 -- torch's own operator, and three things it
     return output
 
 
+@register_operator()
 def fake_quantize_reference(  # noqa: PLR0913, PLR0917 -- the operator's schema
     input: Tensor,
     scale: Tensor,
@@ -95,15 +90,18 @@ def fake_quantize_reference(  # noqa: PLR0913, PLR0917 -- the operator's schema
     seed: int = 0,
 ) -> Tensor:
     """What every kernel of `fake_quantize` computes, in plain PyTorch."""
-    check(input, scale, zero_point, quant_min, quant_max, axis, rounding, keep)
-    check_scale_values("fake_quantize", scale)
-    scale = broadcast(scale, input, axis)
-    zero = broadcast(zero_point, input, axis).float().round()
-    levels = round_levels(input.float() * scale.reciprocal(), rounding, seed) + zero
-    output = (levels.clamp(quant_min, quant_max) - zero) * scale
+    grids = ChannelGrids(scale, zero_point, quant_min, quant_max, axis)
+    check(input, grids, rounding, keep)
+    output = torch.empty_like(input)
+    if not has_values(input):
+        return output
+    grids.check_values("fake_quantize")
+    steps, zero = grids.over(input)
+    levels = round_levels(input.float() * steps.reciprocal(), rounding, seed) + zero
+    values = (grids.clamp(levels) - zero) * steps
     if keep > 0:
-        output = torch.where(is_kept(input, keep, seed), input.float(), output)
-    return torch.empty_like(input).copy_(output)
+        values = torch.where(is_kept(input, keep, seed), input.float(), values)
+    return output.copy_(values)
 
 
 def is_kept(input: Tensor, keep: float, seed: int) -> Tensor:
@@ -111,39 +109,15 @@ def is_kept(input: Tensor, keep: float, seed: int) -> Tensor:
     return uniform_like(input, seed) < torch.tensor(keep, dtype=torch.float32)
 
 
-def check(
-    input: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
-    axis: int | None,
-    rounding: int,
-    keep: float,
-) -> None:
+def check(input: Tensor, grids: ChannelGrids, rounding: int, keep: float) -> None:
     """Reject what the compiled kernels reject, in the words of csrc/common/fake_quantize.h."""
     check_dtype("fake_quantize", "input", input, torch.float32, torch.bfloat16, torch.float16)
-    check_grid("fake_quantize", input, scale, zero_point, quant_min, quant_max, axis)
+    grids.check("fake_quantize", input)
     check_rounding("fake_quantize", rounding)
     if not 0 <= keep <= 1:
         raise ValueError(f"fake_quantize: expected keep from 0 to 1, got {keep:g}")
     if keep > 0 and rounding == Rounding.STOCHASTIC:
         raise ValueError(f"fake_quantize: expected keep=0 with stochastic rounding, got {keep:g}")
-
-
-def _fake(  # noqa: PLR0913, PLR0917
-    input: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
-    axis: int | None = None,
-    rounding: int = 0,
-    keep: float = 0.0,
-    seed: int = 0,  # noqa: ARG001
-) -> Tensor:
-    check(input, scale, zero_point, quant_min, quant_max, axis, rounding, keep)
-    return torch.empty_like(input)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
@@ -160,6 +134,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (*wanted, *[None] * len(ctx.settings))
 
 
-torch.library.impl(NAME, "CompositeExplicitAutograd", fake_quantize_reference)
-torch.library.register_fake(NAME, _fake)
-torch.library.register_autograd(NAME, _backward, setup_context=_setup_context)
+torch.library.register_autograd("repq_fx::fake_quantize", _backward, setup_context=_setup_context)

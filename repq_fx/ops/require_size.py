@@ -2,15 +2,10 @@
 
 import torch
 from torch import Tensor
+from torch.types import Number
 
 from ..errors import SizeError
-
-NAME = "repq_fx::require_size"
-
-torch.library.define(
-    NAME,
-    "(Tensor source, Scalar found, Scalar expected, str question, SymInt[] example) -> ()",
-)
+from .registration import register_operator
 
 
 def require_size(
@@ -31,8 +26,9 @@ def require_size(
     torch.ops.repq_fx.require_size(source, found, expected, question, example)
 
 
+@register_operator()
 def require_size_reference(
-    source: Tensor, found: float, expected: float, question: str, example: list[int]
+    source: Tensor, found: Number, expected: Number, question: str, example: list[int]
 ) -> None:
     """What `require_size` does; it has no kernel of its own."""
     answer = bool(found) if isinstance(expected, bool) else found
@@ -41,7 +37,3 @@ def require_size_reference(
             f"The graph holds for an input of {list(example)}, on which {question} is {expected}; "
             f"an input of {list(source.shape)} makes it {answer}. Trace the model on such an input."
         )
-
-
-torch.library.impl(NAME, "CompositeExplicitAutograd", require_size_reference)
-torch.library.register_fake(NAME, require_size_reference)

@@ -7,16 +7,11 @@ import torch
 from torch import Tensor
 
 from .reference.block_sum import channel_sums, tree_sum
-from .reference.grid import broadcast, check_dtype, check_grid, check_like, check_scale_values
+from .reference.channel_grids import ChannelGrids
+from .reference.checks import check_dtype, check_like
+from .registration import has_values, register_operator
 
-NAME = "repq_fx::soft_round"
 ZETA, GAMMA = 1.1, -0.1
-
-torch.library.define(
-    NAME,
-    "(Tensor weight, Tensor logits, Tensor scale, Tensor zero_point, int quant_min, int quant_max,"
-    " int? axis=None, float? beta=None) -> (Tensor, Tensor)",
-)
 
 
 def soft_round(
@@ -75,6 +70,7 @@ def soft_round(
     return value, regularizer
 
 
+@register_operator()
 def soft_round_reference(
     weight: Tensor,
     logits: Tensor,
@@ -86,20 +82,22 @@ def soft_round_reference(
     beta: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What every kernel of `soft_round` computes, in plain PyTorch."""
-    check(weight, logits, scale, zero_point, quant_min, quant_max, axis, beta)
-    check_scale_values("soft_round", scale)
-    scale = broadcast(scale, weight, axis)
-    zero = broadcast(zero_point, weight, axis).float().round()
+    grids = ChannelGrids(scale, zero_point, quant_min, quant_max, axis)
+    check(weight, logits, grids, beta)
+    values, regularizer = torch.empty_like(weight), weight.new_zeros(())
+    if not has_values(weight):
+        return values, regularizer
+    grids.check_values("soft_round")
+    steps, zero = grids.over(weight)
     _, stretched = stretched_sigmoid(logits)
     h = stretched.clamp(0, 1)
-    levels = (weight * scale.reciprocal()).floor() + zero + h
-    values = (levels.clamp(quant_min, quant_max) - zero) * scale
-    regularizer = values.new_zeros(())
+    levels = (weight * steps.reciprocal()).floor() + zero + h
+    values.copy_((grids.clamp(levels) - zero) * steps)
     if beta is not None:
         certainty = (h + h - 1).abs()
         shares = 1 - certainty_power(certainty, beta - 1) * certainty
-        regularizer = tree_sum(channel_sums(shares, weight, axis)).float()
-    return torch.empty_like(weight).copy_(values), regularizer
+        regularizer.copy_(tree_sum(channel_sums(shares, weight, axis)))
+    return values, regularizer
 
 
 def stretched_sigmoid(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,36 +135,13 @@ def _log2(t: Tensor) -> Tensor:
     return s * (2 / math.log(2)) * total + exponent.float()
 
 
-def check(
-    weight: Tensor,
-    logits: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
-    axis: int | None,
-    beta: float | None,
-) -> None:
+def check(weight: Tensor, logits: Tensor, grids: ChannelGrids, beta: float | None) -> None:
     """Reject what the compiled kernels reject, in the words of csrc/common/soft_round.h."""
     check_dtype("soft_round", "weight", weight, torch.float32)
     check_like("soft_round", "logits", logits, weight)
-    check_grid("soft_round", weight, scale, zero_point, quant_min, quant_max, axis)
+    grids.check("soft_round", weight)
     if beta is not None and not 1 <= beta <= 1024:
         raise ValueError(f"soft_round: expected beta from 1 to 1024, got {beta:g}")
-
-
-def _fake(
-    weight: Tensor,
-    logits: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
-    axis: int | None = None,
-    beta: float | None = None,
-) -> tuple[Tensor, Tensor]:
-    check(weight, logits, scale, zero_point, quant_min, quant_max, axis, beta)
-    return torch.empty_like(weight), weight.new_empty(())
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
@@ -183,6 +158,4 @@ def _backward(ctx: Any, grad: Tensor, grad_regularizer: Tensor) -> tuple[Tensor 
     return (None, grad_logits, *[None] * 6)
 
 
-torch.library.impl(NAME, "CompositeExplicitAutograd", soft_round_reference)
-torch.library.register_fake(NAME, _fake)
-torch.library.register_autograd(NAME, _backward, setup_context=_setup_context)
+torch.library.register_autograd("repq_fx::soft_round", _backward, setup_context=_setup_context)
