@@ -20,7 +20,6 @@ from .quantize import quantize_reference as quantize_reference
 from .range_losses import range_losses as range_losses
 from .range_losses import range_losses_reference as range_losses_reference
 from .reference.rounding import Rounding as Rounding
-from .require_size import require_size as require_size
 from .require_size import require_size_reference as require_size_reference
 from .search_scale import search_scale as search_scale
 from .search_scale import search_scale_reference as search_scale_reference

@@ -1,4 +1,4 @@
-"""Histogram with bins that merge pairwise without re-binning error."""
+"""Histogram between given bounds; those of `update_histogram` are powers of two that it finds."""
 
 import math
 

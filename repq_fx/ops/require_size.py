@@ -1,6 +1,5 @@
 """A check that a size which a graph took for fixed is the one it was traced with."""
 
-import torch
 from torch import Tensor
 from torch.types import Number
 
@@ -8,10 +7,13 @@ from ..errors import SizeError
 from .registration import register_operator
 
 
-def require_size(
-    source: Tensor, found: float, expected: float, question: str, example: list[int]
+@register_operator()
+def require_size_reference(
+    source: Tensor, found: Number, expected: Number, question: str, example: list[int]
 ) -> None:
     """Refuse a tensor of another size than the one that decided a step of the graph.
+
+    Graphs call the operator; there is no compiled kernel.
 
     Args:
         source: The input that `found` was computed from the size of; only its shape is read.
@@ -23,14 +25,6 @@ def require_size(
     Raises:
         SizeError: They differ.
     """
-    torch.ops.repq_fx.require_size(source, found, expected, question, example)
-
-
-@register_operator()
-def require_size_reference(
-    source: Tensor, found: Number, expected: Number, question: str, example: list[int]
-) -> None:
-    """What `require_size` does; it has no kernel of its own."""
     answer = bool(found) if isinstance(expected, bool) else found
     if answer != expected:
         raise SizeError(

@@ -37,9 +37,9 @@ def search_scale(
     numbers give meaningless results. So does a NaN or an infinity in its row.
 
     Example:
-        >>> row = torch.tensor([[1.0, 2.0, 3.0, 7.5]])
+        >>> row = torch.tensor([[1.0, 2.0, 3.0, 3.75]])
         >>> search_scale(row, row.amax(1) / 3, quant_min=-3, quant_max=3, power=1.0)
-        tensor([2.1000])
+        tensor([1.])
 
     Args:
         rows: float32 ``[rows, n]``.
