@@ -7,7 +7,7 @@ from .reference.checks import check_dtype, check_scale
 from .registration import has_values, register_operator
 
 
-def dequantize(input: Tensor, scale: float, zero_point: int) -> Tensor:
+def dequantize_reference(input: Tensor, scale: float, zero_point: int) -> Tensor:
     """Return `(input - zero_point) * scale`, in float32 with the scale rounded to float32.
 
     Example:
@@ -26,18 +26,14 @@ def dequantize(input: Tensor, scale: float, zero_point: int) -> Tensor:
         TypeError: `input` is neither uint8 nor int8.
         ValueError: `scale` or `zero_point` is out of range.
     """
-    values: Tensor = torch.ops.repq_fx.dequantize(input, scale, zero_point)
-    return values
-
-
-@register_operator()
-def dequantize_reference(input: Tensor, scale: float, zero_point: int) -> Tensor:
-    """What every kernel of `dequantize` computes, in plain PyTorch."""
     _check(input, scale, zero_point)
     values = torch.empty_like(input, dtype=torch.float32)
     if has_values(input):
         values.copy_((input.float() - zero_point) * torch.tensor(scale, dtype=torch.float32))
     return values
+
+
+dequantize = register_operator(dequantize_reference)
 
 
 def _check(input: Tensor, scale: float, zero_point: int) -> None:

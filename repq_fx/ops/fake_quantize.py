@@ -11,15 +11,14 @@ from .reference.rounding import Rounding, check_rounding, round_levels, uniform_
 from .registration import has_values, register_operator
 
 
-def fake_quantize(  # noqa: PLR0913 -- torch's own operator, and three things it lacks
+def fake_quantize_reference(  # noqa: PLR0913, PLR0917 -- the operator's schema
     input: Tensor,
     scale: Tensor,
     zero_point: Tensor,
     quant_min: int,
     quant_max: int,
     axis: int | None = None,
-    *,
-    rounding: Rounding = Rounding.NEAREST_EVEN,
+    rounding: int = 0,
     keep: float = 0.0,
     seed: int = 0,
 ) -> Tensor:
@@ -34,16 +33,9 @@ def fake_quantize(  # noqa: PLR0913 -- torch's own operator, and three things it
     Which values do, and how `Rounding.STOCHASTIC` rounds, depends on `seed` and on the position of
     a value in the memory of the tensor alone, not on device or threads.
 
-    Gradients, in one pass that rounds `input` again (storing a mask would be no faster, as the
-    scale's gradient reads `input` too): straight through for an input inside the grid, zero
-    outside. For `scale` that of LSQ (Esser et al., 2020, eq. 3): `round(x / scale) - x / scale`
-    inside, the nearest end of the grid outside, summed over what shares the scale; LSQ's step size
-    factor is left to the caller. For a float `zero_point` that of LSQ+ (Bhalgat et al., 2020):
-    zero inside, `-scale` outside. A value that was kept passes its gradient on, and adds to no
-    other. The sums are float64 in a fixed order.
-
-    The values of `scale` are checked on the CPU only, as that would stall a GPU, where zero,
-    negative or non-finite scales give meaningless results.
+    Gradients for `input`, `scale` and a float `zero_point` are in `fake_quantize_backward`. The
+    values of `scale` are checked on the CPU only, as that would stall a GPU, where zero, negative
+    or non-finite scales give meaningless results.
 
     Example:
         >>> scale, zero_point = torch.tensor(0.5), torch.tensor(0)
@@ -58,7 +50,7 @@ def fake_quantize(  # noqa: PLR0913 -- torch's own operator, and three things it
         quant_min: Lowest level.
         quant_max: Highest level.
         axis: Dimension that has one scale per index; None for one scale in all.
-        rounding: Which of two levels a value between them takes.
+        rounding: Which of two levels a value between them takes: a `Rounding`.
         keep: Probability that a value is not rounded, from 0 to 1; 0 with stochastic rounding.
         seed: Of the random numbers, int64.
 
@@ -67,41 +59,23 @@ def fake_quantize(  # noqa: PLR0913 -- torch's own operator, and three things it
 
     Raises:
         TypeError: A tensor has another dtype.
-        ValueError: A shape, a device or, on the CPU, a scale does not fit; `axis`, `rounding` or
-            `keep` is out of range; or the levels are not
-            `-2**24 <= quant_min < quant_max <= 2**24`.
+        ValueError: A shape, a device or, on the CPU, a scale does not fit; a number is out of
+            range; or the levels are not `-2**24 <= quant_min < quant_max <= 2**24`.
     """
-    output: Tensor = torch.ops.repq_fx.fake_quantize(
-        input, scale, zero_point, quant_min, quant_max, axis, rounding, keep, seed
-    )
-    return output
-
-
-@register_operator()
-def fake_quantize_reference(  # noqa: PLR0913, PLR0917 -- the operator's schema
-    input: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
-    axis: int | None = None,
-    rounding: int = 0,
-    keep: float = 0.0,
-    seed: int = 0,
-) -> Tensor:
-    """What every kernel of `fake_quantize` computes, in plain PyTorch."""
     grids = ChannelGrids(scale, zero_point, quant_min, quant_max, axis)
     check(input, grids, rounding, keep)
     output = torch.empty_like(input)
-    if not has_values(input):
-        return output
-    grids.check_values("fake_quantize")
-    steps, zero = grids.over(input)
-    levels = round_levels(input.float() * steps.reciprocal(), rounding, seed) + zero
-    values = (grids.clamp(levels) - zero) * steps
-    if keep > 0:
-        values = torch.where(is_kept(input, keep, seed), input.float(), values)
-    return output.copy_(values)
+    if has_values(input):
+        grids.check_values("fake_quantize")
+        steps, zero = grids.over(input)
+        levels = round_levels(input.float() * steps.reciprocal(), rounding, seed) + zero
+        output.copy_((grids.clamp(levels) - zero) * steps)
+        if keep > 0:
+            output.copy_(torch.where(is_kept(input, keep, seed), input, output))
+    return output
+
+
+fake_quantize = register_operator(fake_quantize_reference)
 
 
 def is_kept(input: Tensor, keep: float, seed: int) -> Tensor:

@@ -11,7 +11,6 @@ from .reference.rounding import round_levels
 from .registration import has_values, register_operator
 
 
-@register_operator()
 def fake_quantize_backward_reference(  # noqa: PLR0913, PLR0917 -- the operator's schema
     grad: Tensor,
     input: Tensor,
@@ -24,9 +23,15 @@ def fake_quantize_backward_reference(  # noqa: PLR0913, PLR0917 -- the operator'
     keep: float = 0.0,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What every kernel of `fake_quantize_backward` computes, in plain PyTorch.
+    """Pass on `grad`, the gradient of the output of `fake_quantize`, in one pass.
 
-    The formulas are in `fake_quantize`, of whose output `grad` is the gradient.
+    It rounds `input` again: storing a mask would be no faster, as the scale's gradient reads
+    `input` too. The gradient is straight through for an input inside the grid, zero outside. For
+    `scale` it is that of LSQ (Esser et al., 2020, eq. 3): `round(x / scale) - x / scale` inside,
+    the nearest end of the grid outside, summed over what shares the scale; LSQ's step size factor
+    is left to the caller. For `zero_point` it is that of LSQ+ (Bhalgat et al., 2020): zero inside,
+    `-scale` outside. A value that was kept passes its gradient on, and adds to no other. The sums
+    are float64 in a fixed order.
 
     Returns:
         The gradients of `input`, in its dtype and memory format, and of scale and zero point,
@@ -53,3 +58,6 @@ def fake_quantize_backward_reference(  # noqa: PLR0913, PLR0917 -- the operator'
     outside = channel_sums(torch.where(inside, 0, grad.float()), input, axis).float()
     of_zero_point.copy_(-scale * outside.view_as(scale))
     return gradients
+
+
+register_operator(fake_quantize_backward_reference)

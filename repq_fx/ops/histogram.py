@@ -44,11 +44,9 @@ def histogram(input: Tensor, bins: int, lo: float, hi: float) -> Tensor:
     """
     # The op itself rejects what is not float32.
     values = input.float() if input.is_floating_point() else input
-    counts: Tensor = torch.ops.repq_fx.histogram(values, bins, lo, hi)
-    return counts
+    return _operator(values, bins, lo, hi)
 
 
-@register_operator()
 def histogram_reference(input: Tensor, bins: int, lo: float, hi: float) -> Tensor:
     """What every kernel of `histogram` computes, in plain PyTorch; `input` is float32."""
     _check(input, bins, lo, hi)
@@ -67,6 +65,9 @@ def histogram_reference(input: Tensor, bins: int, lo: float, hi: float) -> Tenso
     scaled = torch.where(values < 0, scaled.clamp(max=underflow), scaled)
     index = torch.floor(scaled + frac) + whole
     return torch.bincount(index.clamp(0, bins - 1).long(), minlength=bins)
+
+
+_operator = register_operator(histogram_reference)
 
 
 def _check(input: Tensor, bins: int, lo: float, hi: float) -> None:

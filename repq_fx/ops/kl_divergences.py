@@ -68,13 +68,9 @@ def kl_divergences(
         ValueError: A tensor has another number of dimensions or is not on the CPU, a number is out
             of range, or an option is none of its choices.
     """
-    divergences: Tensor = torch.ops.repq_fx.kl_divergences(
-        counts.double(), kept, levels, divergence, expand, remainder
-    )
-    return divergences
+    return _operator(counts.double(), kept, levels, divergence, expand, remainder)
 
 
-@register_operator()
 def kl_divergences_reference(
     counts: Tensor,
     kept: Tensor,
@@ -116,6 +112,9 @@ def kl_divergences_reference(
     if divergence == "reject":
         refused |= ~comparable & (beyond > 0)
     return torch.where(refused, torch.inf, result)
+
+
+_operator = register_operator(kl_divergences_reference)
 
 
 def _level_starts(kept: Tensor, levels: int, remainder: str) -> Tensor:

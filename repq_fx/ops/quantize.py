@@ -4,18 +4,17 @@ import torch
 from torch import Tensor
 
 from .reference.checks import check_dtype, check_scale
-from .reference.rounding import Rounding, check_rounding, round_levels
+from .reference.rounding import check_rounding, round_levels
 from .registration import has_values, register_operator
 
 
-def quantize(
+def quantize_reference(
     input: Tensor,
     scale: float,
     zero_point: int,
     quant_min: int,
     quant_max: int,
-    *,
-    rounding: Rounding = Rounding.NEAREST_EVEN,
+    rounding: int = 0,
     seed: int = 0,
 ) -> Tensor:
     """Round `input` to the integer levels `quant_min..quant_max`, one grid for the whole tensor.
@@ -37,7 +36,7 @@ def quantize(
         zero_point: Level of the value zero, inside the grid.
         quant_min: Lowest level.
         quant_max: Highest level.
-        rounding: Which of two levels a value between them takes.
+        rounding: Which of two levels a value between them takes: a `Rounding`.
         seed: Of the random numbers of `Rounding.STOCHASTIC`, int64.
 
     Returns:
@@ -48,23 +47,6 @@ def quantize(
         ValueError: `scale`, `zero_point` or `rounding` is out of range, or the levels fit neither
             uint8 nor int8.
     """
-    levels: Tensor = torch.ops.repq_fx.quantize(
-        input, scale, zero_point, quant_min, quant_max, rounding, seed
-    )
-    return levels
-
-
-@register_operator()
-def quantize_reference(
-    input: Tensor,
-    scale: float,
-    zero_point: int,
-    quant_min: int,
-    quant_max: int,
-    rounding: int = 0,
-    seed: int = 0,
-) -> Tensor:
-    """What every kernel of `quantize` computes, in plain PyTorch."""
     check_dtype("quantize", "input", input, torch.float32)
     check_scale("quantize", scale)
     _check_grid(zero_point, quant_min, quant_max)
@@ -76,6 +58,9 @@ def quantize_reference(
         levels = levels.clamp(quant_min, quant_max)
         output.copy_(torch.where(input.isnan(), quant_min, levels))
     return output
+
+
+quantize = register_operator(quantize_reference)
 
 
 def _check_grid(zero_point: int, quant_min: int, quant_max: int) -> None:

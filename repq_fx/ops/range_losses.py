@@ -66,13 +66,9 @@ def range_losses(
         TypeError: `scales` are not float64 or `zero_points` not int64.
         ValueError: A tensor has another shape or is not on the CPU, or a number is out of range.
     """
-    losses: Tensor = torch.ops.repq_fx.range_losses(
-        counts.double(), scales, zero_points, quant_min, quant_max, power
-    )
-    return losses
+    return _operator(counts.double(), scales, zero_points, quant_min, quant_max, power)
 
 
-@register_operator()
 def range_losses_reference(
     counts: Tensor,
     scales: Tensor,
@@ -97,6 +93,9 @@ def range_losses_reference(
     energy = below.second[0] + above.second[0]
     cosine = (differences + squares) / (energy * squares).sqrt()
     return 1.0 - torch.where((squares > 0.0) & (energy > 0.0), cosine, 0.0)
+
+
+_operator = register_operator(range_losses_reference)
 
 
 def _check(

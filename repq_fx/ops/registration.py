@@ -2,36 +2,44 @@
 
 import re
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 
-Reference = TypeVar("Reference", bound=Callable[..., object])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def register_operator(*, mutates: Iterable[str] = ()) -> Callable[[Reference], Reference]:
-    """A decorator that makes ``NAME_reference`` the operator ``torch.ops.repq_fx.NAME``.
+def register_operator(reference: Function, *, mutates: Iterable[str] = ()) -> Function:
+    """Make the function ``NAME_reference`` the operator ``torch.ops.repq_fx.NAME``.
 
-    The annotations are its schema. The function runs where no compiled kernel was built, and is the
-    fake kernel too: after its checks it allocates the results, and fills them if an argument
+    Its annotations are the schema. It runs where no compiled kernel was built, and is the fake
+    kernel too: after its checks it allocates the results, and fills them if an argument
     `has_values`.
 
     Args:
+        reference: In plain PyTorch, what every kernel computes.
         mutates: Names of the tensors that the operator changes.
+
+    Returns:
+        A function that calls the operator, with the signature and the docstring of the reference.
     """
+    name = reference.__name__.removesuffix("_reference")
+    schema = torch.library.infer_schema(reference, mutates_args=mutates)
+    # Torch takes every `int` for a size, which may be symbolic. Only our lists hold sizes.
+    torch.library.define(f"repq_fx::{name}", re.sub(r"\bSymInt\b(?!\[)", "int", schema))
+    torch.library.impl(f"repq_fx::{name}", "CompositeExplicitAutograd", reference)
+    torch.library.register_fake(f"repq_fx::{name}", reference)
+    kernels = getattr(torch.ops.repq_fx, name)
 
-    def register(reference: Reference) -> Reference:
-        name = "repq_fx::" + reference.__name__.removesuffix("_reference")
-        schema = torch.library.infer_schema(reference, mutates_args=mutates)
-        # Torch takes every `int` for a size, which may be symbolic. Only our lists hold sizes.
-        torch.library.define(name, re.sub(r"\bSymInt\b(?!\[)", "int", schema))
-        torch.library.impl(name, "CompositeExplicitAutograd", reference)
-        torch.library.register_fake(name, reference)
-        return reference
+    @wraps(reference)
+    def operator(*args: Any, **kwargs: Any) -> Any:
+        return kernels(*args, **kwargs)
 
-    return register
+    operator.__name__ = operator.__qualname__ = name
+    return cast("Function", operator)
 
 
 def has_values(tensor: Tensor) -> bool:

@@ -7,7 +7,6 @@ from ..errors import SizeError
 from .registration import register_operator
 
 
-@register_operator()
 def require_size_reference(
     source: Tensor, found: Number, expected: Number, question: str, example: list[int]
 ) -> None:
@@ -31,3 +30,6 @@ def require_size_reference(
             f"The graph holds for an input of {list(example)}, on which {question} is {expected}; "
             f"an input of {list(source.shape)} makes it {answer}. Trace the model on such an input."
         )
+
+
+register_operator(require_size_reference)

@@ -14,7 +14,7 @@ CANDIDATES = 80
 MAX_POWER = 16.0
 
 
-def search_scale(
+def search_scale_reference(
     rows: Tensor,
     widest: Tensor,
     quant_min: int,
@@ -57,22 +57,6 @@ def search_scale(
         ValueError: A shape or device does not fit, `power` is out of range, or the levels are not
             `-2**24 <= quant_min < quant_max <= 2**24`.
     """
-    scale: Tensor = torch.ops.repq_fx.search_scale(
-        rows, widest, quant_min, quant_max, power, importance
-    )
-    return scale
-
-
-@register_operator()
-def search_scale_reference(
-    rows: Tensor,
-    widest: Tensor,
-    quant_min: int,
-    quant_max: int,
-    power: float,
-    importance: Tensor | None = None,
-) -> Tensor:
-    """What every kernel of `search_scale` computes, in plain PyTorch."""
     _check(rows, widest, quant_min, quant_max, power, importance)
     best_scale = widest.clone(memory_format=torch.contiguous_format)
     if not has_values(rows):
@@ -87,6 +71,9 @@ def search_scale_reference(
         best_scale = torch.where(better, scale, best_scale)
         best_loss = torch.where(better, loss, best_loss)
     return best_scale
+
+
+search_scale = register_operator(search_scale_reference)
 
 
 def _sum_in_pairs(items: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from .registration import has_values, register_operator
 ZETA, GAMMA = 1.1, -0.1
 
 
-def soft_round(
+def soft_round_reference(
     weight: Tensor,
     logits: Tensor,
     scale: Tensor,
@@ -32,12 +32,10 @@ def soft_round(
     `(level - zero_point) * scale`, and the regularizer (eq. 24) `sum(1 - |2 h - 1| ** beta)`.
     Rounding is decided where `h` is 0 or 1.
 
-    Gradients, in one pass: only for `logits`, zero where a clamp holds. The scale is fixed in
-    AdaRound, BRECQ and QDrop, and the floor has none for the weight.
-
     The exponential and the power are series in float32, the same on every device; they differ from
     the exact ones by a few units of the last place. The regularizer is summed in float64 in a fixed
-    order. The values of `scale` are checked on the CPU only, as that would stall a GPU.
+    order. The values of `scale` are checked on the CPU only, as that would stall a GPU. Gradients
+    are for `logits` alone: `soft_round_backward`.
 
     Example:
         >>> weight, logits = torch.tensor([0.7, 0.7]), torch.tensor([-9.0, 0.0])
@@ -64,24 +62,6 @@ def soft_round(
         ValueError: A shape, a device or, on the CPU, a scale does not fit; `axis` or `beta` is out
             of range; or the levels are not `-2**24 <= quant_min < quant_max <= 2**24`.
     """
-    value, regularizer = torch.ops.repq_fx.soft_round(
-        weight, logits, scale, zero_point, quant_min, quant_max, axis, beta
-    )
-    return value, regularizer
-
-
-@register_operator()
-def soft_round_reference(
-    weight: Tensor,
-    logits: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
-    axis: int | None = None,
-    beta: float | None = None,
-) -> tuple[Tensor, Tensor]:
-    """What every kernel of `soft_round` computes, in plain PyTorch."""
     grids = ChannelGrids(scale, zero_point, quant_min, quant_max, axis)
     check(weight, logits, grids, beta)
     values, regularizer = torch.empty_like(weight), weight.new_zeros(())
@@ -94,16 +74,23 @@ def soft_round_reference(
     levels = (weight * steps.reciprocal()).floor() + zero + h
     values.copy_((grids.clamp(levels) - zero) * steps)
     if beta is not None:
-        certainty = (h + h - 1).abs()
-        shares = 1 - certainty_power(certainty, beta - 1) * certainty
-        regularizer.copy_(tree_sum(channel_sums(shares, weight, axis)))
+        regularizer.copy_(tree_sum(channel_sums(_doubts(h, beta), weight, axis)))
     return values, regularizer
+
+
+soft_round = register_operator(soft_round_reference)
 
 
 def stretched_sigmoid(logits: Tensor) -> tuple[Tensor, Tensor]:
     """The sigmoid, and the rectified one before its clamp."""
     sigmoid = (1 + _exp2(-logits.clamp(-4, 4) * (1 / math.log(2)))).reciprocal()
     return sigmoid, sigmoid * (ZETA - GAMMA) + GAMMA
+
+
+def _doubts(h: Tensor, beta: float) -> Tensor:
+    """What each value adds to the regularizer: from 0 where it is decided to 1 halfway."""
+    certainty = (h + h - 1).abs()
+    return 1 - certainty_power(certainty, beta - 1) * certainty
 
 
 def certainty_power(certainty: Tensor, exponent: float) -> Tensor:

@@ -9,7 +9,6 @@ from .registration import has_values, register_operator
 from .soft_round import GAMMA, ZETA, certainty_power, check, stretched_sigmoid
 
 
-@register_operator()
 def soft_round_backward_reference(  # noqa: PLR0913, PLR0917 -- the operator's schema
     grad: Tensor,
     grad_regularizer: Tensor,
@@ -22,8 +21,9 @@ def soft_round_backward_reference(  # noqa: PLR0913, PLR0917 -- the operator's s
     axis: int | None = None,
     beta: float | None = None,
 ) -> Tensor:
-    """What every kernel of `soft_round_backward` computes, in plain PyTorch.
+    """The gradient for the logits, zero where a clamp holds.
 
+    The scale is fixed in AdaRound, BRECQ and QDrop, and the floor has no gradient for the weight.
     `grad`, of the shape of `weight`, and `grad_regularizer`, `[]`, are the gradients of the two
     results of `soft_round`.
 
@@ -49,6 +49,9 @@ def soft_round_backward_reference(  # noqa: PLR0913, PLR0917 -- the operator's s
         of_h = of_h + torch.where(centred < 0, -power, power) * slope
     slope = sigmoid * (1 - sigmoid) * (ZETA - GAMMA)
     return grad_logits.copy_(torch.where((stretched >= 0) & (stretched <= 1), of_h * slope, 0))
+
+
+register_operator(soft_round_backward_reference)
 
 
 def _check_grads(grad: Tensor, grad_regularizer: Tensor, weight: Tensor) -> None:

@@ -63,13 +63,9 @@ def update_histogram(
             contiguous, `axis` or an exponent is out of range, or the counts of a row would sum to
             `2**63` or more.
     """
-    bounds: tuple[Tensor, Tensor, Tensor] = torch.ops.repq_fx.update_histogram(
-        counts, exponents, zeros, input.detach(), axis, relu
-    )
-    return bounds
+    return _operator(counts, exponents, zeros, input.detach(), axis, relu)
 
 
-@register_operator(mutates=("counts", "exponents", "zeros"))
 def update_histogram_reference(
     counts: Tensor,
     exponents: Tensor,
@@ -104,6 +100,9 @@ def update_histogram_reference(
         zeros.add_((rows == 0).sum(1).view_as(zeros))
     shape = exponents.shape
     return lowest.view(shape), highest.view(shape), non_finite.view(shape)
+
+
+_operator = register_operator(update_histogram_reference, mutates=("counts", "exponents", "zeros"))
 
 
 def merge_bins(counts: Tensor, doublings: Tensor) -> Tensor:

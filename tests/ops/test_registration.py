@@ -1,3 +1,4 @@
+import inspect
 import re
 
 import pytest
@@ -10,7 +11,6 @@ from repq_fx.ops.registration import has_values, register_operator
 from . import refusals
 
 
-@register_operator(mutates=("total",))
 def add_up_reference(
     total: Tensor, input: Tensor, axis: int | None, sizes: list[int], times: float = 2.0
 ) -> tuple[Tensor, Tensor]:
@@ -20,6 +20,9 @@ def add_up_reference(
         total += input.sum()
         output.copy_(input * times)
     return output, input.new_zeros(sizes)
+
+
+add_up = register_operator(add_up_reference, mutates=("total",))
 
 
 def kernels(name: str) -> dict[str, object]:
@@ -97,13 +100,21 @@ def test_the_annotations_of_the_reference_are_the_schema():
 
 
 def test_the_reference_is_the_fake_kernel_too():
-    operator = torch.ops.repq_fx.add_up.default
     arguments = torch.zeros(()), torch.ones(2, 3), None, [4]
-    torch.library.opcheck(operator, arguments)
-    output, _ = operator(*arguments)
-    assert output.eq(2).all()
-    shapes = [result.shape for result in operator(*map(on_meta, arguments))]
+    torch.library.opcheck(torch.ops.repq_fx.add_up.default, arguments)
+    shapes = [result.shape for result in add_up(*map(on_meta, arguments))]
     assert shapes == [(2, 3), (4,)]
+
+
+def test_the_function_calls_the_operator_by_the_signature_of_the_reference():
+    total, values = torch.zeros(()), torch.ones(2, 3)
+    output, _ = add_up(total, input=values, axis=None, sizes=[], times=3.0)
+    assert total == 6
+    assert output.eq(3).all()
+    assert inspect.signature(add_up) == inspect.signature(add_up_reference)
+    assert (add_up.__name__, add_up.__doc__) == ("add_up", add_up_reference.__doc__)
+    graph = torch.fx.symbolic_trace(lambda x: ops.quantize(x, 0.5, 0, 0, 255)).graph
+    assert graph.find_nodes(op="call_function", target=torch.ops.repq_fx.quantize)
 
 
 def test_has_values():
