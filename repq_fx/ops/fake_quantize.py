@@ -29,13 +29,12 @@ def fake_quantize_reference(  # noqa: PLR0913, PLR0917 -- the operator's schema
     or float16 is rounded once more, at the end. A NaN stays. A float `zero_point` is first rounded
     to an integer, ties to even.
 
-    With `keep` each value stays as it is with that probability (QDrop: Wei et al., 2022).
-    Which values do, and how `Rounding.STOCHASTIC` rounds, depends on `seed` and on the position of
-    a value in the memory of the tensor alone, not on device or threads.
+    With `keep` each value stays as it is with that probability (QDrop: Wei et al., 2022). Which
+    ones do, and how `Rounding.STOCHASTIC` rounds, depends on `seed` and the position in memory
+    alone. Gradients for `input`, `scale` and a float `zero_point`: `fake_quantize_backward`.
 
-    Gradients for `input`, `scale` and a float `zero_point` are in `fake_quantize_backward`. The
-    values of `scale` are checked on the CPU only, as that would stall a GPU, where zero, negative
-    or non-finite scales give meaningless results.
+    The values of `scale` are checked on the CPU only, as that would stall a GPU, where zero,
+    negative or non-finite scales give meaningless results.
 
     Example:
         >>> scale, zero_point = torch.tensor(0.5), torch.tensor(0)
@@ -47,8 +46,8 @@ def fake_quantize_reference(  # noqa: PLR0913, PLR0917 -- the operator's schema
         scale: float32 on the device of `input`, from `2**-126` to `2**126`. Shape `[]` or `[1]`
             without `axis`, else `[input.shape[axis]]`.
         zero_point: int32, int64 or float32, of the same shapes and device.
-        quant_min: Lowest level.
-        quant_max: Highest level.
+        quant_min: Lowest level, from `-2**24`.
+        quant_max: Highest level, above `quant_min` and up to `2**24`.
         axis: Dimension that has one scale per index; None for one scale in all.
         rounding: Which of two levels a value between them takes: a `Rounding`.
         keep: Probability that a value is not rounded, from 0 to 1; 0 with stochastic rounding.
@@ -59,8 +58,7 @@ def fake_quantize_reference(  # noqa: PLR0913, PLR0917 -- the operator's schema
 
     Raises:
         TypeError: A tensor has another dtype.
-        ValueError: A shape, a device or, on the CPU, a scale does not fit; a number is out of
-            range; or the levels are not `-2**24 <= quant_min < quant_max <= 2**24`.
+        ValueError: A shape, a device, a number or, on the CPU, a scale does not fit.
     """
     grids = ChannelGrids(scale, zero_point, quant_min, quant_max, axis)
     check(input, grids, rounding, keep)

@@ -48,8 +48,8 @@ def soft_round_reference(
         scale: float32 on the device of `weight`, from `2**-126` to `2**126`. Shape `[]` or `[1]`
             without `axis`, else `[weight.shape[axis]]`.
         zero_point: int32, int64 or float32, of the same shapes and device.
-        quant_min: Lowest level.
-        quant_max: Highest level.
+        quant_min: Lowest level, from `-2**24`.
+        quant_max: Highest level, above `quant_min` and up to `2**24`.
         axis: Dimension that has one scale per index; None for one scale in all.
         beta: Power of the regularizer, from 1 to 1024; None for no regularizer (warm-up).
 
@@ -59,8 +59,7 @@ def soft_round_reference(
 
     Raises:
         TypeError: A tensor has another dtype.
-        ValueError: A shape, a device or, on the CPU, a scale does not fit; `axis` or `beta` is out
-            of range; or the levels are not `-2**24 <= quant_min < quant_max <= 2**24`.
+        ValueError: A shape, a device, a number or, on the CPU, a scale does not fit.
     """
     grids = ChannelGrids(scale, zero_point, quant_min, quant_max, axis)
     check(weight, logits, grids, beta)
@@ -69,8 +68,7 @@ def soft_round_reference(
         return values, regularizer
     grids.check_values("soft_round")
     steps, zero = grids.over(weight)
-    _, stretched = stretched_sigmoid(logits)
-    h = stretched.clamp(0, 1)
+    h = stretched_sigmoid(logits)[1].clamp(0, 1)
     levels = (weight * steps.reciprocal()).floor() + zero + h
     values.copy_((grids.clamp(levels) - zero) * steps)
     if beta is not None:
