@@ -1,6 +1,5 @@
 """Schemes, range rules, weight quantizers and observers."""
 
-from .channel_histograms import ChannelHistograms as ChannelHistograms
 from .grid import AffineParameters as AffineParameters
 from .grid import affine_parameters as affine_parameters
 from .observers import ActivationObserver as ActivationObserver
