@@ -14,7 +14,7 @@ from repq_fx import CalibrationError, TraceError, analysis, api
 from repq_fx.models import fashion_repvgg
 from repq_fx.nn import RepVGGBlock
 from repq_fx.quant import ActivationObserver
-from repq_fx.quant.kept_inputs import KEPT_INPUTS
+from repq_fx.quant.kept_inputs import inputs_left
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_nothing_holds_what_was_prepared(backend, model, images):
     example = images[:2]
     prepared = api.prepare(repq_fx.reparameterize(model, example), example, repq_fx.Scheme())
     repq_fx.calibrate(prepared, images, progress=False)
-    kept = weakref.ref(prepared.meta[KEPT_INPUTS][0])
+    kept = weakref.ref(inputs_left(prepared)[0])
     converted = repq_fx.convert(prepared, backend)
     del prepared
     gc.collect()

@@ -11,7 +11,7 @@ from ..backend.quantized_layer import forget_quantized
 from ..backend.reference import ReferenceLayer
 from ..passes.tracing.ordered_dict_tracer import OrderedDictTracer
 from ..progress import Progress
-from ..quant.kept_inputs import KEPT_INPUTS
+from ..quant.kept_inputs import inputs_left
 from ..refine.refined_copy import refined_copy
 from ..refine.refinement import REFINEMENT, Refinement
 from ..refine.sequential import ObserverRoles, Pair, quantize_sequentially
@@ -30,7 +30,7 @@ def to_reference(prepared: GraphModule, progress: Progress) -> GraphModule:
     """
     refined = refined_copy(prepared, "convert")
     found = prepared.meta.get(REFINEMENT)
-    inputs = prepared.meta.get(KEPT_INPUTS)
+    inputs = inputs_left(prepared)
     if isinstance(found, Refinement):
         found.write(refined)
     elif inputs is not None:

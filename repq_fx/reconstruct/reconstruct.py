@@ -12,12 +12,12 @@ from torch.fx import GraphModule
 
 from ..errors import CalibrationError
 from ..quant import ActivationObserver
-from ..quant.calibration import Batch, batches_of, model_inputs
+from ..quant.data import Batch, CalibrationData, number_of_inputs
 from ..quant.single_images import reads_single_images
 from ..refine.refined_copy import refined_copy
 from ..refine.refinement import REFINEMENT, Refinement
 from .activation_store import ActivationStore
-from .methods import Reconstruction
+from .methods import Reconstruction, require_method
 from .network import NetworkReconstruction
 
 _LOGGER = logging.getLogger(__name__)
@@ -67,10 +67,7 @@ def reconstruct(
         FileFormatError: `checkpoint` belongs to another run or is no checkpoint.
         OSError: The checkpoint or temporary files cannot be written.
     """
-    if not isinstance(method, Reconstruction):
-        raise TypeError(
-            f"reconstruct: method must be AdaRound(), BRECQ(), QDrop() or RepAPQ(), got {method!r}."
-        )
+    require_method(method)
     if memory < 0:
         raise ValueError(f"reconstruct: memory must not be negative, got {memory}.")
     refined = refined_copy(prepared, "reconstruct")
@@ -108,11 +105,10 @@ def _images(
     Raises:
         CalibrationError: See `reconstruct`.
     """
-    count = sum(node.op == "placeholder" for node in network.graph.nodes)
+    batches = CalibrationData.of(data).inputs(number_of_inputs(network), label="reconstruct: batch")
     kept: list[tuple[Tensor, ...]] = []
     images = 0
-    for index, batch in enumerate(batches_of(data)):
-        inputs = model_inputs(batch, count, f"reconstruct: batch {index}")
+    for index, inputs in enumerate(batches):
         shapes = [tuple(value.shape[1:]) for value in inputs]
         if any(len(value) != len(inputs[0]) for value in inputs):
             raise CalibrationError(f"reconstruct: the inputs of batch {index} differ in length.")

@@ -12,7 +12,7 @@ from ..passes.graph.aliases import overwritten_alias
 from ..passes.graph.canonical_calls import canonicalize_calls
 from ..passes.graph.mutation import read_results_of_mutations
 from ..quant import ActivationObserver
-from ..quant.kept_inputs import KEPT_INPUTS
+from ..quant.kept_inputs import inputs_left
 from .edge_layers import apply_first_last_bits
 from .float_reads import separate_float_reads
 from .observer_placement import drop_needless_observers
@@ -37,7 +37,7 @@ def refined_copy(prepared: GraphModule, step: str) -> GraphModule:
     refined = copy.deepcopy(prepared)
     _normalize(refined, step)
     separate_float_reads(refined)
-    drop_observers_of_others_met(refined, prepared.meta.get(KEPT_INPUTS))
+    drop_observers_of_others_met(refined, inputs_left(prepared))
     drop_unread_observers(refined)
     _require_calibrated(refined, step)
     drop_needless_observers(refined)
