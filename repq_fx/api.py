@@ -112,7 +112,8 @@ def quantize(  # noqa: PLR0913 -- every step in one call
     Args:
         model: Any traceable model in evaluation mode, in training or deploy form. Of one in half
             or double precision, a copy in float32 is quantized.
-        data: Calibration data, as for `calibrate`.
+        data: Calibration data, as for `calibrate`, read once; a reconstruction learns from its
+            first images.
         example_inputs: The model's inputs; by default two images of the first batch of `data`, or
             all if the model takes no other number, of as many tensors as ``forward`` has parameters
             without a default.

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from operator import length_hint
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ class CalibrationData:
     """
 
     def __init__(self, source: Iterable[Batch]) -> None:
-        self._source = source
+        self._source: Any = source  # Of which only some have a length.
         self._seen: list[Batch] = []
         self._rest: Iterator[Batch] | None = None  # Of the pass that `_seen` begins.
 
@@ -53,7 +52,10 @@ class CalibrationData:
     @property
     def batch_count(self) -> int | None:
         """How many batches a pass has, if the source knows."""
-        return length_hint(self._source) or None
+        try:
+            return len(self._source)
+        except TypeError:
+            return None
 
     def __iter__(self) -> Iterator[Batch]:
         """A pass over all batches."""

@@ -54,7 +54,7 @@ SOURCES = {
     "loader of a stream": (lambda: DataLoader(StreamOfImages(), BATCH), 5, False, True),
     "stream": (lambda: Stream(cut()), 5, False, True),
     "generator": (lambda: (b for b in cut()), 5, False, False),
-    "iterator of a list": (lambda: iter(cut()), 5, True, False),
+    "iterator of a list": (lambda: iter(cut()), 5, False, False),
     "map": (lambda: map(torch.Tensor.double, cut()), 5, False, False),
 }
 sources = pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_what_cannot_be_iterated_is_refused(data):
 )
 def test_no_data(data):
     data = CalibrationData.of(data)
-    assert data.batch_count is None
+    assert not data.batch_count
     assert data.beginning(8) == []
     with pytest.raises(CalibrationError, match="quantize: the calibration data is empty"):
         data.first("quantize")
