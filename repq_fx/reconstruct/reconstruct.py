@@ -110,7 +110,7 @@ def _images(
     images = 0
     for index, inputs in enumerate(batches):
         shapes = [tuple(value.shape[1:]) for value in inputs]
-        if any(len(value) != len(inputs[0]) for value in inputs):
+        if any(value.shape[:1] != inputs[0].shape[:1] for value in inputs):
             raise CalibrationError(f"reconstruct: the inputs of batch {index} differ in length.")
         if index == 0 and reads_single_images(network, inputs):
             raise CalibrationError(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import repq_fx
@@ -399,6 +400,22 @@ def test_bad_data_is_refused(ready, spoil, message):
     with pytest.raises(CalibrationError, match=message):
         reconstruct(prepared, spoil(data), quick(), progress=False)
     assert REFINEMENT not in prepared.meta
+
+
+class Gain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1)
+
+    def forward(self, image, gain):
+        return self.conv(image * gain)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), ()], ids=["one", "number"])
+def test_inputs_that_are_not_all_batches_are_refused(shape):
+    data = [(torch.rand(8, 3, 4, 4), torch.rand(shape)) for _ in range(3)]
+    with pytest.raises(CalibrationError, match="the inputs of batch 0 differ in length"):
+        repq_fx.quantize(Gain().eval(), data, reconstruction=quick(), progress=False)
 
 
 @pytest.mark.parametrize("method", [AdaRound, "adaround", None, repq_fx.MSE()], ids=str)
