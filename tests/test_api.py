@@ -14,7 +14,7 @@ from repq_fx import CalibrationError, TraceError, analysis, api
 from repq_fx.models import fashion_repvgg
 from repq_fx.nn import RepVGGBlock
 from repq_fx.quant import ActivationObserver
-from repq_fx.quant.kept_inputs import KEPT_INPUTS
+from repq_fx.quant.kept_inputs import inputs_left
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_nothing_holds_what_was_prepared(backend, model, images):
     example = images[:2]
     prepared = api.prepare(repq_fx.reparameterize(model, example), example, repq_fx.Scheme())
     repq_fx.calibrate(prepared, images, progress=False)
-    kept = weakref.ref(prepared.meta[KEPT_INPUTS][0])
+    kept = weakref.ref(inputs_left(prepared)[0])
     converted = repq_fx.convert(prepared, backend)
     del prepared
     gc.collect()
@@ -151,6 +151,29 @@ def test_order_and_size_of_batches_do_not_matter(model, images):
 def test_kinds_of_data(wrap, model, images):
     int8 = repq_fx.quantize(model, wrap(images), progress=False)
     assert torch.equal(int8(images), repq_fx.quantize(model, images, progress=False)(images))
+
+
+def test_a_reconstruction_holds_only_the_images_that_it_uses():
+    alive = weakref.WeakSet()
+
+    def batches():
+        for _ in range(12):
+            batch = torch.rand(8, 1, 224, 224)
+            alive.add(batch)
+            yield batch
+            del batch
+            assert len(alive) <= 6  # Four for the reconstruction, and what was read last.
+
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, 4), nn.ReLU(), nn.Conv2d(2, 2, 1)).eval()
+    method = repq_fx.AdaRound(iterations=1, images=32, batch_size=8)
+    repq_fx.quantize(model, batches(), reconstruction=method, progress=False)
+
+
+def test_a_reconstruction_that_is_none_is_refused_before_anything_is_read(model):
+    data = iter(["no batch"])
+    with pytest.raises(TypeError, match=r"method must be AdaRound.* got 'adaround'"):
+        repq_fx.quantize(model, data, reconstruction="adaround", progress=False)
+    assert next(data) == "no batch"
 
 
 def test_batch_and_image_size_may_change(model, images):

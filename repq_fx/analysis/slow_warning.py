@@ -7,7 +7,7 @@ from torch.fx import GraphModule
 from ..backend.prepared_view import PreparedView
 from ..lowering.int8.instructions import Int8Program
 from ..ops import has_extension
-from ..quant.kept_inputs import KEPT_INPUTS
+from ..quant.kept_inputs import inputs_left
 from .speed import compare_speed
 
 _LOGGER = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def warn_if_slow(prepared: GraphModule, lowered: GraphModule) -> GraphModule:
     Returns:
         `lowered`.
     """
-    inputs = prepared.meta.get(KEPT_INPUTS)
+    inputs = inputs_left(prepared)
     has_programs = any(isinstance(module, Int8Program) for module in lowered.modules())
     if inputs is None or not has_programs or not has_extension():
         return lowered

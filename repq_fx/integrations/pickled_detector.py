@@ -7,7 +7,6 @@ import os
 import pickle
 from collections.abc import Iterable
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from .._atomic_file import write_atomically
 from ..errors import CalibrationError, RepqError
 from ..lowering import Backend
 from ..quant import Scheme
-from ..quant.calibration import Batch, batches_of, model_inputs
+from ..quant.data import Batch, CalibrationData, model_inputs
 from ..reconstruct import Reconstruction
 from .image_folder import ImageFolder
 from .prediction_maps import PredictionMaps, only_image_size
@@ -132,11 +131,8 @@ def quantized_maps(
         CalibrationError: The data is empty, or `stride` does not divide its images.
         RepqError: As `repq_fx.quantize` does.
     """
-    batches = batches_of(data)
-    first = next(batches, None)
-    if first is None:
-        raise CalibrationError("quantize: the calibration data is empty.")
-    example = model_inputs(first, 1, "calibration batch 0")[0][:1]
+    data = CalibrationData.of(data)
+    example = model_inputs(data.first("quantize"), 1, "calibration batch 0")[0][:1]
     if example.dim() != 4 or any(side % stride for side in example.shape[-2:]):
         raise CalibrationError(
             f"calibration batch 0 must be [N, 3, H, W] with H and W multiples of the stride "
@@ -144,8 +140,8 @@ def quantized_maps(
         )
     merged, size = _merged(network, example, stride)
     graph = api.quantize(
-        merged, chain([first], batches) if batches is data else data, example, scheme=scheme,
-        reconstruction=reconstruction, backend=backend, progress=progress,
+        merged, data, example, scheme=scheme, reconstruction=reconstruction, backend=backend,
+        progress=progress,
     )  # fmt: skip
     return PredictionMaps(graph, per_level, size).requires_grad_(False)
 

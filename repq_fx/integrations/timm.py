@@ -14,7 +14,7 @@ from .. import api
 from ..errors import RepqError
 from ..lowering import Backend
 from ..quant import Scheme
-from ..quant.calibration import Batch
+from ..quant.data import Batch
 from ..reconstruct import Reconstruction
 
 _DEFAULT_SCHEME = Scheme()

@@ -13,7 +13,7 @@ from ..backend.reference import ReferenceLayer
 from ..passes.tracing.ordered_dict_tracer import OrderedDictTracer
 from ..progress import Progress
 from ..quant import WeightObserver
-from ..quant.kept_inputs import KEPT_INPUTS
+from ..quant.kept_inputs import inputs_left
 from ..quant.observers import ChosenRange, ChosenWeight
 from ..refine.refined_copy import refined_copy
 from ..refine.refinement import Refinement
@@ -49,7 +49,7 @@ def to_reference(prepared: GraphModule, progress: Progress) -> GraphModule:
 
 def _refined(view: PreparedView, prepared: GraphModule, progress: Progress) -> Refinement:
     """What is found with the images that `calibrate` kept; nothing if there are none."""
-    found, inputs = Refinement(), prepared.meta.get(KEPT_INPUTS)
+    found, inputs = Refinement(), inputs_left(prepared)
     if inputs is None:
         return found
     device = next(prepared.parameters(), inputs[0]).device  # It may have moved since.

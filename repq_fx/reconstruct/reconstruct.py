@@ -11,13 +11,13 @@ from torch.fx import GraphModule
 
 from ..backend.prepared_view import PreparedView
 from ..errors import CalibrationError
-from ..quant.calibration import Batch, batches_of, model_inputs
+from ..quant.data import Batch, CalibrationData, number_of_inputs
 from ..quant.single_images import reads_single_images
 from ..refine.refined_copy import refined_copy
 from ..refine.refinement import Refinement
 from .activation_store import ActivationStore
 from .checkpoint import Checkpoint
-from .methods import Reconstruction
+from .methods import Reconstruction, require_method
 from .network import NetworkReconstruction, Run, fingerprint_of_run
 from .networks import Networks
 
@@ -68,10 +68,7 @@ def reconstruct(
         FileFormatError: `checkpoint` belongs to another run or is no checkpoint.
         OSError: The checkpoint or temporary files cannot be written.
     """
-    if not isinstance(method, Reconstruction):
-        raise TypeError(
-            f"reconstruct: method must be AdaRound(), BRECQ(), QDrop() or RepAPQ(), got {method!r}."
-        )
+    require_method(method)
     if memory < 0:
         raise ValueError(f"reconstruct: memory must not be negative, got {memory}.")
     view = refined_copy(PreparedView.of(prepared, "reconstruct"), "reconstruct")
@@ -100,13 +97,12 @@ def _images(
     Raises:
         CalibrationError: See `reconstruct`.
     """
-    count = sum(node.op == "placeholder" for node in network.graph.nodes)
+    batches = CalibrationData.of(data).inputs(number_of_inputs(network), label="reconstruct: batch")
     kept: list[tuple[Tensor, ...]] = []
     images = 0
-    for index, batch in enumerate(batches_of(data)):
-        inputs = model_inputs(batch, count, f"reconstruct: batch {index}")
+    for index, inputs in enumerate(batches):
         shapes = [tuple(value.shape[1:]) for value in inputs]
-        if any(len(value) != len(inputs[0]) for value in inputs):
+        if any(value.shape[:1] != inputs[0].shape[:1] for value in inputs):
             raise CalibrationError(f"reconstruct: the inputs of batch {index} differ in length.")
         if index == 0 and reads_single_images(network, inputs):
             raise CalibrationError(

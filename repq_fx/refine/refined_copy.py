@@ -11,7 +11,7 @@ from ..errors import CalibrationError, ConversionError
 from ..passes.graph.aliases import overwritten_alias
 from ..passes.graph.canonical_calls import canonicalize_calls
 from ..passes.graph.mutation import read_results_of_mutations
-from ..quant.kept_inputs import KEPT_INPUTS
+from ..quant.kept_inputs import inputs_left
 from .edge_layers import plan_edges
 from .float_reads import separate_float_reads
 from .observer_placement import drop_needless_observers
@@ -28,7 +28,7 @@ def refined_copy(prepared: PreparedView, step: str) -> PreparedView:
         ConversionError: An operation in place has an effect that the graph does not show.
         CalibrationError: An observer has seen no data; the message names the tensor.
     """
-    kept = prepared.graph_module.meta.get(KEPT_INPUTS)
+    kept = inputs_left(prepared.graph_module)
     refined = PreparedView(copy.deepcopy(prepared.graph_module), prepared.plans)
     _normalize(refined.graph_module, step)
     separate_float_reads(refined)

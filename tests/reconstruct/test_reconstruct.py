@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import repq_fx
 from repq_fx import (
@@ -400,6 +402,22 @@ def test_bad_data_is_refused(ready, spoil, message):
     assert Refinement.left_on(prepared) is None
 
 
+class Gain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1)
+
+    def forward(self, image, gain):
+        return self.conv(image * gain)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), ()], ids=["one", "number"])
+def test_inputs_that_are_not_all_batches_are_refused(shape):
+    data = [(torch.rand(8, 3, 4, 4), torch.rand(shape)) for _ in range(3)]
+    with pytest.raises(CalibrationError, match="the inputs of batch 0 differ in length"):
+        repq_fx.quantize(Gain().eval(), data, reconstruction=quick(), progress=False)
+
+
 @pytest.mark.parametrize("method", [AdaRound, "adaround", None, repq_fx.MSE()], ids=str)
 def test_other_methods_are_refused(ready, method):
     prepared, data = ready()
@@ -424,7 +442,33 @@ def test_a_model_must_be_prepared_and_calibrated():
         reconstruct(prepared, data, quick(), progress=False)
 
 
-def test_quantize_reconstructs_too():
+def shuffled(data):
+    return DataLoader(TensorDataset(data), 8, shuffle=True)
+
+
+KINDS = {
+    "iterator": (lambda data: iter(data.split(8)), lambda data: data.split(8)),
+    "loader that shuffles": (shuffled, lambda data: list(shuffled(data))),
+}
+
+
+@pytest.mark.parametrize(("kind", "as_list"), KINDS.values(), ids=KINDS)
+def test_quantize_reconstructs_for_the_images_that_it_calibrates_with(kind, as_list):
+    model, data = Chain().eval(), inputs_of(Chain(), 2 * IMAGES)
+    method = quick(rounding_rate=0.05)
+    results = []
+    for source in (kind, as_list):
+        torch.manual_seed(0)
+        results.append(
+            repq_fx.quantize(
+                model, source(data), scheme=Scheme(2, 4), reconstruction=method,
+                backend="reference", progress=False,
+            )
+        )  # fmt: skip
+    assert torch.equal(*(quantized(data) for quantized in results))
+
+
+def test_quantize_cuts_a_tensor_into_batches():
     model, data = Chain().eval(), inputs_of(Chain(), IMAGES)
     options = {"scheme": Scheme(2, 4), "backend": "reference", "progress": False}
     method = quick(rounding_rate=0.05)
