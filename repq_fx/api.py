@@ -61,7 +61,7 @@ def calibrate(
 
 
 def convert(
-    prepared: GraphModule, backend: str | Backend = Backend.X86, *, progress: bool = True
+    prepared: GraphModule, backend: str | Backend = Backend.INT8, *, progress: bool = True
 ) -> GraphModule:
     """Turn a calibrated model into a quantized one; `prepared` is not changed.
 
@@ -70,7 +70,7 @@ def convert(
             `calibrate`, ranges are those of the float network, weights are rounded to nearest and
             biases are not corrected.
         backend: ``"reference"`` for integer weights with float32 arithmetic, which runs anywhere
-            and defines the result, or ``"x86"`` for integer kernels.
+            and defines the result, or ``"int8"`` for integer kernels.
         progress: Show a progress bar.
 
     Returns:
@@ -102,7 +102,7 @@ def quantize(  # noqa: PLR0913 -- every step in one call
     *,
     scheme: Scheme | str = _DEFAULT_SCHEME,
     reconstruction: Reconstruction | None = None,
-    backend: str | Backend = Backend.X86,
+    backend: str | Backend = Backend.INT8,
     leaves: passes.Leaves = (),
     fast: bool = False,
     progress: bool = True,

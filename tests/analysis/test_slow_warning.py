@@ -26,7 +26,7 @@ def prepared():
     return prepared
 
 
-def warnings_of(prepared, caplog, backend="x86"):
+def warnings_of(prepared, caplog, backend="int8"):
     with caplog.at_level(logging.WARNING):
         repq_fx.convert(prepared, backend, progress=False)
     return caplog.messages
@@ -67,4 +67,4 @@ def test_nothing_is_timed_where_nothing_can_be(prepared, caplog, monkeypatch, ca
         leave_inputs(prepared, None)
     if case == "no kernels":
         monkeypatch.setattr(slow_warning, "has_extension", lambda: False)
-    warnings_of(prepared, caplog, "reference" if case == "reference" else "x86")
+    warnings_of(prepared, caplog, "reference" if case == "reference" else "int8")

@@ -50,7 +50,7 @@ def outputs(model, inputs):
         return torch.stack([model(value) for value in inputs])
 
 
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 @pytest.mark.parametrize(("build", "shape"), NETS.values(), ids=NETS)
 def test_single_samples_quantize_a_model_as_well_as_batches(build, shape, backend, tmp_path):
     torch.manual_seed(0)
@@ -63,7 +63,7 @@ def test_single_samples_quantize_a_model_as_well_as_batches(build, shape, backen
     assert torch.equal(outputs(loaded, others), outputs(quantized, others))
 
 
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 @pytest.mark.parametrize(("build", "shape"), NETS.values(), ids=NETS)
 def test_one_single_sample_is_enough_to_run(build, shape, backend):
     torch.manual_seed(0)

@@ -108,7 +108,7 @@ def test_what_is_learned_is_converted(ready, method, net, tmp_path):
     own = repq_fx.convert(prepared, "reference")
     reconstruct(prepared, data, quick(method), progress=False)
     assert all(torch.equal(value, before[name]) for name, value in prepared.state_dict().items())
-    reference, x86 = (repq_fx.convert(prepared, backend) for backend in ("reference", "x86"))
+    reference, int8 = (repq_fx.convert(prepared, backend) for backend in ("reference", "int8"))
     with torch.no_grad():
         assert torch.equal(prepared(data), exact)
         outputs = reference(data)
@@ -116,8 +116,8 @@ def test_what_is_learned_is_converted(ready, method, net, tmp_path):
         error, own_error = ((x - exact).square().mean() for x in (outputs, own(data)))
         # Few steps on few images: no worse than rounding, and not another network.
         assert error < 1.5 * own_error + 1e-3 * exact.square().mean()
-        torch.testing.assert_close(x86(data), outputs, rtol=0.05, atol=0.05)
-        quantized = x86 if net is Chain else reference
+        torch.testing.assert_close(int8(data), outputs, rtol=0.05, atol=0.05)
+        quantized = int8 if net is Chain else reference
         repq_fx.save(quantized, tmp_path / "model")
         assert torch.equal(repq_fx.load(tmp_path / "model")(data), quantized(data))
 
@@ -207,7 +207,7 @@ def test_every_weight_quantizer(ready, weight, rounds_coarse):
         assert quantized.values.abs().max() <= 7
         is_split = isinstance(weight, CoarseFine) and name != "head"
         assert (quantized.coarse_values is not None) == is_split
-    repq_fx.convert(prepared, "x86")(data)
+    repq_fx.convert(prepared, "int8")(data)
 
 
 def test_equal_seeds_give_equal_results(ready):
