@@ -60,7 +60,7 @@ def quantize(  # noqa: PLR0913  (each setting by name)
     imgsz: int = 640,
     images: int = 128,
     batch: int = 16,
-    backend: str | Backend = Backend.X86,
+    backend: str | Backend = Backend.INT8,
     progress: bool = True,
 ) -> Any:
     """An INT8 model like `model`, which is not changed.
