@@ -17,7 +17,7 @@ from ..quant.kept_inputs import inputs_left
 from ..quant.observers import ChosenRange, ChosenWeight
 from ..refine.refined_copy import refined_copy
 from ..refine.refinement import Refinement
-from ..refine.sequential import Pair, quantize_sequentially
+from ..refine.sequential import Pair, SequentialWalk
 from ..refine.survey import Survey, within_memory
 from .reference_grids import DEQUANTIZE, note_grids
 
@@ -56,10 +56,9 @@ def _refined(view: PreparedView, prepared: GraphModule, progress: Progress) -> R
     inputs = tuple(value.to(device) for value in inputs)
     survey = Survey.of(view.graph_module, inputs)
     inputs = within_memory(inputs, survey, networks=2)
-    quantize_sequentially(
-        view.graph_module, prepared, [Pair(value, value) for value in inputs], view, found,
-        watch=_showing(view, survey, len(inputs[0]), progress),
-    )  # fmt: skip
+    watch = _showing(view, survey, len(inputs[0]), progress)
+    walk = SequentialWalk(view, prepared, found, watch=watch)
+    walk.through(view.graph_module, [Pair(value, value) for value in inputs])
     return found
 
 

@@ -10,17 +10,16 @@ from tqdm import tqdm
 from ..backend.prepared_view import PreparedView
 from ..quant.kept_inputs import images_worth_keeping
 from ..refine.refinement import Refinement
-from ..refine.sequential import Pair, quantize_sequentially
+from ..refine.sequential import Pair, SequentialWalk
 from .activation_store import ActivationStore
 from .checkpoint import Checkpoint, fingerprint_of
-from .fisher import OutputGradients
 from .learned_part import LearnedPart
 from .losses import Fisher
 from .methods import Reconstruction
 from .networks import Networks
 from .part_data import NetworkData
 from .partition import Partition, partition_network
-from .rest_of_network import OutcomeOfPart, RestOfNetwork
+from .rest_of_network import OutcomeOfPart, OutputGradients, RestOfNetwork
 from .stored_tensors import StoredTensors
 from .training import Batch, PartReport, PartTrainer, Samples
 from .unit import Unit, tail_of_stage
@@ -181,9 +180,9 @@ class NetworkReconstruction:
         exact = self._data.exact(unit.inputs, images)
         arriving = self._data.quantized(unit.inputs, images)
         pairs = [Pair(*pair) for pair in zip(exact, arriving, strict=True)]
-        module, original = unit.module(self._networks.values), self._networks.original
-        view = self._networks.view
-        quantize_sequentially(module, original, pairs, view, self._found, thorough=True)
+        view, original = self._networks.view, self._networks.original
+        walk = SequentialWalk(view, original, self._found, thorough=True)
+        walk.through(unit.module(self._networks.values), pairs)
 
     def _store_targets(self, unit: Unit) -> tuple[dict[str, Tensor], list[float]]:
         """Run the part in float over all images.

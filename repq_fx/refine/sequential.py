@@ -32,58 +32,48 @@ class Pair:
     quantized: Any
 
 
-@torch.no_grad()
-def quantize_sequentially(
-    part: GraphModule,
-    original: nn.Module,
-    inputs: Sequence[Pair],
-    view: PreparedView,
-    found: Refinement,
-    *,
-    thorough: bool = False,
-    watch: Callable[[Node], object] = lambda _: None,
-) -> None:
-    """Refine ranges, weights and biases as the plans of layers and tensors say.
+@dataclass(frozen=True)
+class SequentialWalk:
+    """Refines ranges, weights and biases as the plans of layers and tensors say.
 
-    Args:
-        part: A network, or a part of one; its layers then compute with what was found.
-        original: Holds the same layers in float under the same names; it is not changed.
-        inputs: One batch of calibration data for each placeholder. The tensors that the network
-            holds at one time are held twice.
+    Attributes:
         view: Of the whole network.
+        original: Holds the same layers in float under the same names; it is not changed.
         found: What is found is added. A layer of which it holds a weight is not rounded again, and
             a range that it holds is where a search begins.
         thorough: Improve rounded weights by coordinate descent.
         watch: Called with every node before it is computed.
     """
-    # Two tensors each, or an operation in place on one side would change the other.
-    pairs = (Pair(value.exact.clone(), value.quantized.clone()) for value in inputs)
-    walk = _Walk(part, original, view, found, thorough=thorough, watch=watch)
-    walk.run(*pairs)
+
+    view: PreparedView
+    original: nn.Module
+    found: Refinement
+    thorough: bool = False
+    watch: Callable[[Node], object] = lambda _: None
+
+    @torch.no_grad()
+    def through(self, part: GraphModule, inputs: Sequence[Pair]) -> None:
+        """Walk through a network or a part of one, whose layers then compute with what was found.
+
+        Args:
+            part: The network of the view, or a part of it.
+            inputs: One batch of calibration data for each placeholder. The tensors that the
+                network holds at one time are held twice.
+        """
+        # Two tensors each, or an operation in place on one side would change the other.
+        pairs = (Pair(value.exact.clone(), value.quantized.clone()) for value in inputs)
+        _Run(part, self).run(*pairs)
 
 
-class _Walk(GraphRun):
-    def __init__(
-        self,
-        part: GraphModule,
-        original: nn.Module,
-        view: PreparedView,
-        found: Refinement,
-        *,
-        thorough: bool,
-        watch: Callable[[Node], object],
-    ) -> None:
+class _Run(GraphRun):
+    def __init__(self, part: GraphModule, walk: SequentialWalk) -> None:
         super().__init__(part)
-        self._original = original
-        self._view = view
-        self._found = found
-        self._thorough = thorough
-        self._watch = watch
+        self._walk, self._view, self._found = walk, walk.view, walk.found
         self._node: Node
 
     def run_node(self, n: Node) -> Any:
         self._node = n
-        self._watch(n)
+        self._walk.watch(n)
         try:
             return super().run_node(n)
         except CalibrationError as error:
@@ -111,7 +101,7 @@ class _Walk(GraphRun):
         if isinstance(module, ActivationObserver):
             return self._observe(module, args[0])
         exact_args, exact_kwargs = _exact((args, kwargs))
-        exact = self._original.get_submodule(target)(*exact_args, **exact_kwargs)
+        exact = self._walk.original.get_submodule(target)(*exact_args, **exact_kwargs)
         args, kwargs = _quantized((args, kwargs))
         plan = self._view.plan(self._node)
         # A layer that is called twice is quantized once, for its first call.
@@ -119,7 +109,7 @@ class _Walk(GraphRun):
         if plan is None or name in self._found.weights:
             return Pair(exact, module(*args, **kwargs))
         arriving = Arriving(exact_args[0], args[0], exact)
-        weight, output = quantize_layer(module, plan, arriving, thorough=self._thorough)
+        weight, output = quantize_layer(module, plan, arriving, thorough=self._walk.thorough)
         self._found.weights[name], self._found.biases[name] = weight, module.bias
         return Pair(exact, output)
 
@@ -159,7 +149,7 @@ class _Walk(GraphRun):
     def _readers_of(self, observed: Node) -> list[nn.Module]:
         """The float layers that read a tensor, and an identity for all that is no such layer."""
         weighted = [
-            self._original.get_submodule(str(n.target))
+            self._walk.original.get_submodule(str(n.target))
             for n in observed.users
             if self._view.is_layer(n)
         ]

@@ -14,7 +14,7 @@ from repq_fx.reconstruct.network import NetworkReconstruction, Run
 from repq_fx.reconstruct.networks import Networks
 from repq_fx.refine.refined_copy import refined_copy
 from repq_fx.refine.refinement import Refinement
-from repq_fx.refine.sequential import Pair, quantize_sequentially
+from repq_fx.refine.sequential import Pair, SequentialWalk
 
 
 def test_it_computes_what_was_prepared_and_shares_its_layers():
@@ -92,9 +92,8 @@ def test_who_placed_the_observers_makes_no_difference_to_the_walk(views):
     found = []
     for view in both:
         refined, refinement = refined_copy(view, "test"), Refinement()
-        pairs = [Pair(images, images)]
-        graph_module = refined.graph_module
-        quantize_sequentially(graph_module, view.graph_module, pairs, refined, refinement)
+        walk = SequentialWalk(refined, view.graph_module, refinement)
+        walk.through(refined.graph_module, [Pair(images, images)])
         found.append(refinement)
     same(*found)
 

@@ -10,7 +10,7 @@ from repq_fx.backend.prepared_view import PreparedView
 from repq_fx.quant import CoarseFine, PerChannel
 from repq_fx.refine.refined_copy import refined_copy
 from repq_fx.refine.refinement import Refinement, compute_with
-from repq_fx.refine.sequential import Pair, quantize_sequentially
+from repq_fx.refine.sequential import Pair, SequentialWalk
 
 
 @pytest.fixture
@@ -26,7 +26,8 @@ def refined_from(prepared):
 
 def found_for(prepared, images):
     view, found = refined_from(prepared), Refinement()
-    quantize_sequentially(view.graph_module, prepared, [Pair(images, images)], view, found)
+    walk = SequentialWalk(view, prepared, found)
+    walk.through(view.graph_module, [Pair(images, images)])
     return view.graph_module, found
 
 
