@@ -29,6 +29,7 @@ class LayerPlan:
     first_last_bits: int | None = None
     gptq: bool = False
     refit: bool | None = False
+    largest_moment: int = 9216**2
     bias_correction: bool = False
 
     @property
