@@ -29,7 +29,6 @@ class LayerPlan:
     first_last_bits: int | None = None
     gptq: bool = False
     refit: bool | None = False
-    largest_moment: int = 9216**2
     bias_correction: bool = False
 
     @property

@@ -75,7 +75,6 @@ class Scheme:
         refit: Before rounding with `gptq`, fit each weight to the inputs that the quantized layers
             before it produce. None does so at 4 bits and below: with more, it damps the signal
             more than it repairs.
-        largest_moment: Use `gptq` only where the moments of a layer's inputs have no more entries.
         bias_correction: Take the mean effect of quantization out of every bias.
         overrides: Other schemes for single modules. A name wins over an expression and that over a
             type; of two of one kind, the later.
@@ -93,7 +92,6 @@ class Scheme:
     output_search: bool = True
     gptq: bool = True
     refit: bool | None = None
-    largest_moment: int = 9216**2
     bias_correction: bool = True
     overrides: tuple[Override, ...] = ()
 
@@ -102,10 +100,6 @@ class Scheme:
         _require_bits("activation_bits", self.activation_bits, tuple(range(2, 9)))
         if self.first_last_bits is not None:
             _require_bits("first_last_bits", self.first_last_bits, tuple(range(2, 9)))
-        if self.largest_moment < 1:
-            raise ValueError(
-                f"Scheme: largest_moment must be at least 1, got {self.largest_moment!r}."
-            )
         if self.equalization not in (True, False, "depthwise"):
             raise ValueError(
                 'Scheme: equalization must be True, False or "depthwise", '

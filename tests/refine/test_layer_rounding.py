@@ -1,7 +1,5 @@
 """One layer rounded for what arrives at it."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -38,17 +36,3 @@ def test_what_it_returns_is_what_the_layer_then_computes(make_layer, shape, corr
         channel = output.dim() - 3 if isinstance(layer, nn.Conv2d) else output.dim() - 1
         others = [axis for axis in range(output.dim()) if axis != channel]
         torch.testing.assert_close(output.mean(others), exact.mean(others), rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_a_layer_with_larger_moments_is_rounded_to_nearest():
-    layer, values = nn.Linear(16, 8), torch.rand(20, 16)
-    few, many = (LayerPlan(CoarseFine(), 3, gptq=True, largest_moment=size) for size in (255, 256))
-    arriving = Arriving(values, values, layer(values))
-    nearest = few.quantize(layer.weight)
-    results = [
-        quantize_layer(copy.deepcopy(layer), plan, arriving, thorough=False)[0]
-        for plan in (few, many)
-    ]
-    assert torch.equal(results[0].values, nearest.values)
-    assert not torch.equal(results[1].values, nearest.values)
