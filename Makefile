@@ -53,7 +53,7 @@ asan: $(INSTALLED)
 	cd build/asan && LD_PRELOAD="$(SANITIZER_RUNTIME)" ASAN_OPTIONS=detect_leaks=0 \
 		UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 PYTHONPATH=. \
 		$(abspath $(BIN))/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) \
-		$(CURDIR)/tests/ops $(CURDIR)/tests/backend/int8 $(CURDIR)/tests/test_fuzz.py
+		$(CURDIR)/tests/ops $(CURDIR)/tests/lowering/int8/instructions $(CURDIR)/tests/test_fuzz.py
 
 # Damaged model files, about ten minutes; those that do harm are left in build/fuzz.
 fuzz: $(INSTALLED)

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+pytest_plugins = ["tests.small_net"]
+
 # No deadline: the first example of a property pays for lazy initialisation inside torch.
 # The same examples in every run; `--hypothesis-profile default` draws others.
 hypothesis.settings.register_profile(

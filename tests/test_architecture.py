@@ -1,6 +1,7 @@
 """The import rule of the package: a layer imports only itself and the layers to its left."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,22 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "repq_fx"
 LAYERS = ("errors", "_version", "_atomic_file", "progress", "_torch_ao", "_C", "ops", "reparam",
-          "quant", "passes", "backend", "reconstruct", "analysis", "export", "api", "integrations",
-          "cli", "__init__", "__main__")  # fmt: skip
+          "quant", "passes", "backend", "refine", "learn", "reconstruct", "lowering", "analysis",
+          "export", "api", "integrations", "cli", "__init__", "__main__")  # fmt: skip
 # The training side stands beside the chain: it may import the algebra only.
 TRAINING_SIDE = {"nn": {"errors", "reparam", "nn"}, "models": {"errors", "reparam", "nn", "models"}}
 MAY_IMPORT_TRAINING_SIDE = {"api", "integrations", "cli", "__init__"}
+# Folders with stages of their own, in the order in which these may import each other; "" stands for
+# all files that no other stage names.
+STAGES = {
+    "quant": ("grid", "ranges", "weights", ""),
+    "passes": ("graph", "tracing/sizes", "tracing", "affine", "merging", "gathering", "equalizing",
+               ""),
+    "backend": ("", "preparing"),
+    "lowering": ("fixed_settings", "reference_grids", "int8/instructions", "reference_view",
+                 "int8/rule", "int8/rules", "int8", ""),
+}  # fmt: skip
+LARGEST_FOLDER = 51
 CONFINED = {
     "torch.ao": {"_torch_ao"},
     "torch.fx": {"_torch_ao", *LAYERS[LAYERS.index("passes") :]},
@@ -67,6 +79,48 @@ def violations(path: Path, source: str) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_point_left(path):
     assert violations(path, path.read_text()) == []
+
+
+def stage_of(folder: str, parts: tuple[str, ...]) -> int:
+    """The index of the stage that a module below `folder` belongs to, by the parts of its name."""
+    name = "/".join(parts)
+    ranks = [
+        (len(stage), index)
+        for index, stage in enumerate(STAGES[folder])
+        if not stage or name == stage or name.startswith(f"{stage}/")
+    ]
+    return max(ranks)[1]
+
+
+def stage_violations(path: Path, source: str) -> list[str]:
+    """Imports of a later stage of the same folder."""
+    folder = layer_of(path)
+    if folder not in STAGES or path.name == "__init__.py":
+        return []
+    own = stage_of(folder, path.relative_to(PACKAGE / folder).with_suffix("").parts)
+    return [
+        f"{path.relative_to(PACKAGE)} may not import {name}"
+        for name in imported_modules(path, list(ast.walk(ast.parse(source))))
+        if name.startswith(f"repq_fx.{folder}.")
+        and stage_of(folder, tuple(name.split(".")[2:])) > own
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_stages_of_a_folder_follow_each_other(path):
+    assert stage_violations(path, path.read_text()) == []
+
+
+def test_a_planted_step_back_is_found():
+    source = "from ..merging.region import Region"
+    assert stage_violations(PACKAGE / "passes/affine/views.py", source)
+    assert not stage_violations(PACKAGE / "passes/gathering/functions.py", source)
+
+
+def test_folders_can_be_overlooked():
+    sources = [*FILES, *(p for p in (ROOT / "csrc").rglob("*") if p.is_file())]
+    sizes = Counter(path.parent for path in sources)
+    assert not {str(folder): n for folder, n in sizes.items() if n > LARGEST_FOLDER}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from torch.utils._pytree import tree_leaves
 
 import repq_fx
 from repq_fx.export import unstorable
-from repq_fx.passes.exported import export_trace
+from repq_fx.passes.tracing.exported import export_trace
 
 from .test_zoo import ZOO
 

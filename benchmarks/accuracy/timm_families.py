@@ -25,7 +25,7 @@ import repq_fx
 from benchmarks.accuracy.comparison import report
 from repq_fx import MSE, PerChannel, Scheme
 from repq_fx.analysis import sqnr_db
-from repq_fx.backend.int8 import Int8Program
+from repq_fx.lowering.int8.instructions import Int8Program
 from tests.real_models import randomize, tensors
 
 IMAGES = 4
@@ -174,7 +174,7 @@ def _measure(family: Family, start: float) -> Outcome:
     images = torch.randn(shape)
     prepared = repq_fx.api.prepare(repq_fx.reparameterize(model, images), images, _SCHEME)
     repq_fx.calibrate(prepared, images, progress=False)
-    reference, lowered = (repq_fx.convert(prepared, backend) for backend in ("reference", "x86"))
+    reference, lowered = (repq_fx.convert(prepared, backend) for backend in ("reference", "int8"))
     with tempfile.TemporaryDirectory() as folder:
         repq_fx.save(lowered, Path(folder, "model.repq"))
         loaded = repq_fx.load(Path(folder, "model.repq"))

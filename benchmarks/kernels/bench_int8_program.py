@@ -8,7 +8,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.fx import Graph, GraphModule
 
-from repq_fx.backend.int8 import (
+from repq_fx.lowering.int8.instructions import (
     ConvolutionGeometry,
     Epilogue,
     Int8Convolution,

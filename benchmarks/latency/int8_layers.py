@@ -23,8 +23,8 @@ from torch.fx import Graph, GraphModule
 
 import repq_fx
 from benchmarks.latency.int8 import NETWORKS, OURS, RESULTS
-from repq_fx.backend.int8 import ChannelSlice, Instruction, Int8Layer, Int8Program
 from repq_fx.cli.report import wide_console, write_json
+from repq_fx.lowering.int8.instructions import ChannelSlice, Instruction, Int8Layer, Int8Program
 
 
 @dataclass(frozen=True)

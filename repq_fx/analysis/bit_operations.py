@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from ..backend.int8 import Int8Program
 from ..backend.reference import ReferenceConv2d, ReferenceLinear
-from ..backend.reference_grids import DEQUANTIZE
-from ..passes.graph_run import GraphRun
+from ..lowering.int8.instructions import Int8Program
+from ..lowering.reference_grids import DEQUANTIZE
+from ..passes.graph.run import GraphRun
 
 _FLOAT_BITS = 32
 _REFERENCE_LAYERS = (ReferenceConv2d, ReferenceLinear)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..backend.int8 import Int8Program
-from ..passes.graph_run import GraphRun
+from ..lowering.int8.instructions import Int8Program
+from ..passes.graph.run import GraphRun
 from .float_operations import operation_name
 
 _MOST_ROUNDS, _MOST_PROFILES = 5, 3
@@ -101,7 +101,7 @@ def compare_speed(
 
     Args:
         float_network: What was quantized.
-        int8: The result of ``repq_fx.convert(prepared, "x86")`` or of `repq_fx.load`.
+        int8: The result of ``repq_fx.convert(prepared, "int8")`` or of `repq_fx.load`.
         inputs: What both are called with, best of one image.
     """
     own = tuple(value.clone() for value in inputs)  # A network may overwrite its input.

@@ -1,15 +1,10 @@
-"""Backend tables, reference layers and lowering."""
+"""Tables for torch.ao, reference layers, and where observers are placed before calibration."""
 
-from .backends import LOWERINGS as LOWERINGS
-from .backends import Backend as Backend
-from .backends import as_backend as as_backend
 from .configuration import get_backend_config as get_backend_config
 from .configuration import get_qconfig_mapping as get_qconfig_mapping
-from .lowering import lower_to_x86 as lower_to_x86
-from .override_targets import require_override_targets as require_override_targets
-from .prepare import equalized as equalized
-from .prepare import place_observers as place_observers
-from .prepare import write_as_layers as write_as_layers
+from .preparing.override_targets import require_override_targets as require_override_targets
+from .preparing.prepare import equalized as equalized
+from .preparing.prepare import place_observers as place_observers
+from .preparing.prepare import write_as_layers as write_as_layers
 from .reference import ReferenceConv2d as ReferenceConv2d
 from .reference import ReferenceLinear as ReferenceLinear
-from .reference_graph import to_reference as to_reference

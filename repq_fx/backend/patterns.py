@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..passes.elementwise_function import ElementwiseFunction, ScaledActivation
+from ..passes.gathering.elementwise_function import ElementwiseFunction, ScaledActivation
 
 Target = type[nn.Module] | Callable[..., Any] | str
 

@@ -9,8 +9,8 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from .. import analysis
-from ..backend.int8 import Int8Program
 from ..errors import RepqError
+from ..lowering.int8.instructions import Int8Program
 from .image_data import ImageData
 from .report import Row
 from .stages import Stages, shows_bars

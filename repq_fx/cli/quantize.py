@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..backend import as_backend
 from ..errors import RepqError
 from ..integrations import ultralytics
+from ..lowering import as_backend
 from ..quant import Override, Scheme
 from ..reconstruct import Reconstruction
 from .detector import quantize_detector

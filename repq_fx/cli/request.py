@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..backend import Backend
+from ..lowering import Backend
 from ..quant import Scheme
 from ..reconstruct import Reconstruction
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..backend import int8
 from ..errors import FileFormatError
+from ..lowering.int8 import instructions as int8
 from .fields import check_record, checked
 from .names import shortened
 from .targets import function_from_name, function_name, is_function

@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from ..backend import ReferenceConv2d, ReferenceLinear, int8
+from ..backend import ReferenceConv2d, ReferenceLinear
 from ..errors import FileFormatError
-from ..passes.elementwise_function import ScaledActivation
+from ..lowering.int8 import instructions as int8
+from ..passes.gathering.elementwise_function import ScaledActivation
 from .fields import checked, field
 from .json_values import decode_attribute, encode_attribute
 from .names import check_word, shortened

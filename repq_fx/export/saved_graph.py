@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from ..backend.int8 import Instruction, Int8Program
-from ..backend.reference_grids import note_grids
 from ..errors import FileFormatError
-from ..passes.elementwise_function import ElementwiseFunction
+from ..lowering.int8.instructions import Instruction, Int8Program
+from ..lowering.reference_grids import note_grids
+from ..passes.gathering.elementwise_function import ElementwiseFunction
 from .fields import checked, field
 from .graph_nodes import decode_graph, encode_node
 from .layer_state import MODULE_INTERNALS, layer_from_state, layer_state, layer_tensors, tensor_of

@@ -2,8 +2,8 @@
 
 from torch.fx import GraphModule, Node
 
-from ..backend.int8 import Int8Program
 from ..errors import FileFormatError
+from ..lowering.int8.instructions import Int8Program
 from .graph_nodes import encode_node
 from .layer_state import layer_state
 from .saved_graph import tensor_attribute

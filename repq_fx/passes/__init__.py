@@ -1,17 +1,17 @@
 """Graph rewrites: tracing a model, finding its linear regions and merging them."""
 
-from .bias_absorption import absorb_high_biases as absorb_high_biases
-from .equalization import equalize as equalize
-from .example import ExampleInputs as ExampleInputs
-from .example import as_inputs as as_inputs
+from .equalizing.bias_absorption import absorb_high_biases as absorb_high_biases
+from .equalizing.equalize import equalize as equalize
+from .graph.example import ExampleInputs as ExampleInputs
+from .graph.example import as_inputs as as_inputs
+from .merging.region import Region as Region
 from .pipeline import find_regions as find_regions
 from .pipeline import merge_graph as merge_graph
 from .pipeline import merge_with_report as merge_with_report
 from .pipeline import reparameterize as reparameterize
-from .region import Region as Region
 from .single_precision import in_single_precision as in_single_precision
 from .single_precision import inputs_in_single_precision as inputs_in_single_precision
 from .small_example import required_inputs as required_inputs
 from .small_example import small_example as small_example
-from .symbolic import Leaves as Leaves
-from .trace import trace as trace
+from .tracing.symbolic import Leaves as Leaves
+from .tracing.trace import trace as trace

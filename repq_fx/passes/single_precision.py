@@ -5,8 +5,8 @@ import logging
 import torch
 from torch import nn
 
-from .example import Inputs, map_tensors
-from .trace import copy_of, require_traceable
+from .graph.example import Inputs, map_tensors
+from .tracing.trace import copy_of, require_traceable
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ import inspect
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from .example import Inputs, map_tensors, run
-from .trace import copy_of
+from .graph.example import Inputs, map_tensors, run
+from .tracing.trace import copy_of
 
 # More than one, so that nothing takes the axis of images for one of size 1.
 _IMAGES = 2

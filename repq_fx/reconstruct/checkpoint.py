@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from .._atomic_file import write_atomically
-from ..backend.refinement import Refinement
 from ..errors import FileFormatError
 from ..quant import AffineParameters, QuantizedWeight
+from ..refine.refinement import Refinement
 from .training import PartReport
 
 _FORMAT = b"repq_fx reconstruction 2 "  # And the SHA-256 of all that follows its line.

@@ -8,10 +8,10 @@ from torch import nn
 from torch.fx import Graph, GraphModule
 
 from repq_fx.analysis import Speed, StepTime, compare_speed
-from repq_fx.backend.int8 import Int8Program, LevelGrid, Quantize
+from repq_fx.lowering.int8.instructions import Int8Program, LevelGrid, Quantize
 from repq_fx.ops import has_extension
-from tests.backend.int8.conftest import levels, program_of
-from tests.backend.int8.test_layers import ADDEND, convolution
+from tests.lowering.int8.instructions.conftest import levels, program_of
+from tests.lowering.int8.instructions.test_layers import ADDEND, convolution
 
 needs_kernels = pytest.mark.skipif(not has_extension(), reason="needs the compiled kernels")
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import repq_fx
-from repq_fx.backend.refinement import Refinement
 from repq_fx.quant import AffineParameters, PerChannel
 from repq_fx.reconstruct.checkpoint import Checkpoint
+from repq_fx.refine.refinement import Refinement
 
 _FINGERPRINT = "fuzz"
 
@@ -80,7 +80,7 @@ def _checkpoint(folder: Path) -> SeedFile:
 def seed_files(folder: Path) -> dict[str, SeedFile]:
     """By name; written to `folder` on the way."""
     return {
-        "lowered": _model(folder, "x86"),
+        "lowered": _model(folder, "int8"),
         "reference": _model(folder, "reference"),
         "checkpoint": _checkpoint(folder),
     }

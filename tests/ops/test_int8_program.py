@@ -1,4 +1,4 @@
-"""Compiled programs at the level of numbers and tensors; tests/backend/int8 has every step."""
+"""Compiled programs, of numbers and tensors; steps: tests/lowering/int8/instructions."""
 
 import math
 import os
@@ -224,7 +224,7 @@ class TestProgram:
         assert instruction_set() in {"avx512_vnni", "portable"}
 
     def test_every_step_runs_on_the_portable_kernels(self):
-        tests = [f"tests/backend/int8/test_{name}.py" for name in STEPS]
+        tests = [f"tests/lowering/int8/instructions/test_{name}.py" for name in STEPS]
         command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests,
                    "-k", "not any_geometry"]  # fmt: skip
         done = run_python(command, "portable")

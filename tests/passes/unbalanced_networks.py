@@ -9,10 +9,10 @@ from torch import nn
 from torch.fx import GraphModule
 
 from repq_fx.passes import trace
-from repq_fx.passes.channel_paths import find_channel_paths
-from repq_fx.passes.equalization import equalize_behind_activations
-from repq_fx.passes.gather_functions import gather_functions
-from repq_fx.passes.layer_statistics import InputStatistics, measure_layers
+from repq_fx.passes.equalizing.channel_paths import find_channel_paths
+from repq_fx.passes.equalizing.equalize import equalize_behind_activations
+from repq_fx.passes.equalizing.layer_statistics import InputStatistics, measure_layers
+from repq_fx.passes.gathering.functions import gather_functions
 
 
 def graph_of(model, data):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from repq_fx import FileFormatError
-from repq_fx.backend.refinement import Refinement
 from repq_fx.quant import AffineParameters, CoarseFine, PerChannel
 from repq_fx.reconstruct.checkpoint import Checkpoint, fingerprint_of
 from repq_fx.reconstruct.training import PartReport
+from repq_fx.refine.refinement import Refinement
 
 
 @pytest.fixture

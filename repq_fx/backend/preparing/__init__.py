@@ -1,0 +1,1 @@
+"""Preparing: where observers are placed before calibration."""

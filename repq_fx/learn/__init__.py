@@ -1,0 +1,1 @@
+"""What reconstruction and training share: layers, steps and roundings that are learned."""

@@ -1,0 +1,1 @@
+"""Lowering to integer instructions, which run as one program."""

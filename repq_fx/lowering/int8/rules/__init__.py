@@ -1,0 +1,1 @@
+"""Which part of a reference graph becomes which instruction."""

@@ -1,0 +1,172 @@
+"""Finding layer normalizations that a model writes as several steps."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Size, Tensor, nn
+from torch.fx import GraphModule, Node
+
+from ..graph.constants import Constants
+from ..graph.example import Inputs, run
+from ..graph.free_names import free_name
+from ..graph.mutation import mutated_operand, operator_name
+from ..graph.recorders import LikeRecorder
+from .function_body import function_body
+
+_STEPS = frozenset(
+    ("add", "sub", "mul", "div", "truediv", "rsub", "pow", "square", "sqrt", "rsqrt", "reciprocal",
+     "mean", "var", "iadd", "isub", "imul", "itruediv")
+)  # fmt: skip
+_TOLERANCE = 1e-6
+_LARGEST_EPSILON = 0.1
+
+
+@torch.no_grad()
+def gather_norms(graph_module: GraphModule, inputs: Inputs) -> None:
+    """Call an `nn.LayerNorm` in place of the steps that compute it over the last axis, in place.
+
+    As networks have it that come from another framework: ``d = x - x.mean(-1, keepdim=True)``, then
+    ``d / (d.pow(2).mean(-1, keepdim=True) + eps).sqrt() * weight + bias``. It is recognised by its
+    values in float64, so that it does not matter how it is written. Nothing inside is rounded then,
+    nor are weight and bias.
+
+    Args:
+        graph_module: A graph in evaluation mode that the caller owns.
+        inputs: Its example.
+    """
+    if not any(map(_is_mean, graph_module.graph.nodes)):
+        return
+    likes: dict[Node, Tensor] = {}
+    run(LikeRecorder(graph_module, likes).run, inputs)
+    constants = Constants(graph_module, likes)
+    found = False
+    for node in list(graph_module.graph.nodes):
+        source = _averaged(node, likes)
+        if source is None or not node.users:  # What nothing reads was part of one found before.
+            continue
+        for steps in _candidates(graph_module, source, likes, constants):
+            norm = _norm(graph_module, source, steps, likes, constants)
+            if norm is not None:
+                call = _replace(graph_module, source, steps[-1], norm)
+                likes[call] = likes[steps[-1]]
+                found = True
+                break
+    if found:
+        graph_module.graph.eliminate_dead_code()
+        graph_module.delete_all_unused_submodules()
+        graph_module.recompile()
+
+
+def _is_mean(node: Node) -> bool:
+    return node.op in ("call_function", "call_method") and operator_name(node) == "mean"
+
+
+def _averaged(node: Node, likes: dict[Node, Tensor]) -> Node | None:
+    """The tensor of which `node` is the mean over the last axis, if it is one."""
+    source = node.args[0] if _is_mean(node) and node.args else None
+    if not isinstance(source, Node) or source not in likes or node not in likes:
+        return None
+    shape = likes[source].shape
+    is_last = len(shape) > 1 and shape[-1] > 1 and likes[node].shape == (*shape[:-1], 1)
+    return source if is_last and likes[source].is_floating_point() else None
+
+
+def _candidates(
+    graph_module: GraphModule, source: Node, likes: dict[Node, Tensor], constants: Constants
+) -> Iterator[tuple[Node, ...]]:
+    """Steps from `source` to a tensor of its shape of which nothing else reads a part.
+
+    The longest come first: weight and bias are the last two.
+    """
+    followers = [source]
+    for node in graph_module.graph.nodes:
+        operands = [n for n in node.all_input_nodes if n not in constants]
+        is_step = node.op in ("call_function", "call_method") and operator_name(node) in _STEPS
+        is_new = mutated_operand(graph_module, node) is None
+        if operands and is_step and is_new and node in likes and set(operands) <= set(followers):
+            followers.append(node)
+    for end in reversed(followers[1:]):
+        if likes[end].shape != likes[source].shape or likes[end].dtype != likes[source].dtype:
+            continue
+        steps = {end}
+        for node in reversed(followers[1:]):
+            if any(user in steps for user in node.users):
+                steps.add(node)
+        inner = steps - {end}
+        if all(steps.issuperset(node.users) for node in inner):
+            yield tuple(node for node in followers if node in steps)
+
+
+def _norm(
+    graph_module: GraphModule,
+    source: Node,
+    steps: tuple[Node, ...],
+    likes: dict[Node, Tensor],
+    constants: Constants,
+) -> nn.LayerNorm | None:
+    """The layer that computes what `steps` do, if there is one."""
+    if sum(operator_name(step) in ("mean", "var") for step in steps) != 2:
+        return None
+    body = function_body(graph_module, source, steps, constants).double()
+    size = likes[source].shape[-1]
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(4 * size, *likes[source].shape[1:], generator=generator).double()
+    # Of all sizes: a small variance shows what is added to it.
+    values = values * torch.logspace(-4, 2, len(values)).double().view(
+        -1, *[1] * (values.dim() - 1)
+    )
+    try:
+        results = body(values).flatten(0, -2)
+    except RuntimeError:  # Steps that only fit the number of images of the example.
+        return None
+    rows = values.flatten(0, -2)
+    for epsilon in _epsilons(steps, constants):
+        normal = F.layer_norm(rows, (size,), eps=epsilon)
+        weight = (normal * results).sum(0) - normal.sum(0) * results.mean(0)
+        weight /= normal.square().sum(0) - normal.sum(0) * normal.mean(0)
+        bias = results.mean(0) - weight * normal.mean(0)
+        errors = (normal * weight + bias - results).abs().amax(0)
+        if (errors <= _TOLERANCE * results.abs().amax(0)).all():  # So that NaN is refused.
+            return _layer(weight, bias, epsilon, likes[source].dtype)
+    return None
+
+
+def _examples(shape: Size) -> Tensor:
+    """More rows than one has numbers, of all sizes: small ones show what is added to a variance."""
+    others, size = shape[1:-1].numel(), shape[-1]
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(4 * size // others + 2, *shape[1:], generator=generator).double()
+    sizes = torch.logspace(-4, 2, values[..., 0].numel()).double()
+    return values * sizes.view(*values.shape[:-1], 1)
+
+
+def _epsilons(steps: tuple[Node, ...], constants: Constants) -> Iterator[float]:
+    """The small numbers among the steps."""
+    for step in steps:
+        for operand in step.args:
+            value: Any = operand
+            if isinstance(operand, Node) and operand in constants:
+                value = constants.known(operand)
+            if isinstance(value, Tensor) and value.numel() == 1:
+                value = float(value)
+            if isinstance(value, float) and 0 < value < _LARGEST_EPSILON:
+                yield value
+
+
+def _layer(weight: Tensor, bias: Tensor, epsilon: float, dtype: torch.dtype) -> nn.LayerNorm:
+    layer = nn.LayerNorm(len(weight), eps=epsilon).to(dtype).eval()
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+    return layer.requires_grad_(False)
+
+
+def _replace(graph_module: GraphModule, source: Node, end: Node, norm: nn.LayerNorm) -> Node:
+    name = free_name(graph_module, end.name)
+    graph_module.add_submodule(name, norm)
+    with graph_module.graph.inserting_before(end):
+        call = graph_module.graph.call_module(name, (source,))
+    end.replace_all_uses_with(call)
+    graph_module.graph.eliminate_dead_code()
+    return call

@@ -1,0 +1,1 @@
+"""Merging: each linear region of a graph becomes one convolution."""

@@ -1,0 +1,1 @@
+"""Histograms of what observers see, and rules that choose a range of them."""

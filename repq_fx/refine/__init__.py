@@ -1,0 +1,1 @@
+"""The walk that chooses integers: ranges, rounding and biases, given all that came before."""
