@@ -1,6 +1,7 @@
 """The import rule of the package: a layer imports only itself and the layers to its left."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -155,6 +156,24 @@ def test_every_kernel_has_its_op_test_and_benchmark():
         assert (PACKAGE / "ops" / f"{name}.py").is_file()
         assert (ROOT / "tests" / "ops" / f"test_{name}.py").is_file()
         assert (ROOT / "benchmarks" / "kernels" / f"bench_{name}.py").is_file()
+
+
+def instruction_words(text: str) -> list[str]:
+    """What only code for one instruction set has: its intrinsics, its headers, its conditions."""
+    return re.findall(r"immintrin|__m\d{3}|_mm\d*_\w+|target\(|#\s*if.*(?:AVX|x86|ARM)\w*", text)
+
+
+def test_instruction_sets_stay_in_their_folders():
+    assert instruction_words("#ifdef REPQ_FX_AVX512_VNNI\n__m512i a = _mm512_setzero_si512();")
+    program = ROOT / "csrc/cpu/int8"
+    for file in program.rglob("*.*"):
+        if file.relative_to(program).parts[0] != "avx512_vnni":
+            assert instruction_words(file.read_text()) == [], file
+
+
+def test_folders_of_kernels_are_not_overfull():
+    for folder in [path for path in ROOT.glob("csrc/**") if path.is_dir()]:
+        assert sum(path.is_file() for path in folder.iterdir()) <= 16, folder
 
 
 def test_tests_mirror_the_package():

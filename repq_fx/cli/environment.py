@@ -28,6 +28,7 @@ def environment() -> dict[str, Any]:
         },
         "threads": torch.get_num_threads(),
         "compiled_kernels": ops.compiled_devices(),
+        "instruction_set": ops.instruction_set(),
         "packages": {"python": platform.python_version(), "repq_fx": __version__, **_versions()},
     }
 
