@@ -30,9 +30,9 @@ struct LayerWeights {
   const int8_t* coarse;  // Null, or the same at the kernel's centre alone.
 };
 
-// All of a layer but its weights:
-// x = sum(fine * input) * scale + sum(coarse * input) * coarse_scale + bias + addend,
-// of inputs minus their zero point, which become levels after the function, or stay float32.
+// All of a layer but its weights. Of inputs minus their zero point,
+// x = sum(fine * input) * scale + sum(coarse * input) * coarse_scale + bias + addend
+// goes through the function, and becomes a level of the output or stays float32.
 struct Layer {
   ConvolutionShape shape;
   std::vector<float> scale, bias;   // [out_channels]: of the input times that of the weight.

@@ -11,9 +11,8 @@
 
 namespace repq_fx::portable {
 
-// Copies of what loops need: levels that they write could be anything else's memory.
-
-// From real numbers to levels.
+// From real numbers to levels. Like `Function`, a copy for a loop: to the compiler, a level that
+// the loop writes may be any of the original numbers.
 class Rounding {
  public:
   explicit Rounding(const OutputGrid& grid)
