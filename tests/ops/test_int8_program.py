@@ -180,7 +180,7 @@ class TestProgram:
     def test_other_machines_run_the_portable_kernels(self):
         """Every step, in a process where the instructions are ruled out as torch's own are."""
         environment = os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}
-        tests = [f"tests/backend/int8/test_{name}.py" for name in STEPS]
+        tests = [f"tests/lowering/int8/instructions/test_{name}.py" for name in STEPS]
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests,
                    "-k", "not any_geometry", "-o", "log_cli=true"]  # fmt: skip
         done = subprocess.run(
