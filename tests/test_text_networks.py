@@ -24,7 +24,7 @@ from benchmarks.peers.text_networks_data import (
 )
 from benchmarks.peers.text_networks_onnx import fold, make_plain, to_torch
 from repq_fx.analysis import LatencyStatistics
-from repq_fx.cli.report import write_json
+from repq_fx.analysis.report.rows import write_json
 
 FONTS = Path("/usr/share/fonts/truetype/dejavu")
 needs_fonts = pytest.mark.skipif(not FONTS.is_dir(), reason=f"there is no {FONTS}")

@@ -1,4 +1,4 @@
-"""Tables and JSON of benchmarks whose columns are not those of `repq_fx.cli.report.Row`."""
+"""Tables and JSON of benchmarks whose columns are not those of `report.rows.Row`."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from repq_fx.cli.report import wide_console, write_json
+from repq_fx.analysis.report.rows import wide_console, write_json
 
 RESULTS = Path(__file__).parents[1] / "results"
 

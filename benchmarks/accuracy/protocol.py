@@ -23,8 +23,8 @@ from repq_fx import (
     api,
     reparameterize,
 )
+from repq_fx.analysis.report.rows import Row, print_table, write_json
 from repq_fx.cli.measurements import accuracy_fields, similarity_fields
-from repq_fx.cli.report import Row, print_table, write_json
 
 RESULTS = Path(__file__).parents[1] / "results"
 _WIDTHS = ((8, 8), (6, 6), (4, 8))

@@ -12,8 +12,8 @@ from torch.ao.quantization.quantize_fx import prepare_fx
 
 from benchmarks.accuracy.mobileone_s0 import mobileone_s0
 from repq_fx import Scheme, analysis, reparameterize
+from repq_fx.analysis.report.rows import Row, print_table, write_json
 from repq_fx.api import prepare
-from repq_fx.cli.report import Row, print_table, write_json
 from repq_fx.models import repvgg_a0
 from repq_fx.quant import ActivationObserver
 

@@ -18,7 +18,7 @@ from torch import nn
 
 import repq_fx
 from benchmarks.latency.int8 import NETWORKS, OURS, RESULTS
-from repq_fx.cli.report import write_json
+from repq_fx.analysis.report.rows import write_json
 from repq_fx.passes import merge_graph
 
 _RUN = """

@@ -21,8 +21,8 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from benchmarks.accuracy.mobileone_s0 import mobileone_s0
 from benchmarks.accuracy.repvgg_imagenet import WIDTHS_AND_DEPTHS
 from repq_fx import PerChannel, Scheme, analysis, quantize
+from repq_fx.analysis.report.rows import print_table, write_json
 from repq_fx.cli.model_source import load_weights
-from repq_fx.cli.report import print_table, write_json
 from repq_fx.cli.runtimes import (
     BASELINE,
     CANDIDATES,

@@ -23,7 +23,7 @@ from torch.fx import Graph, GraphModule
 
 import repq_fx
 from benchmarks.latency.int8 import NETWORKS, OURS, RESULTS
-from repq_fx.cli.report import wide_console, write_json
+from repq_fx.analysis.report.rows import wide_console, write_json
 from repq_fx.lowering.int8.instructions import ChannelSlice, Instruction, Int8Layer, Int8Program
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import nn
 
 from repq_fx import RepqError, reparameterize
-from repq_fx.cli.report import write_json
+from repq_fx.analysis.report.rows import write_json
 from repq_fx.passes.graph.agreement import relative_error
 from tests.real_models import conv_count, parameter_count, randomize, tensors
 from tests.test_timm_models import CASES

@@ -22,7 +22,7 @@ import repq_fx
 from benchmarks.accuracy.comparison import RESULTS
 from benchmarks.latency.sweep_networks import Network, networks
 from repq_fx import Scheme, analysis
-from repq_fx.cli.report import write_json
+from repq_fx.analysis.report.rows import write_json
 from tests.real_models import randomize
 
 _BATCHES = 1, 8

@@ -15,7 +15,7 @@ from benchmarks.peers.environments import DEFAULT_FOLDER
 from benchmarks.peers.rows import Row, Workshop, label
 from benchmarks.peers.tasks import Task
 from benchmarks.peers.tools import Tool, Width
-from repq_fx.cli.report import environment, wide_console
+from repq_fx.analysis.report.rows import environment, wide_console
 from repq_fx.export import write_atomically
 
 NUMBERS = (("top1_percent", "top-1 %"), ("psnr_db", "Set5 dB"), ("psnr_set14_db", "Set14 dB"),

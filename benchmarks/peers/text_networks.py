@@ -40,7 +40,7 @@ from benchmarks.peers.text_networks_data import (
 from benchmarks.peers.text_networks_forms import Task
 from repq_fx import analysis
 from repq_fx.analysis import LatencyStatistics
-from repq_fx.cli.report import write_json
+from repq_fx.analysis.report.rows import write_json
 
 RESULT = RESULTS / "text_networks.json"
 # Of a detector's map, where PaddleOCR begins to see text.

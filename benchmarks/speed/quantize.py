@@ -21,8 +21,8 @@ from tqdm import tqdm
 import repq_fx
 from benchmarks.accuracy import cifar10, mobileone
 from repq_fx import analysis
+from repq_fx.analysis.report.rows import write_json
 from repq_fx.cli.image_data import Preprocessing, open_images
-from repq_fx.cli.report import write_json
 
 RESULTS = Path(__file__).parents[1] / "results"
 _SETS = 3

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from .. import analysis, integrations, passes
+from ..analysis.report.rows import Protocol, Report, Timing, print_table
 from ..errors import RepqError
 from ..integrations import ultralytics
-from .image_data import Preprocessing, open_images
+from .image_data import Preprocessing, image_format, open_images
 from .model_source import build_model, load_weights, require_runs
 from .outputs import require_writable
-from .report import ImageFormat, Protocol, Report, Timing, print_table
 from .runtimes import (
     BASELINE,
     CANDIDATES,
@@ -120,7 +120,7 @@ def bench(  # noqa: PLR0913  (one argument for each option of the command)
     protocol = Protocol(
         data=None if data is None else str(data),
         calibration_images=None if quantized else count,
-        image=ImageFormat.of(shape, done), latency=Timing(batch, threads, repeats),
+        image=image_format(shape, done), latency=Timing(batch, threads, repeats),
     )  # fmt: skip
     Report("bench", model, protocol, rows, weights=weights, stage_seconds=stages.seconds).write(
         json

@@ -20,11 +20,11 @@ from tqdm import tqdm
 from .. import analysis, api, integrations, ops, passes
 from .._torch_ao import quantize_with_torch_defaults
 from ..analysis import LatencyStatistics
+from ..analysis.report.rows import ImageFormat, Protocol, Report, Row, Timing, print_table
 from ..models import fashion_repvgg
 from ..quant import Scheme
 from .measurements import accuracy_fields, float_size, scores_of, similarity_fields
 from .outputs import require_writable
-from .report import ImageFormat, Protocol, Report, Row, Timing, print_table
 from .stages import Stages, shows_bars
 
 _BATCH_SIZE = 100

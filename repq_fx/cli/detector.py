@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from .. import analysis, integrations
+from ..analysis.report.rows import ImageFormat, Protocol, Report, Row, Timing, print_table
 from ..errors import RepqError
 from ..integrations import ultralytics
 from .measurements import (
@@ -17,7 +18,6 @@ from .measurements import (
     warn_of_few_images,
 )
 from .outputs import report_path
-from .report import ImageFormat, Protocol, Report, Row, Timing, print_table
 from .request import Request
 from .stages import Stages, shows_bars
 from .storable import require_storable

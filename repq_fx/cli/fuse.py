@@ -10,11 +10,11 @@ import typer
 from safetensors.torch import save as safetensors_bytes
 
 from .. import analysis, export, passes
+from ..analysis.report.rows import ImageFormat, Protocol, Report, Row, new_table, show
 from ..errors import RepqError
 from .measurements import float_size, scores_of
 from .model_source import build_model, load_weights, require_runs
 from .outputs import report_path, require_writable_with_report
-from .report import ImageFormat, Protocol, Report, Row, new_table, show
 from .stages import Stages
 
 

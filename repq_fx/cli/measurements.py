@@ -9,10 +9,10 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from .. import analysis
+from ..analysis.report.rows import Row
 from ..errors import RepqError
 from ..lowering.int8.instructions import Int8Program
 from .image_data import ImageData
-from .report import Row
 from .stages import Stages, shows_bars
 
 FEWEST_CALIBRATION_IMAGES = 16

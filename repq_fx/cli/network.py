@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from .. import analysis, api, integrations, passes
+from ..analysis.report.rows import Protocol, Report, Row, Timing, print_table
 from ..errors import RepqError
 from ..reconstruct import Reconstruction
-from .image_data import ImageData, open_images
+from .image_data import ImageData, image_format, open_images
 from .measurements import (
     accuracy_fields,
     float_size,
@@ -24,7 +25,6 @@ from .measurements import (
 )
 from .model_source import build_model, load_weights, require_runs
 from .outputs import report_path
-from .report import ImageFormat, Protocol, Report, Row, Timing, print_table
 from .request import Request
 from .stages import Stages, shows_bars
 from .storable import require_storable
@@ -174,6 +174,6 @@ def _protocol(request: Request, inputs: _Inputs) -> Protocol:
         data=inputs.calibrating.name, eval_data=inputs.evaluated.name,
         calibration_images=inputs.calibrating.count, evaluation_images=inputs.evaluated.count,
         batch_size=inputs.batch_size,
-        image=ImageFormat.of(inputs.example.shape[1:], inputs.calibrating.preprocessing),
+        image=image_format(inputs.example.shape[1:], inputs.calibrating.preprocessing),
         latency=Timing(batch_size=1, threads=request.threads),
     )  # fmt: skip

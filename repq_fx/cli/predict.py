@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from ..analysis.report.rows import ImageFormat, Protocol, Report, new_table, show
 from ..errors import RepqError
 from .detector import open_detector
 from .outputs import require_writable
-from .report import ImageFormat, Protocol, Report, new_table, show
 
 _PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
+from ..analysis.report.rows import Protocol, Report, Row, print_table
 from ..integrations import ultralytics
 from .detector import image_format, open_detector
 from .outputs import require_writable
-from .report import Protocol, Report, Row, print_table
 from .stages import Stages
 
 

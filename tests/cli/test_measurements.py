@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from repq_fx import RepqError
+from repq_fx.analysis.report.rows import Row
 from repq_fx.cli.image_data import ImageData
 from repq_fx.cli.measurements import labels_for, scores_of, warn_of_bad_result, warn_of_few_images
-from repq_fx.cli.report import Row
 from repq_fx.cli.stages import Stages
 
 NOISE = {"stem": 0.1, "body": 0.6, "head": 0.3, "tail": 0.0}

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from .. import ops
-from .._version import __version__
+from ... import ops
+from ..._version import __version__
 
 _PACKAGES = ("numpy", "pillow", "safetensors", "timm", "torchvision", "ultralytics", "onnx",
              "onnxruntime", "openvino", "nncf")  # fmt: skip

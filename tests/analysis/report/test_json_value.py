@@ -8,8 +8,8 @@ import pytest
 from torch import nn
 
 from repq_fx import KL, MSE, Override, PerTensor, RepAPQ, Scheme
+from repq_fx.analysis.report.json_value import json_value
 from repq_fx.api import Backend
-from repq_fx.cli.json_value import json_value
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,9 @@ import rich.box
 from rich.console import Console
 from rich.table import Table
 
-from ..analysis import LatencyStatistics, StepTime
-from ..export import write_atomically
+from ..._atomic_file import write_atomically
+from .. import LatencyStatistics, StepTime
 from .environment import environment
-from .image_data import Preprocessing
 from .json_value import json_value
 
 SCHEMA_VERSION = 1
@@ -78,13 +77,15 @@ class ImageFormat:
     std: tuple[float, ...] | None = None
 
     @staticmethod
-    def of(shape: Sequence[int], preprocessing: Preprocessing | None = None) -> "ImageFormat":
+    def of(
+        shape: Sequence[int],
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ) -> "ImageFormat":
         """The format of images ``[channels, height, width]``."""
         # Inputs with fewer axes are no images.
         channels, height, width = (*shape, None, None, None)[:3]
-        if preprocessing is None:
-            return ImageFormat(channels, height, width)
-        return ImageFormat(channels, height, width, preprocessing.mean, preprocessing.std)
+        return ImageFormat(channels, height, width, mean, std)
 
 
 @dataclass(frozen=True)

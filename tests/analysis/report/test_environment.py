@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 
 import repq_fx
-from repq_fx.cli.environment import environment
+from repq_fx.analysis.report.environment import environment
 
 
 def test_machine_and_versions_are_values_of_json():

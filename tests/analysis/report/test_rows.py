@@ -5,8 +5,7 @@ import json
 import pytest
 
 from repq_fx.analysis import LatencyStatistics, StepTime
-from repq_fx.cli.image_data import Preprocessing
-from repq_fx.cli.report import (
+from repq_fx.analysis.report.rows import (
     SCHEMA_VERSION,
     ImageFormat,
     Protocol,
@@ -16,7 +15,6 @@ from repq_fx.cli.report import (
     print_table,
 )
 
-PLAIN = Preprocessing(8, (0.5,), (0.25,))
 ROWS = [
     Row(
         "FP32, merged", top1_percent=83.6, size_bytes=831_464_232,
@@ -68,7 +66,7 @@ def test_a_report_has_one_schema(tmp_path):
         Report(
             command,
             "m",
-            Protocol(image=ImageFormat.of((3, 8, 9), PLAIN)),
+            Protocol(image=ImageFormat.of((3, 8, 9), (0.5,), (0.25,))),
             ROWS,
             output=tmp_path,
             **options,

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repq_fx.cli import peak_memory
-from repq_fx.cli.peak_memory import PeakMemory
+from repq_fx.analysis import peak_memory
+from repq_fx.analysis.peak_memory import PeakMemory
 
 SIZE = 64 * 2**20
 

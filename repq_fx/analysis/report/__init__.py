@@ -1,0 +1,1 @@
+"""Rows of results: a table for people, JSON for programs."""
