@@ -13,7 +13,7 @@ from torch.fx import Graph, GraphModule
 
 import repq_fx
 from benchmarks.peers import text_networks, text_networks_data
-from benchmarks.peers.text_networks import Row, quality
+from benchmarks.peers.text_networks import COLUMNS, quality
 from benchmarks.peers.text_networks_data import (
     NETWORKS,
     Sources,
@@ -24,7 +24,7 @@ from benchmarks.peers.text_networks_data import (
 )
 from benchmarks.peers.text_networks_onnx import fold, make_plain, to_torch
 from repq_fx.analysis import LatencyStatistics
-from repq_fx.analysis.report.rows import write_json
+from repq_fx.analysis.report import Report, Row, write
 
 FONTS = Path("/usr/share/fonts/truetype/dejavu")
 needs_fonts = pytest.mark.skipif(not FONTS.is_dir(), reason=f"there is no {FONTS}")
@@ -210,10 +210,11 @@ def test_pictures_are_the_same_each_time_and_have_text(tmp_path, monkeypatch):
 def test_rows_come_back_from_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(text_networks, "RESULT", tmp_path / "rows.json")
     assert text_networks.measured_before() == []
-    rows = [Row("net", "FP32", 20.0, latency_ms=LatencyStatistics(1.0, 2.0, 3.0)),
-            Row("net", "INT8", problem="no")]  # fmt: skip
-    write_json(text_networks.RESULT, rows)
-    assert text_networks.measured_before() == rows
+    rows = [Row("net", form="FP32", sqnr_db=20.0, latency_ms=LatencyStatistics(1.0, 2.0, 3.0)),
+            Row("net", form="INT8", problem="no")]  # fmt: skip
+    report = Report("", COLUMNS, rows)
+    write(report, text_networks.RESULT)
+    assert Report("", COLUMNS, text_networks.measured_before()).entries() == report.entries()
 
 
 def test_every_network_is_an_onnx_file_of_a_pinned_wheel():

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..analysis.report.rows import ImageFormat
+from ..analysis.report import ImageFormat
 from ..errors import RepqError
 
 _IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .. import analysis, api
 from ..analysis import LatencyStatistics
-from ..analysis.report.rows import Row
+from ..analysis.report import Row
 from ..integrations import onnxruntime, openvino
 from .stages import shows_bars
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 import torch
-from tests.backend.int8.conftest import levels, program_of
-from tests.backend.int8.test_layers import ADDEND, convolution
+from tests.lowering.int8.instructions.conftest import levels, program_of
+from tests.lowering.int8.instructions.test_layers import ADDEND, convolution
 from torch import nn
 from torch.fx import Graph, GraphModule
 

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..lowering import Backend
-from ..quant import Scheme
-from ..reconstruct import Reconstruction
+from ...lowering import Backend
+from ...quant import Scheme
+from ...reconstruct import Reconstruction
 
 
 @dataclass(frozen=True)
 class Request:
-    """The options that networks and detectors share.
+    """The options, with what they stand for.
 
     Attributes:
         model: As the command line names it.
@@ -24,6 +24,11 @@ class Request:
         image_size: Side of the images; None for the model's own.
         batch_size: Images in one forward pass.
         threads: Of the measurement of latency.
+        weights: Of networks: a state dict.
+        eval_data: Of networks: images that are evaluated, in place of those that calibrate.
+        mean: Of networks: what is subtracted from images, in place of the model's own.
+        std: Of networks: what they are then divided by, in place of the model's own.
+        max_drop: Of detectors: see `integrations.ultralytics.quantize`.
     """
 
     model: str
@@ -37,3 +42,8 @@ class Request:
     image_size: int | None
     batch_size: int
     threads: int
+    weights: Path | None
+    eval_data: Path | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    max_drop: float | None

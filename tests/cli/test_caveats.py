@@ -1,4 +1,4 @@
-"""Results that are bad, labels that do not fit, outputs of any structure."""
+"""Results that are bad, few images, labels that do not fit."""
 
 import math
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from repq_fx import RepqError
-from repq_fx.analysis.report.rows import Row
+from repq_fx.analysis.report import Row
+from repq_fx.cli.caveats import labels_for, warn_of_bad_result, warn_of_few_images
 from repq_fx.cli.image_data import ImageData
-from repq_fx.cli.measurements import labels_for, scores_of, warn_of_bad_result, warn_of_few_images
 from repq_fx.cli.stages import Stages
 
 NOISE = {"stem": 0.1, "body": 0.6, "head": 0.3, "tail": 0.0}
@@ -76,17 +76,6 @@ def test_labels_are_used_where_they_are_classes():
 def test_labels_beyond_the_classes_are_refused():
     with pytest.raises(RepqError, match="labels from 1 to 3, but the model scores 3 classes"):
         labels_for(images([1, 3]), torch.zeros(1, 3), Stages())
-
-
-def test_outputs_of_any_structure_become_one_tensor():
-    def model(batch):
-        return {"a": batch, "b": [2 * batch[:, 0], "text"]}
-
-    found = scores_of(model, torch.ones(6, 2, 2).split(3), label="x")
-    assert found.shape == (6, 1, 6)
-    assert found[0, 0].tolist() == [1, 1, 1, 1, 2, 2]
-    assert torch.equal(scores_of(torch.nn.Identity(), [torch.ones(2, 3)], label="x"),
-                       torch.ones(2, 3))  # fmt: skip
 
 
 def test_a_result_stands_without_its_diagnosis():

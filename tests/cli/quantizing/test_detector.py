@@ -142,7 +142,7 @@ def test_a_network_alone_is_no_detector(repq, data, tmp_path):
 def test_what_cannot_be_saved_is_refused_before_calibration(
     repq, checkpoint, data, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("repq_fx.cli.storable.unstorable", lambda _: ["layer 'a' is odd", "b"])
+    monkeypatch.setattr("repq_fx.export.unstorable", lambda _: ["layer 'a' is odd", "b"])
     monkeypatch.setattr(adapter, "quantize", None)
     code, _, error = repq(
         "quantize", f"ultralytics:{checkpoint}", "--data", data, "--out", tmp_path / "m.repq"
@@ -167,7 +167,7 @@ def test_a_data_set_whose_splits_are_one_is_a_warning(repq, checkpoint, data, tm
 def test_a_bad_detector_names_the_layers_that_hurt_most(
     repq, checkpoint, data, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("repq_fx.cli.measurements.LEAST_SQNR_DB", 1000)
+    monkeypatch.setattr("repq_fx.cli.caveats.LEAST_SQNR_DB", 1000)
     code, _, error = repq(
         "quantize", f"ultralytics:{checkpoint}", "--data", data, "--out", tmp_path / "m.repq",
         "--image-size", SIDE,
