@@ -1,7 +1,7 @@
 """`repq quantize`: measure FP32 against INT8 on the user's images and write the INT8 model."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -9,7 +9,7 @@ import typer
 
 from ..errors import RepqError
 from ..lowering import as_backend
-from ..quant import Override
+from ..quant import Override, Scheme
 from ..reconstruct import Reconstruction
 from .options import LatencyThreads, Weights, require_at_least
 from .outputs import require_writable_with_report
@@ -117,40 +117,49 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     Of a detector (ultralytics:FILE.pt) the images of the train split calibrate, and those of the
     val split are evaluated.
     """
-    for option, count in {
-        "--calibration-images": calibration_images,
-        "--batch-size": batch_size,
-        "--threads": threads,
-    }.items():
-        require_at_least(1, option, count)
+    require_at_least(1, "--calibration-images", calibration_images)
+    require_at_least(1, "--batch-size", batch_size)
+    require_at_least(1, "--threads", threads)
     require_writable_with_report(out, "--out", ".repq")
     kind = _kind_of(model)
     _require_options_of(
-        kind, model,
+        kind, model, for_detectors={"--max-drop": max_drop},
         for_networks={
             "--weights": weights, "--eval-data": eval_data, "--mean": mean, "--std": std,
         },
-        for_detectors={"--max-drop": max_drop},
     )  # fmt: skip
-    chosen = kind.scheme_of(scheme)
+    method = None if reconstruction is None else Reconstruction.from_name(reconstruction)
     request = Request(
-        model, data, out, scheme.lower(),
-        (chosen.faster() if fast else chosen).with_overrides(
-            *(Override(layer, None) for layer in float_layer or ())
-        ),
-        None if reconstruction is None else Reconstruction.from_name(reconstruction),
-        as_backend(backend),
-        calibration_images
-        or (kind.USUAL_IMAGES if reconstruction is None else kind.USUAL_IMAGES_TO_LEARN),
-        image_size, batch_size or kind.USUAL_BATCH_SIZE, threads, weights, eval_data,
-        _numbers(mean, "--mean"), _numbers(std, "--std"), max_drop,
-    )  # fmt: skip
+        model=model,
+        data=data,
+        out=out,
+        scheme_name=scheme.lower(),
+        scheme=_scheme(kind, scheme, float_layer or (), fast=fast),
+        reconstruction=method,
+        backend=as_backend(backend),
+        calibration_images=calibration_images or kind.usual_images(method),
+        image_size=image_size,
+        batch_size=batch_size or kind.USUAL_BATCH_SIZE,
+        threads=threads,
+        weights=weights,
+        eval_data=eval_data,
+        mean=_numbers(mean, "--mean"),
+        std=_numbers(std, "--std"),
+        max_drop=max_drop,
+    )
     stages = Stages()
     run(kind.open(request, stages), stages)
 
 
 def _kind_of(model: str) -> type[Subject]:
     return Detector if re.match("ultralytics:.", model) else Network
+
+
+def _scheme(kind: type[Subject], name: str, float_layers: Iterable[str], *, fast: bool) -> Scheme:
+    scheme = kind.scheme_of(name)
+    if fast:
+        scheme = scheme.faster()
+    return scheme.with_overrides(*(Override(layer, None) for layer in float_layers))
 
 
 def _require_options_of(

@@ -4,14 +4,14 @@ import time
 
 import pytest
 import torch
-from tests.lowering.int8.instructions.conftest import levels, program_of
-from tests.lowering.int8.instructions.test_layers import ADDEND, convolution
 from torch import nn
 from torch.fx import Graph, GraphModule
 
 from repq_fx.analysis import Speed, StepTime, compare_speed
 from repq_fx.lowering.int8.instructions import Int8Program, LevelGrid, Quantize
 from repq_fx.ops import has_extension
+from tests.lowering.int8.instructions.conftest import levels, program_of
+from tests.lowering.int8.instructions.test_layers import ADDEND, convolution
 
 needs_kernels = pytest.mark.skipif(not has_extension(), reason="needs the compiled kernels")
 

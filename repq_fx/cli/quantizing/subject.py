@@ -8,6 +8,7 @@ from torch.fx import GraphModule
 
 from ...analysis.report import Protocol
 from ...quant import Scheme
+from ...reconstruct import Reconstruction
 from ..stages import Stages
 from .request import Request
 
@@ -26,6 +27,11 @@ class Subject(ABC):
     USUAL_IMAGES: ClassVar[int]
     USUAL_IMAGES_TO_LEARN: ClassVar[int]
     request: Request
+
+    @classmethod
+    def usual_images(cls, method: Reconstruction | None) -> int:
+        """How many images calibrate if nobody says how many."""
+        return cls.USUAL_IMAGES if method is None else cls.USUAL_IMAGES_TO_LEARN
 
     @staticmethod
     @abstractmethod
