@@ -19,7 +19,7 @@ from repq_fx.analysis.peak_memory import PeakMemory
 from repq_fx.analysis.report import Column, Columns, Remark, Report, Row, decimals
 from repq_fx.passes.graph.agreement import relative_error
 from tests.real_models import conv_count, parameter_count, randomize, tensors
-from tests.test_timm_models import CASES
+from tests.whole_models.test_timm import CASES
 
 TARGETS = {"seconds": "3 forwards + 2 s", "peak_extra_memory": "2.5 x parameters"}
 

@@ -1,6 +1,6 @@
 """Random models through the whole road: merged, quantized, lowered, saved, at other sizes.
 
-2,000 examples by hand: ``HYPOTHESIS_EXAMPLES=2000 python -m pytest tests/test_random_models.py``.
+2,000 by hand: ``HYPOTHESIS_EXAMPLES=2000 python -m pytest tests/random_networks/test_models.py``.
 """
 
 import copy
@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, assume, given, settings
 
 import repq_fx
 from repq_fx.analysis import sqnr_db
+from tests.real_models import tensors
 
-from .random_models import CHANNELS, SIDE, random_models
-from .real_models import tensors
+from .models import CHANNELS, SIDE, random_models
 
 EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "50"))
 ROAD = settings(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from .real_models import (
+from tests.real_models import (
     TOLERANCE,
     conv_count,
     merge,

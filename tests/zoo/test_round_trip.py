@@ -8,7 +8,7 @@ import repq_fx
 from repq_fx.export import unstorable
 from repq_fx.passes.tracing.exported import export_trace
 
-from .test_zoo import ZOO
+from .test_blocks import ZOO
 
 # To export the whole zoo takes a minute.
 EXPORTED = ("repvgg_squeezed", "vanillanet", "orepa", "attention", "two_heads", "conv3xc_stale")

@@ -8,8 +8,7 @@ from benchmarks.accuracy.rvsr import image_pair, psnr_of_luma
 from benchmarks.accuracy.rvsr_network import RVSR, MergedMixer, Mixer
 from repq_fx import reparameterize
 from repq_fx.passes.graph.agreement import relative_error
-
-from .real_models import conv_count, data_file, parameter_count
+from tests.real_models import conv_count, data_file, parameter_count
 
 
 def load(mixer: type[nn.Module], file: str) -> nn.Module:

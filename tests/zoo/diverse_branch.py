@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .zoo_repvgg import conv_bn
+from .repvgg import conv_bn
 
 
 class PaddedNorm(nn.Module):

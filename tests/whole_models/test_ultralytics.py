@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from .detectors import ultralytics
-from .real_models import (
+from tests.detectors import ultralytics
+from tests.real_models import (
     TOLERANCE,
     Merged,
     conv_count,

@@ -7,8 +7,7 @@ from benchmarks.accuracy.mobileone_s0 import MobileOneS0
 from repq_fx import Scheme, analysis, quantize
 from repq_fx.cli.image_data import Preprocessing, open_images
 from repq_fx.cli.model_source import load_weights
-
-from .real_models import data_file
+from tests.real_models import data_file
 
 
 @pytest.mark.slow

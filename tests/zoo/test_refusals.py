@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from repq_fx import find_regions
 
-from .zoo_checks import CONVOLUTIONS, NORMS, calls_of, count_parameters, merged_exactly, randomized
-from .zoo_classifiers import VanillaBlock
-from .zoo_large_kernel import DecomposedLargeKernel
-from .zoo_mobile import LearnableAffine, RepGhost
-from .zoo_repvgg import conv_bn
+from .checks import CONVOLUTIONS, NORMS, calls_of, count_parameters, merged_exactly, randomized
+from .classifiers import VanillaBlock
+from .large_kernel import DecomposedLargeKernel
+from .mobile import LearnableAffine, RepGhost
+from .repvgg import conv_bn
 
 
 class Function(nn.Module):

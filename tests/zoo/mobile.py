@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .zoo_repvgg import SqueezeExcite, conv_bn
+from .repvgg import SqueezeExcite, conv_bn
 
 
 class MobileOne(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .zoo_checks import (
+from .checks import (
     CONVOLUTIONS,
     LAYERS,
     NORMS,
@@ -25,16 +25,16 @@ from .zoo_checks import (
     merged_exactly,
     randomized,
 )
-from .zoo_classifiers import Attention, TokenLinear, TwoHeads, VanillaBlock
-from .zoo_diverse_branch import DiverseBranch, OnlineReparam, OnlineRepVGG
-from .zoo_large_kernel import (
+from .classifiers import Attention, TokenLinear, TwoHeads, VanillaBlock
+from .diverse_branch import DiverseBranch, OnlineReparam, OnlineRepVGG
+from .large_kernel import (
     DecomposedLargeKernel,
     DilatedReparam,
     ReparamLargeKernel,
     RepLKBlock,
     UniRepLKBlock,
 )
-from .zoo_mobile import (
+from .mobile import (
     EdgeBranches,
     LearnableRepLayer,
     MobileOne,
@@ -47,7 +47,7 @@ from .zoo_mobile import (
     mobileone_pair,
     repvit_block,
 )
-from .zoo_repvgg import (
+from .repvgg import (
     AsymmetricConv,
     CrossStage,
     ImplicitHead,
@@ -59,8 +59,8 @@ from .zoo_repvgg import (
     SqueezeExcite,
     VGGBlock,
 )
-from .zoo_strided import CopiedWeights, EndPadded, ParameterGate, PooledPoint
-from .zoo_super_resolution import (
+from .strided import CopiedWeights, EndPadded, ParameterGate, PooledPoint
+from .super_resolution import (
     Conv3XC,
     EdgeConv,
     NestedResidual,
