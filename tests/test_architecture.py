@@ -23,6 +23,8 @@ STAGES = {
     "backend": ("", "preparing"),
     "lowering": ("fixed_settings", "reference_grids", "int8/instructions", "reference_view",
                  "int8/rule", "int8/rules", "int8", ""),
+    "analysis": ("", "report"),
+    "cli": ("", "quantizing", "quantize", "app"),
 }  # fmt: skip
 LARGEST_FOLDER = 51
 CONFINED = {
