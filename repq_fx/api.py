@@ -4,29 +4,20 @@ import copy
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from . import analysis, passes
 from .backend import equalized, place_observers, require_override_targets, write_as_layers
-from .errors import CalibrationError
 from .export import unstorable
 from .lowering import LOWERINGS, Backend, as_backend, to_reference
 from .progress import Progress
 from .quant import Override, Scheme
-from .quant.calibration import (
-    CALIBRATE,
-    Batch,
-    batches_of,
-    first_images,
-    fitting,
-    model_inputs,
-    number_of_batches,
-)
+from .quant.calibration import CALIBRATE
 from .quant.calibration import calibrate as _calibrate
-from .reconstruct import Reconstruction, reconstruct
+from .quant.data import Batch, CalibrationData, fitting, model_inputs
+from .reconstruct import Reconstruction, reconstruct, require_method
 from .refine.survey import Survey, within_memory
 
 _LOGGER = logging.getLogger(__name__)
@@ -66,12 +57,11 @@ def calibrate(
             batch (named by its index) has the wrong type, dtype or shape, or holds NaN or infinity.
     """
     with Progress({CALIBRATE: 1.0}, shown=progress) as bar:
-        total = number_of_batches(data) if steps is None else steps
-        _calibrate(prepared, data, steps=steps, total=total, progress=bar)
+        _calibrate(prepared, CalibrationData.of(data), steps=steps, progress=bar)
 
 
 def convert(
-    prepared: GraphModule, backend: str | Backend = Backend.X86, *, progress: bool = True
+    prepared: GraphModule, backend: str | Backend = Backend.INT8, *, progress: bool = True
 ) -> GraphModule:
     """Turn a calibrated model into a quantized one; `prepared` is not changed.
 
@@ -80,7 +70,7 @@ def convert(
             `calibrate`, ranges are those of the float network, weights are rounded to nearest and
             biases are not corrected.
         backend: ``"reference"`` for integer weights with float32 arithmetic, which runs anywhere
-            and defines the result, or ``"x86"`` for integer kernels.
+            and defines the result, or ``"int8"`` for integer kernels.
         progress: Show a progress bar.
 
     Returns:
@@ -112,7 +102,7 @@ def quantize(  # noqa: PLR0913 -- every step in one call
     *,
     scheme: Scheme | str = _DEFAULT_SCHEME,
     reconstruction: Reconstruction | None = None,
-    backend: str | Backend = Backend.X86,
+    backend: str | Backend = Backend.INT8,
     leaves: passes.Leaves = (),
     fast: bool = False,
     progress: bool = True,
@@ -122,7 +112,8 @@ def quantize(  # noqa: PLR0913 -- every step in one call
     Args:
         model: Any traceable model in evaluation mode, in training or deploy form. Of one in half
             or double precision, a copy in float32 is quantized.
-        data: Calibration data, as for `calibrate`.
+        data: Calibration data, as for `calibrate`, read once; a reconstruction learns from its
+            first images.
         example_inputs: The model's inputs; by default two images of the first batch of `data`, or
             all if the model takes no other number, of as many tensors as ``forward`` has parameters
             without a default.
@@ -148,32 +139,30 @@ def quantize(  # noqa: PLR0913 -- every step in one call
     """
     backend, scheme = as_backend(backend), Scheme.of(scheme)
     scheme = scheme.faster() if fast else scheme
-    if reconstruction is not None and not isinstance(data, Tensor):
-        data = list(batches_of(data))  # They are read twice.
-    work = dict(_WORK)
+    data, work = CalibrationData.of(data), dict(_WORK)
+    shown: list[Batch] = []
     if reconstruction is not None:  # It has a bar of its own, and leaves nothing to choose.
+        require_method(reconstruction)
+        shown = data.beginning(reconstruction.images)
         del work[_CHOOSE], work[_LOWER]
     with Progress(work, shown=progress) as bar:
         prepared = _calibrated(model, data, example_inputs, scheme, leaves, bar)
         if reconstruction is None:
             return _convert(prepared, backend, bar)
-    reconstruct(prepared, data, reconstruction, progress=progress)
+    reconstruct(prepared, shown, reconstruction, progress=progress)
     return _convert(prepared, backend, Progress.hidden())
 
 
 def _calibrated(
     model: nn.Module,
-    data: Tensor | Iterable[Batch],
+    data: CalibrationData,
     example_inputs: ExampleInputs | None,
     scheme: Scheme,
     leaves: passes.Leaves,
     progress: Progress,
 ) -> GraphModule:
     """`model` merged, equalized, with observers that have seen `data`."""
-    batches = batches_of(data)
-    first = next(batches, None)
-    if first is None:
-        raise CalibrationError("quantize: the calibration data is empty.")
+    first = data.first("quantize")
     progress.begin(_MERGE)
     in_single = passes.in_single_precision(model)
     if example_inputs is None:
@@ -188,17 +177,15 @@ def _calibrated(
     progress.begin(_EQUALIZE)
     scheme = scheme.with_overrides(*(Override(leaf, None) for leaf in leaves))
     write_as_layers(merged, inputs, scheme)
-    seen = [first]
     if scheme.equalization:
-        images = first_images(merged, seen, batches)
+        first_images = data.first_images(merged)
+        images = first_images.joined()
         images = within_memory(images, Survey.of(merged, images), networks=1)
-        joined = "calibration batch 0" if len(seen) == 1 else "calibration batches joined to one"
-        with fitting(images, joined):
+        with fitting(images, first_images.label):
             merged = equalized(merged, images, scheme)
     progress.begin(_OBSERVE)
     prepared = place_observers(merged, inputs, scheme)
-    remaining = data if isinstance(data, Tensor) else chain(seen, batches)
-    _calibrate(prepared, remaining, steps=None, total=number_of_batches(data), progress=progress)
+    _calibrate(prepared, data, progress=progress)
     return prepared
 
 
@@ -229,10 +216,10 @@ def layer_sensitivities(
     """
     quick = replace(scheme, gptq=False, output_search=False, sequential_ranges=False)
     merged, shown = copy.deepcopy(merged), batches[0][:_SENSITIVITY_IMAGES]
+    data = CalibrationData.of(batches)
     write_as_layers(merged, (shown,), scheme)
     if scheme.equalization:
-        images = first_images(merged, [batches[0]], iter(batches[1:]))
-        merged = equalized(merged, images, scheme)
+        merged = equalized(merged, data.first_images(merged).joined(), scheme)
     prepared = prepare(merged, shown, quick)
-    calibrate(prepared, batches, progress=progress)
+    calibrate(prepared, data, progress=progress)
     return analysis.layer_sensitivities(prepared, shown)

@@ -11,10 +11,11 @@ from torch import nn
 
 import repq_fx
 from repq_fx import CalibrationError, TraceError, analysis, api
+from repq_fx.lowering.int8.instructions import Int8Program
 from repq_fx.models import fashion_repvgg
 from repq_fx.nn import RepVGGBlock
 from repq_fx.quant import ActivationObserver
-from repq_fx.quant.kept_inputs import KEPT_INPUTS
+from repq_fx.quant.kept_inputs import inputs_left
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_fast_is_the_faster_scheme_and_hardly_worse(model, images):
     assert sqnr(model, fast, images) > sqnr(model, thorough, images) - 2
 
 
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 def test_one_call_quantizes_a_training_form_model(backend, model, images):
     int8 = repq_fx.quantize(model, images, backend=backend, progress=False)
     assert sqnr(model, int8, images) > 20
@@ -101,7 +102,7 @@ def test_the_one_call_is_the_steps_in_order(model, images):
 def test_lowered_and_reference_agree(model, images):
     prepared = api.prepare(repq_fx.reparameterize(model, images), images, repq_fx.Scheme())
     repq_fx.calibrate(prepared, images, progress=False)
-    reference, lowered = (repq_fx.convert(prepared, backend=b) for b in ("reference", "x86"))
+    reference, lowered = (repq_fx.convert(prepared, backend=b) for b in ("reference", "int8"))
     assert sqnr(reference, lowered, images) >= 40
 
 
@@ -113,12 +114,12 @@ def test_the_users_model_is_not_changed(model, images):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 def test_nothing_holds_what_was_prepared(backend, model, images):
     example = images[:2]
     prepared = api.prepare(repq_fx.reparameterize(model, example), example, repq_fx.Scheme())
     repq_fx.calibrate(prepared, images, progress=False)
-    kept = weakref.ref(prepared.meta[KEPT_INPUTS][0])
+    kept = weakref.ref(inputs_left(prepared)[0])
     converted = repq_fx.convert(prepared, backend)
     del prepared
     gc.collect()
@@ -151,6 +152,29 @@ def test_order_and_size_of_batches_do_not_matter(model, images):
 def test_kinds_of_data(wrap, model, images):
     int8 = repq_fx.quantize(model, wrap(images), progress=False)
     assert torch.equal(int8(images), repq_fx.quantize(model, images, progress=False)(images))
+
+
+def test_a_reconstruction_holds_only_the_images_that_it_uses():
+    alive = weakref.WeakSet()
+
+    def batches():
+        for _ in range(12):
+            batch = torch.rand(8, 1, 224, 224)
+            alive.add(batch)
+            yield batch
+            del batch
+            assert len(alive) <= 6  # Four for the reconstruction, and what was read last.
+
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, 4), nn.ReLU(), nn.Conv2d(2, 2, 1)).eval()
+    method = repq_fx.AdaRound(iterations=1, images=32, batch_size=8)
+    repq_fx.quantize(model, batches(), reconstruction=method, progress=False)
+
+
+def test_a_reconstruction_that_is_none_is_refused_before_anything_is_read(model):
+    data = iter(["no batch"])
+    with pytest.raises(TypeError, match=r"method must be AdaRound.* got 'adaround'"):
+        repq_fx.quantize(model, data, reconstruction="adaround", progress=False)
+    assert next(data) == "no batch"
 
 
 def test_batch_and_image_size_may_change(model, images):
@@ -245,8 +269,16 @@ def test_a_model_that_cannot_be_traced_is_named(images):
         repq_fx.quantize(nn.Sequential(DataDependent()).eval(), images, progress=False)
 
 
+def test_the_old_name_of_the_integer_backend_still_works(model, images):
+    prepared = prepared_of(model, images)
+    both = [repq_fx.convert(prepared, backend=name)(images) for name in ("int8", "x86")]
+    assert torch.equal(*both)
+    int8 = repq_fx.quantize(model, images, backend="x86", progress=False)
+    assert any(isinstance(module, Int8Program) for module in int8.modules())
+
+
 def test_unknown_backend_is_refused(model, images):
-    with pytest.raises(ValueError, match=r"backend must be one of \['reference', 'x86'\], got 'a"):
+    with pytest.raises(ValueError, match=r"backend must be one of \['reference', 'int8'\], got 'a"):
         repq_fx.convert(prepared_of(model, images), backend="arm")
 
 
@@ -278,7 +310,7 @@ class Detector(nn.Module):
         return self.head([features, self.stem(x)])
 
 
-@pytest.mark.parametrize("backend", ["x86", "reference"])
+@pytest.mark.parametrize("backend", ["int8", "reference"])
 def test_detector_with_its_head_as_a_leaf(backend):
     model = Detector().eval()
     images = torch.rand(8, 3, 16, 16)

@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", choices=_TASKS)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="see README")
-    parser.add_argument("--backend", default="x86", choices=("x86", "reference"))
+    parser.add_argument("--backend", default="int8", choices=("int8", "reference"))
     parser.add_argument("--limit", type=int, help="evaluated images; nothing is written then")
     arguments = parser.parse_args()
     task = _TASKS[arguments.task](arguments.data)

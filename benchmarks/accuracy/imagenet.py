@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--model", default="repvgg_a1", help="repvgg_a0/a1/b0/b1, or timm:NAME")
     parser.add_argument("--weights", type=Path, required=True, help="training-form checkpoint")
     parser.add_argument("--all", action="store_true", help="also what the paper has no figure for")
-    parser.add_argument("--backend", default="x86", choices=("x86", "reference"))
+    parser.add_argument("--backend", default="int8", choices=("int8", "reference"))
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="chooses the calibration images")
     parser.add_argument("--limit", type=int, help="evaluate evenly spaced images, write nothing")

@@ -78,7 +78,7 @@ def data_argument(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="see README")
     parser.add_argument("--ablation", action="store_true", help="all quantizers and rules")
-    parser.add_argument("--backend", default="x86", choices=("x86", "reference"))
+    parser.add_argument("--backend", default="int8", choices=("int8", "reference"))
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         parser.error(f"there is no folder {str(arguments.data)!r}; see benchmarks/README.md")

@@ -73,7 +73,7 @@ def calibration_crops(data: Path) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="see README")
-    parser.add_argument("--backend", default="x86", choices=("x86", "reference"))
+    parser.add_argument("--backend", default="int8", choices=("int8", "reference"))
     parser.add_argument("--ablation", action="store_true", help="the default, one thing changed")
     parser.add_argument("--limit", type=int, help="images of each set; nothing is written then")
     arguments = parser.parse_args()

@@ -178,7 +178,7 @@ def _measure(family: Family, start: float) -> Row:
     images = torch.randn(shape)
     prepared = repq_fx.api.prepare(repq_fx.reparameterize(model, images), images, _SCHEME)
     repq_fx.calibrate(prepared, images, progress=False)
-    reference, lowered = (repq_fx.convert(prepared, backend) for backend in ("reference", "x86"))
+    reference, lowered = (repq_fx.convert(prepared, backend) for backend in ("reference", "int8"))
     with tempfile.TemporaryDirectory() as folder:
         repq_fx.save(lowered, Path(folder, "model.repq"))
         loaded = repq_fx.load(Path(folder, "model.repq"))

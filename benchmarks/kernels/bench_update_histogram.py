@@ -9,15 +9,28 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.ao.quantization import HistogramObserver, PerChannelMinMaxObserver
 
-from repq_fx.ops import update_histogram_reference
-from repq_fx.quant import ChannelHistograms, TensorHistogram
+from repq_fx.ops import update_histogram, update_histogram_reference
+from repq_fx.ops.update_histogram import SMALLEST_EXPONENT
+from repq_fx.quant import TensorHistogram
 
 Update = Callable[[Tensor], Any]
 
 
+def empty(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Counts of this shape, with exponents and zeros, before any data."""
+    rows = shape[:-1]
+    exponents = torch.full(rows, SMALLEST_EXPONENT)
+    return torch.zeros(shape, dtype=torch.int64), exponents, torch.zeros_like(exponents)
+
+
 def reference() -> Update:
-    state = torch.zeros(8192, dtype=torch.int64), torch.tensor(-126), torch.tensor(0)
+    state = empty(8192)
     return lambda x: update_histogram_reference(*state, x)
+
+
+def per_channel() -> Update:
+    state = empty(64, 2048)
+    return lambda x: update_histogram(*state, x, axis=1)
 
 
 # Each makes an observer; the first batch sets its range, all others add to it.
@@ -30,7 +43,7 @@ WHOLE: dict[str, Callable[[], Update]] = {
     "torch_aminmax": lambda: torch.aminmax,
 }
 CHANNELS: dict[str, Callable[[], Update]] = {
-    "repq_fx": lambda: ChannelHistograms(64).update,
+    "repq_fx": per_channel,
     # Not a histogram: torch has none per channel.
     "torch_observer": lambda: PerChannelMinMaxObserver(ch_axis=1),
 }

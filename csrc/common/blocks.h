@@ -1,5 +1,5 @@
 // The one order in which kernels sum over a tensor per channel, on every device and for any number
-// of threads; `channel_sums` in repq_fx/ops/_block_sum.py is its reference.
+// of threads; `channel_sums` in repq_fx/ops/reference/block_sum.py is its reference.
 #pragma once
 
 #include <ATen/core/Tensor.h>

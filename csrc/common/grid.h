@@ -33,7 +33,7 @@ inline void check_like(const char* op, const char* name, const at::Tensor& tenso
                     other.device(), ", got ", tensor.device());
 }
 
-// The words here are those of repq_fx/ops/_grid.py.
+// The words here are those of repq_fx/ops/reference/channel_grids.py.
 inline GridLimits check_grid(const char* op, const at::Tensor& input, const at::Tensor& scale,
                              const at::Tensor& zero_point, int64_t quant_min, int64_t quant_max,
                              std::optional<int64_t> axis) {

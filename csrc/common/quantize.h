@@ -18,7 +18,7 @@ struct QuantizeGrid {
   float hi;
 };
 
-// The words are those of `_check` in repq_fx/ops/quantize.py.
+// The words are those of repq_fx/ops/quantize.py.
 inline QuantizeGrid quantize_grid(const at::Tensor& input, double scale, int64_t zero_point,
                                   int64_t quant_min, int64_t quant_max) {
   TORCH_CHECK_TYPE(input.scalar_type() == at::kFloat, "quantize: expected float32 input, got ",

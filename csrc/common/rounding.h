@@ -1,4 +1,5 @@
-// The rounding modes and the random numbers that kernels share with repq_fx/ops/_rounding.py.
+// The rounding modes and the random numbers of all kernels; repq_fx/ops/reference/rounding.py has
+// the same.
 #pragma once
 
 #include <c10/util/Exception.h>

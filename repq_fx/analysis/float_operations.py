@@ -12,7 +12,7 @@ def float_operations(lowered: GraphModule) -> dict[str, int]:
     """The operations between the integer programs of a network, and how often each is called.
 
     Args:
-        lowered: The result of ``repq_fx.convert(prepared, "x86")`` or of `repq_fx.load`.
+        lowered: The result of ``repq_fx.convert(prepared, "int8")`` or of `repq_fx.load`.
 
     Returns:
         Counts by the name of the layer's type, the function or the method; empty for a network

@@ -9,11 +9,10 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate
 
-from ..backend.quantized_layer import is_quantized_layer, weight_observer
+from ..backend.prepared_view import PreparedView
 from ..errors import RepqError
 from ..passes.graph.mutation import mutated_operand
 from ..passes.graph.run import GraphRun
-from ..quant import ActivationObserver
 from ..refine.refined_copy import refined_copy
 
 
@@ -33,16 +32,16 @@ def layer_sensitivities(prepared: GraphModule, images: Tensor) -> dict[str, floa
         ConversionError: `prepared` did not come from `prepare_fx`.
         CalibrationError: It was not calibrated.
     """
-    network = refined_copy(prepared, "layer_sensitivities")
-    exact = _Values(network)
+    step = "layer_sensitivities"
+    view = refined_copy(PreparedView.of(prepared, step), step)
+    exact = _Values(view)
     exact.run(images)
     expected = _tensors(exact.outputs())
     found: dict[str, float] = {}
-    for node in network.graph.nodes:
-        if is_quantized_layer(network, node):
-            outputs = _tensors(_Disturbed(network, exact.env, node).outputs())
-            noise = [_relative_noise(e, o) for e, o in zip(expected, outputs, strict=True)]
-            found[str(node.target)] = sum(noise) / len(noise)
+    for node in view.layers:
+        outputs = _tensors(_Disturbed(view, exact.env, node).outputs())
+        noise = [_relative_noise(e, o) for e, o in zip(expected, outputs, strict=True)]
+        found[str(node.target)] = sum(noise) / len(noise)
     return found
 
 
@@ -106,17 +105,14 @@ def _count_of_share(ranking: list[str], noise: dict[str, float], share: float) -
 class _Values(GraphRun):
     """The float network, all of whose values are kept."""
 
-    def __init__(self, network: GraphModule) -> None:
-        super().__init__(network, garbage_collect_values=False)
-        self._network = network
-
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        if isinstance(self.fetch_attr(target), ActivationObserver):
-            return args[0]
-        return super().call_module(target, args, kwargs)
+    def __init__(self, view: PreparedView) -> None:
+        super().__init__(view.graph_module, garbage_collect_values=False)
+        self._view = view
 
     def run_node(self, n: Node) -> Any:
-        overwritten = mutated_operand(self._network, n)
+        if self._view.observer(n) is not None:
+            return self.env[n.all_input_nodes[0]]
+        overwritten = mutated_operand(self._view.graph_module, n)
         if overwritten is None:
             return super().run_node(n)
         kept = self.env[overwritten]
@@ -127,33 +123,32 @@ class _Values(GraphRun):
         return result
 
     def outputs(self) -> Any:
-        output = next(node for node in reversed(self._network.graph.nodes) if node.op == "output")
-        return self.env[output]
+        nodes = self._view.graph_module.graph.nodes
+        return self.env[next(node for node in reversed(nodes) if node.op == "output")]
 
 
 class _Disturbed(_Values):
     """The same with one layer quantized; only what depends on it is computed."""
 
-    def __init__(self, network: GraphModule, exact: dict[Node, Any], layer: Node) -> None:
-        super().__init__(network)
+    def __init__(self, view: PreparedView, exact: dict[Node, Any], layer: Node) -> None:
+        super().__init__(view)
         self.env = dict(exact)
         self.env[layer] = self._quantized(layer)
         changed = {layer}
-        for node in network.graph.nodes:
+        for node in view.graph_module.graph.nodes:
             if node is not layer and not changed.isdisjoint(node.all_input_nodes):
                 self.env[node] = self.run_node(node)
-                changed |= {node, mutated_operand(network, node) or node}
+                changed |= {node, mutated_operand(view.graph_module, node) or node}
 
     def _quantized(self, node: Node) -> Tensor:
-        layer = self.fetch_attr(str(node.target))
+        layer, plan = self._view.module(node), self._view.plan(node)
+        assert layer is not None
+        assert plan is not None
         source = node.all_input_nodes[0]
-        value = self.env[source]
-        observer = self.fetch_attr(str(source.target)) if source.op == "call_module" else None
-        if isinstance(observer, ActivationObserver):
+        value, observer = self.env[source], self._view.observer(source)
+        if observer is not None:
             value = observer.fake_quantize(value, observer.parameters_of_range())
-        observed = weight_observer(layer)
-        assert observed is not None
-        weight = observed.quantize(layer.weight).dequantize()
+        weight = plan.quantize(layer.get_parameter("weight")).dequantize()
         result: Tensor = torch.func.functional_call(layer, {"weight": weight}, (value,))
         return result
 

@@ -4,10 +4,10 @@ import logging
 
 from torch.fx import GraphModule
 
+from ..backend.prepared_view import PreparedView
 from ..lowering.int8.instructions import Int8Program
 from ..ops import has_extension
-from ..quant.kept_inputs import KEPT_INPUTS
-from ..refine.float_network import float_network
+from ..quant.kept_inputs import inputs_left
 from .speed import compare_speed
 
 _LOGGER = logging.getLogger(__name__)
@@ -26,13 +26,14 @@ def warn_if_slow(prepared: GraphModule, lowered: GraphModule) -> GraphModule:
     Returns:
         `lowered`.
     """
-    inputs = prepared.meta.get(KEPT_INPUTS)
+    inputs = inputs_left(prepared)
     has_programs = any(isinstance(module, Int8Program) for module in lowered.modules())
     if inputs is None or not has_programs or not has_extension():
         return lowered
+    view = PreparedView.of(prepared, "convert")
     image = tuple(value[:1].cpu() if value.dim() else value.cpu() for value in inputs)
     try:
-        speed = compare_speed(float_network(prepared), lowered, image)
+        speed = compare_speed(view.without_observers(), lowered, image)
     except Exception:  # Whatever a model does with a number of images it was not made for.
         _LOGGER.debug("the speed of one image is unknown", exc_info=True)
         return lowered

@@ -101,7 +101,7 @@ def compare_speed(
 
     Args:
         float_network: What was quantized.
-        int8: The result of ``repq_fx.convert(prepared, "x86")`` or of `repq_fx.load`.
+        int8: The result of ``repq_fx.convert(prepared, "int8")`` or of `repq_fx.load`.
         inputs: What both are called with, best of one image.
     """
     own = tuple(value.clone() for value in inputs)  # A network may overwrite its input.

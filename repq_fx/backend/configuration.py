@@ -109,23 +109,7 @@ def _with_flags(expression: re.Pattern[str]) -> str:
 
 
 def _qconfig(scheme: Scheme) -> QConfig:
-    activation = partial(
-        ActivationObserver,
-        scheme.activation,
-        bits=scheme.activation_bits,
-        layers_only=scheme.float_elementwise,
-        first_last_bits=scheme.first_last_bits,
-        symmetric=scheme.symmetric,
-        sequential=scheme.sequential_ranges,
-        searches_outputs=scheme.output_search,
+    return QConfig(
+        activation=partial(ActivationObserver, scheme.tensor_plan()),
+        weight=partial(WeightObserver, scheme.layer_plan()),
     )
-    weight = partial(
-        WeightObserver,
-        scheme.weight,
-        bits=scheme.weight_bits,
-        first_last_bits=scheme.first_last_bits,
-        compensates_rounding=scheme.gptq,
-        refit=scheme.refit,
-        corrects_bias=scheme.bias_correction,
-    )
-    return QConfig(activation=activation, weight=weight)

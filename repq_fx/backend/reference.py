@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..quant import QuantizedModule, QuantizedWeight
-from .quantized_layer import quantized_weight_of
 
 
 class ReferenceLayer(QuantizedModule):
@@ -93,10 +92,7 @@ class ReferenceLinear(ReferenceLayer):
 
 
 def _quantized_weight(layer: nn.Conv2d | nn.Linear) -> QuantizedWeight:
-    """What `quantize_sequentially` left on the layer, or its weight rounded to nearest."""
-    chosen = quantized_weight_of(layer)
-    if chosen is not None:
-        return chosen
+    """What the weight observer makes of the weight."""
     observer: Any = layer.qconfig.weight()  # type: ignore[union-attr, operator]
     with torch.no_grad():
         quantized: QuantizedWeight = observer.quantize(layer.weight)

@@ -5,9 +5,9 @@ import importlib
 import io
 import os
 import pickle
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from .. import api, passes
+from .. import passes
 from .._atomic_file import write_atomically
 from ..errors import CalibrationError, RepqError
-from ..lowering import Backend
-from ..quant import Scheme
-from ..quant.calibration import Batch, batches_of, model_inputs
-from ..reconstruct import Reconstruction
+from ..quant.data import Batch, CalibrationData, model_inputs
 from .image_folder import ImageFolder
 from .prediction_maps import PredictionMaps, only_image_size
 
@@ -29,12 +26,27 @@ _DAMAGED = (pickle.UnpicklingError, EOFError, RuntimeError, AttributeError, Valu
 Data = Tensor | Iterable[Batch] | str | os.PathLike[str]
 
 
-def read_checkpoint(path: str | os.PathLike[str], package: str) -> Any:
+@dataclass(frozen=True)
+class Repository:
+    """What is different about one repository.
+
+    Attributes:
+        package: What to install for it: ``"yolov7detect"`` holds the module ``yolov7``.
+        letterbox: The module in it whose function ``letterbox`` prepares images.
+        maps_per_level: How many prediction maps a detector has for each level.
+    """
+
+    package: str
+    letterbox: str
+    maps_per_level: int
+
+
+def read_checkpoint(path: str | os.PathLike[str], repository: Repository) -> Any:
     """The network in a checkpoint, which is executed while it is read.
 
     Args:
         path: The file.
-        package: What to install for it: ``"yolov7detect"`` holds the module ``yolov7``.
+        repository: Where it comes from.
 
     Raises:
         RepqError: The file is missing or no checkpoint, or the code of its classes is.
@@ -42,11 +54,11 @@ def read_checkpoint(path: str | os.PathLike[str], package: str) -> Any:
     if not Path(path).is_file():
         raise RepqError(f"there is no checkpoint {str(path)!r}.")
     with suppress(ImportError):  # It makes the names importable that files of the repository use.
-        importlib.import_module(package.removesuffix("detect"))
+        importlib.import_module(repository.package.removesuffix("detect"))
     try:
         content = torch.load(path, map_location="cpu", weights_only=False)
     except ImportError as error:
-        raise _missing(package, f"read {str(path)!r}", error) from error
+        raise _missing(repository, f"read {str(path)!r}", error) from error
     except _DAMAGED as error:
         raise RepqError(f"{str(path)!r} is not a checkpoint that can be read: {error}") from error
     found = (content.get("ema") or content.get("model")) if isinstance(content, dict) else None
@@ -82,15 +94,14 @@ def is_rebuilt(model: Any) -> bool:
 
 
 def calibration_data(
-    data: Data, model: nn.Module, module: str, *, package: str, images: int, side: int, batch: int
+    data: Data, model: nn.Module, repository: Repository, *, images: int, side: int, batch: int
 ) -> Tensor | Iterable[Batch]:
     """`data`, or of a folder the images in it.
 
     Args:
         data: As for the public functions.
         model: A network of the repository, whose class lies in its ``models.yolo``.
-        module: Where in the repository ``letterbox`` lies.
-        package: What to install for it.
+        repository: Where it comes from.
         images: Use the first so many of a folder.
         side: Height and width of images of a folder.
         batch: Images of a folder in one batch.
@@ -102,52 +113,51 @@ def calibration_data(
         return data
     prefix = type(model).__module__.removesuffix("models.yolo")
     try:
-        letterbox = importlib.import_module(prefix + module).letterbox
+        letterbox = importlib.import_module(prefix + repository.letterbox).letterbox
     except ImportError as error:
-        raise _missing(package, "letterbox images", error) from error
+        raise _missing(repository, "letterbox images", error) from error
     return ImageFolder(Path(data), letterbox, images, side, batch)
 
 
-def merged_maps(network: nn.Module, per_level: int, stride: int, side: int) -> PredictionMaps:
+def merged_maps(
+    network: nn.Module, repository: Repository, stride: int, side: int
+) -> PredictionMaps:
     """The merged graph of `network`, traced for images of `side`."""
     example = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     graph, size = _merged(network, example, stride)
-    return PredictionMaps(graph, per_level, size).requires_grad_(False)
+    return PredictionMaps(graph, repository.maps_per_level, size).requires_grad_(False)
 
 
 def quantized_maps(
     network: nn.Module,
     data: Tensor | Iterable[Batch],
-    *,
-    per_level: int,
+    repository: Repository,
     stride: int,
-    scheme: Scheme | str,
-    reconstruction: Reconstruction | None,
-    backend: str | Backend,
-    progress: bool,
+    quantize: Callable[[GraphModule, CalibrationData, Tensor], GraphModule],
 ) -> PredictionMaps:
-    """The quantized graph of `network`, which maps images to `per_level` maps for each level.
+    """The quantized graph of `network`, which maps images to maps for each level.
+
+    Args:
+        network: All of a detector but the decoding.
+        data: As for `repq_fx.quantize`.
+        repository: Where the detector comes from.
+        stride: Of its last level.
+        quantize: `repq_fx.quantize` with its options.
 
     Raises:
         CalibrationError: The data is empty, or `stride` does not divide its images.
         RepqError: As `repq_fx.quantize` does.
     """
-    batches = batches_of(data)
-    first = next(batches, None)
-    if first is None:
-        raise CalibrationError("quantize: the calibration data is empty.")
-    example = model_inputs(first, 1, "calibration batch 0")[0][:1]
+    data = CalibrationData.of(data)
+    example = model_inputs(data.first("quantize"), 1, "calibration batch 0")[0][:1]
     if example.dim() != 4 or any(side % stride for side in example.shape[-2:]):
         raise CalibrationError(
             f"calibration batch 0 must be [N, 3, H, W] with H and W multiples of the stride "
             f"{stride}, got {list(example.shape)}."
         )
     merged, size = _merged(network, example, stride)
-    graph = api.quantize(
-        merged, chain([first], batches) if batches is data else data, example, scheme=scheme,
-        reconstruction=reconstruction, backend=backend, progress=progress,
-    )  # fmt: skip
-    return PredictionMaps(graph, per_level, size).requires_grad_(False)
+    graph = quantize(merged, data, example)
+    return PredictionMaps(graph, repository.maps_per_level, size).requires_grad_(False)
 
 
 def _merged(
@@ -158,7 +168,8 @@ def _merged(
     return graph, only_image_size(graph, network, example, stride)
 
 
-def _missing(package: str, purpose: str, error: ImportError) -> RepqError:
+def _missing(repository: Repository, purpose: str, error: ImportError) -> RepqError:
     return RepqError(
-        f"cannot {purpose}: {error}. pip install {package}, or run in the repository's own folder."
+        f"cannot {purpose}: {error}. pip install {repository.package}, or run in the repository's "
+        "own folder."
     )

@@ -14,7 +14,7 @@ from .. import api
 from ..errors import RepqError
 from ..lowering import Backend
 from ..quant import Scheme
-from ..quant.calibration import Batch
+from ..quant.data import Batch
 from ..reconstruct import Reconstruction
 
 _DEFAULT_SCHEME = Scheme()
@@ -30,7 +30,7 @@ def quantize(  # noqa: PLR0913  (all but two by name)
     reconstruction: Reconstruction | None = None,
     images: int = 32,
     batch: int = 16,
-    backend: str | Backend = Backend.X86,
+    backend: str | Backend = Backend.INT8,
     progress: bool = True,
 ) -> GraphModule:
     """Quantize a model of timm with images as its own transforms make them.

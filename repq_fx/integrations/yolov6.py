@@ -2,16 +2,19 @@
 
 import copy
 import os
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from .. import api
 from ..errors import RepqError
 from ..lowering import Backend
 from ..quant import Scheme
 from ..reconstruct import Reconstruction
 from .pickled_detector import (
     Data,
+    Repository,
     calibration_data,
     is_rebuilt,
     merged_maps,
@@ -21,7 +24,7 @@ from .pickled_detector import (
 )
 from .prediction_maps import Channels, PredictionMaps, require_side
 
-PACKAGE = "yolov6detect"
+REPOSITORY = Repository("yolov6detect", letterbox="data.data_augment", maps_per_level=2)
 _DEFAULT_SCHEME = Scheme()
 _SHARED_PARTS = ("stems", "cls_convs", "reg_convs")
 # What the heads read in evaluation. The first pair counts that a head has; its other predictions
@@ -61,7 +64,7 @@ def merge(model: Any, *, imgsz: int = 640) -> Any:
     detector = _detector(model)
     stride = int(max(detector.stride))
     require_side(imgsz, stride)
-    return _put_back(detector, merged_maps(Network(detector), Network.PER_LEVEL, stride, imgsz))
+    return _put_back(detector, merged_maps(Network(detector), REPOSITORY, stride, imgsz))
 
 
 def quantize(  # noqa: PLR0913  (each setting by name)
@@ -73,7 +76,7 @@ def quantize(  # noqa: PLR0913  (each setting by name)
     imgsz: int = 640,
     images: int = 128,
     batch: int = 16,
-    backend: str | Backend = Backend.X86,
+    backend: str | Backend = Backend.INT8,
     progress: bool = True,
 ) -> Any:
     """An INT8 model like `model`, which is not changed.
@@ -110,12 +113,13 @@ def quantize(  # noqa: PLR0913  (each setting by name)
     stride = int(max(detector.stride))
     require_side(imgsz, stride)
     calibration = calibration_data(
-        data, detector, "data.data_augment", package=PACKAGE, images=images, side=imgsz, batch=batch
+        data, detector, REPOSITORY, images=images, side=imgsz, batch=batch
     )
-    maps = quantized_maps(
-        Network(detector), calibration, per_level=Network.PER_LEVEL, stride=stride, scheme=scheme,
-        reconstruction=reconstruction, backend=backend, progress=progress,
+    quantized = partial(
+        api.quantize, scheme=scheme, reconstruction=reconstruction, backend=backend,
+        progress=progress,
     )  # fmt: skip
+    maps = quantized_maps(Network(detector), calibration, REPOSITORY, stride, quantized)
     return _put_back(detector, maps)
 
 
@@ -135,8 +139,6 @@ def save_checkpoint(model: Any, path: str | os.PathLike[str]) -> None:
 
 class Network(nn.Module):
     """All layers of a detector but the decoding, under their original names."""
-
-    PER_LEVEL = 2
 
     def __init__(self, detector: Any) -> None:
         super().__init__()
@@ -183,7 +185,7 @@ def _put_back(model: Any, maps: PredictionMaps) -> Any:
 def _detector(model: Any) -> Any:
     """Check that `model`, or what its file holds, is a detector to start from."""
     if isinstance(model, str | os.PathLike):
-        model = read_checkpoint(model, PACKAGE)
+        model = read_checkpoint(model, REPOSITORY)
     parts = all(isinstance(getattr(model, n, None), nn.Module) for n in ("backbone", "neck"))
     head: Any = getattr(model, "detect", None)
     if not parts or type(model).__name__ != "Model" or type(head).__name__ != "Detect":

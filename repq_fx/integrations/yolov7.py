@@ -3,17 +3,20 @@
 import copy
 import os
 import sys
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .. import api
 from ..errors import RepqError
 from ..lowering import Backend
 from ..quant import Scheme
 from ..reconstruct import Reconstruction
 from .pickled_detector import (
     Data,
+    Repository,
     calibration_data,
     is_rebuilt,
     merged_maps,
@@ -23,7 +26,7 @@ from .pickled_detector import (
 )
 from .prediction_maps import PredictionMaps, require_side
 
-PACKAGE = "yolov7detect"
+REPOSITORY = Repository("yolov7detect", letterbox="utils.datasets", maps_per_level=1)
 _DEFAULT_SCHEME = Scheme()
 _HEADS = ("Detect", "IDetect", "IAuxDetect")
 
@@ -48,7 +51,7 @@ def merge(model: Any, *, imgsz: int = 640) -> Any:
     detector = _detector(model)
     stride = int(max(detector.stride))
     require_side(imgsz, stride)
-    return _put_back(detector, merged_maps(Network(detector), 1, stride, imgsz))
+    return _put_back(detector, merged_maps(Network(detector), REPOSITORY, stride, imgsz))
 
 
 def quantize(  # noqa: PLR0913  (each setting by name)
@@ -60,7 +63,7 @@ def quantize(  # noqa: PLR0913  (each setting by name)
     imgsz: int = 640,
     images: int = 128,
     batch: int = 16,
-    backend: str | Backend = Backend.X86,
+    backend: str | Backend = Backend.INT8,
     progress: bool = True,
 ) -> Any:
     """An INT8 model like `model`, which is not changed.
@@ -98,12 +101,13 @@ def quantize(  # noqa: PLR0913  (each setting by name)
     stride = int(max(detector.stride))
     require_side(imgsz, stride)
     calibration = calibration_data(
-        data, detector, "utils.datasets", package=PACKAGE, images=images, side=imgsz, batch=batch
+        data, detector, REPOSITORY, images=images, side=imgsz, batch=batch
     )
-    maps = quantized_maps(
-        Network(detector), calibration, per_level=1, stride=stride, scheme=scheme,
-        reconstruction=reconstruction, backend=backend, progress=progress,
+    quantized = partial(
+        api.quantize, scheme=scheme, reconstruction=reconstruction, backend=backend,
+        progress=progress,
     )  # fmt: skip
+    maps = quantized_maps(Network(detector), calibration, REPOSITORY, stride, quantized)
     return _put_back(detector, maps)
 
 
@@ -208,7 +212,7 @@ def _put_back(model: Any, maps: PredictionMaps) -> Any:
 def _detector(model: Any) -> Any:
     """Check that `model`, or what its file holds, is a detector to start from."""
     if isinstance(model, str | os.PathLike):
-        model = read_checkpoint(model, PACKAGE)
+        model = read_checkpoint(model, REPOSITORY)
     layers = getattr(model, "model", None)
     named = type(model).__name__ == "Model" and hasattr(model, "save")
     if not named or not isinstance(layers, nn.Sequential) or len(layers) == 0:

@@ -5,19 +5,23 @@ from enum import Enum
 
 from torch.fx import GraphModule
 
-from .int8.lower import lower_to_x86
+from .int8.lower import lower_to_int8
 
 
 class Backend(str, Enum):
-    """What a converted model runs on."""
+    """What a converted model runs on; ``"x86"`` is the old name of ``"int8"``."""
 
     REFERENCE = "reference"
-    X86 = "x86"
+    INT8 = "int8"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Backend | None":
+        return cls.INT8 if value == "x86" else None
 
 
 LOWERINGS: dict[Backend, Callable[[GraphModule], GraphModule]] = {
     Backend.REFERENCE: lambda reference: reference,
-    Backend.X86: lower_to_x86,
+    Backend.INT8: lower_to_int8,
 }
 """What makes a model for each backend out of a reference graph, in place."""
 
@@ -28,7 +32,8 @@ def as_backend(name: str | Backend) -> Backend:
     Raises:
         ValueError: There is none.
     """
-    known = [entry.value for entry in Backend]
-    if name not in known:
-        raise ValueError(f"backend must be one of {known}, got {name!r}.")
-    return Backend(name)
+    try:
+        return Backend(name)
+    except ValueError:
+        known = [entry.value for entry in Backend]
+        raise ValueError(f"backend must be one of {known}, got {name!r}.") from None

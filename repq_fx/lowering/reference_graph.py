@@ -1,20 +1,23 @@
 """From a prepared and calibrated graph to the reference quantized graph."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from torch.fx import GraphModule, Node
 
 from .._torch_ao import convert_decomposed
 from ..backend.configuration import get_backend_config
-from ..backend.preparing.unread_observers import observer_of
-from ..backend.quantized_layer import forget_quantized
+from ..backend.prepared_view import PreparedView
 from ..backend.reference import ReferenceLayer
 from ..passes.tracing.ordered_dict_tracer import OrderedDictTracer
 from ..progress import Progress
-from ..quant.kept_inputs import KEPT_INPUTS
+from ..quant import WeightObserver
+from ..quant.kept_inputs import inputs_left
+from ..quant.observers import ChosenRange, ChosenWeight
 from ..refine.refined_copy import refined_copy
-from ..refine.refinement import REFINEMENT, Refinement
-from ..refine.sequential import ObserverRoles, Pair, quantize_sequentially
+from ..refine.refinement import Refinement
+from ..refine.sequential import Pair, SequentialWalk
 from ..refine.survey import Survey, within_memory
 from .reference_grids import DEQUANTIZE, note_grids
 
@@ -25,32 +28,55 @@ def to_reference(prepared: GraphModule, progress: Progress) -> GraphModule:
     Of large images fewer than `calibrate` keeps are read, so that memory is bounded.
 
     Raises:
-        ConversionError: See `refined_copy`.
+        ConversionError: `prepared` did not come from `prepare_fx`; see also `refined_copy`.
         CalibrationError: See `refined_copy`.
     """
-    refined = refined_copy(prepared, "convert")
-    found = prepared.meta.get(REFINEMENT)
-    inputs = prepared.meta.get(KEPT_INPUTS)
-    if isinstance(found, Refinement):
-        found.write(refined)
-    elif inputs is not None:
-        device = next(prepared.parameters(), inputs[0]).device  # It may have moved since.
-        inputs = tuple(value.to(device) for value in inputs)
-        survey = Survey.of(refined, inputs)
-        inputs = within_memory(inputs, survey, networks=2)
-        watch = _showing(refined, survey, len(inputs[0]), progress)
-        pairs = [Pair(value, value) for value in inputs]
-        roles = ObserverRoles.of(refined)
-        quantize_sequentially(refined, prepared, pairs, roles, watch=watch)
-    reference = convert_decomposed(refined, get_backend_config())
+    view = refined_copy(PreparedView.of(prepared, "convert"), "convert")
+    found = Refinement.left_on(prepared)
+    if found is None:
+        found = _refined(view, prepared, progress)
+    else:
+        found.write(view.graph_module)
+    _tell_torch(view, found)
+    reference = convert_decomposed(view.graph_module, get_backend_config())
     for module in reference.modules():
         module.__dict__.pop("qconfig", None)
-        if not isinstance(module, ReferenceLayer):
-            forget_quantized(module)  # torch left it in float, for want of a quantized input.
     _drop_unread_quantization(reference)
     note_grids(reference)
     reference._tracer_cls = reference.graph._tracer_cls = OrderedDictTracer
     return reference.eval()
+
+
+def _refined(view: PreparedView, prepared: GraphModule, progress: Progress) -> Refinement:
+    """What is found with the images that `calibrate` kept; nothing if there are none."""
+    found, inputs = Refinement(), inputs_left(prepared)
+    if inputs is None:
+        return found
+    device = next(prepared.parameters(), inputs[0]).device  # It may have moved since.
+    inputs = tuple(value.to(device) for value in inputs)
+    survey = Survey.of(view.graph_module, inputs)
+    inputs = within_memory(inputs, survey, networks=2)
+    watch = _showing(view, survey, len(inputs[0]), progress)
+    walk = SequentialWalk(view, prepared, found, watch=watch)
+    walk.through(view.graph_module, [Pair(value, value) for value in inputs])
+    return found
+
+
+def _tell_torch(view: PreparedView, found: Refinement) -> None:
+    """Leave what was found where `torch.ao` asks for it: on observers and in qconfigs, in place."""
+    for node, plan in view.layers.items():
+        layer: Any = view.module(node)
+        weight = found.weights.get(view.first_name(str(node.target)))
+        make: partial[WeightObserver] = partial(WeightObserver, plan)
+        if weight is not None:
+            make = partial(ChosenWeight, plan, weight)
+        layer.qconfig = layer.qconfig._replace(weight=make)
+    observers = view.observers
+    chosen = {node: found.ranges.get(view.first_name(str(node.target))) for node in observers}
+    for node, parameters in chosen.items():
+        if parameters is not None:
+            observer = ChosenRange(observers[node].plan, parameters)
+            view.graph_module.set_submodule(str(node.target), observer)
 
 
 def _drop_unread_quantization(reference: GraphModule) -> None:
@@ -68,16 +94,16 @@ def _drop_unread_quantization(reference: GraphModule) -> None:
 
 
 def _showing(
-    refined: GraphModule, survey: Survey | None, images: int, progress: Progress
+    view: PreparedView, survey: Survey | None, images: int, progress: Progress
 ) -> Callable[[Node], None]:
     """What moves the bar at each node, by what the nodes before it cost."""
-    nodes = list(refined.graph.nodes)
+    nodes = list(view.graph_module.graph.nodes)
     work = {n: 1.0 if survey is None else survey.work_of(n, images) for n in nodes}
     total, done = sum(work.values()) or 1.0, 0.0
 
     def show(node: Node) -> None:
         nonlocal done
-        if observer_of(refined, node) is not None:
+        if view.observer(node) is not None:
             progress.step(done / total, f"range of {node.args[0]}")
         elif node.op == "call_module":
             progress.step(done / total, str(node.target))

@@ -1,8 +1,7 @@
-"""Custom operators: schema, reference, fake kernel and gradient here, compiled kernels in csrc/."""
+"""Custom operators: reference kernel and gradient here, compiled kernels in csrc/."""
 
 from ._extension import compiled_devices as compiled_devices
 from ._extension import has_extension as has_extension
-from ._rounding import Rounding as Rounding
 from .dequantize import dequantize as dequantize
 from .dequantize import dequantize_reference as dequantize_reference
 from .fake_quantize import fake_quantize as fake_quantize
@@ -20,7 +19,7 @@ from .quantize import quantize as quantize
 from .quantize import quantize_reference as quantize_reference
 from .range_losses import range_losses as range_losses
 from .range_losses import range_losses_reference as range_losses_reference
-from .require_size import require_size as require_size
+from .reference.rounding import Rounding as Rounding
 from .require_size import require_size_reference as require_size_reference
 from .search_scale import search_scale as search_scale
 from .search_scale import search_scale_reference as search_scale_reference

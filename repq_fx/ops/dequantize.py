@@ -3,14 +3,11 @@
 import torch
 from torch import Tensor
 
-from ._grid import check_dtype
-
-NAME = "repq_fx::dequantize"
-
-torch.library.define(NAME, "(Tensor input, float scale, int zero_point) -> Tensor")
+from .reference.checks import check_dtype, check_scale
+from .registration import has_values, register_operator
 
 
-def dequantize(input: Tensor, scale: float, zero_point: int) -> Tensor:
+def dequantize_reference(input: Tensor, scale: float, zero_point: int) -> Tensor:
     """Return `(input - zero_point) * scale`, in float32 with the scale rounded to float32.
 
     Example:
@@ -29,34 +26,22 @@ def dequantize(input: Tensor, scale: float, zero_point: int) -> Tensor:
         TypeError: `input` is neither uint8 nor int8.
         ValueError: `scale` or `zero_point` is out of range.
     """
-    values: Tensor = torch.ops.repq_fx.dequantize(input, scale, zero_point)
+    _check(input, scale, zero_point)
+    values = torch.empty_like(input, dtype=torch.float32)
+    if has_values(input):
+        values.copy_((input.float() - zero_point) * torch.tensor(scale, dtype=torch.float32))
     return values
 
 
-def dequantize_reference(input: Tensor, scale: float, zero_point: int) -> Tensor:
-    """What every kernel of `dequantize` computes, in plain PyTorch."""
-    _check(input, scale, zero_point)
-    values = (input.float() - zero_point) * torch.tensor(scale, dtype=torch.float32)
-    return torch.empty_like(input, dtype=torch.float32).copy_(values)
+dequantize = register_operator(dequantize_reference)
 
 
 def _check(input: Tensor, scale: float, zero_point: int) -> None:
     """Reject what the compiled kernels reject, in the words of csrc/common/dequantize.h."""
     check_dtype("dequantize", "input", input, torch.uint8, torch.int8)
-    # So that the scale is a normal float32 number, and its reciprocal in `quantize` too.
-    if not 2.0**-126 <= scale <= 2.0**126:
-        raise ValueError(f"dequantize: expected scale from 2**-126 to 2**126, got {scale:g}")
+    check_scale("dequantize", scale)
     info = torch.iinfo(input.dtype)
     if not info.min <= zero_point <= info.max:
         raise ValueError(
             f"dequantize: expected zero_point from {info.min} to {info.max}, got {zero_point}"
         )
-
-
-def _fake(input: Tensor, scale: float, zero_point: int) -> Tensor:
-    _check(input, scale, zero_point)
-    return torch.empty_like(input, dtype=torch.float32)
-
-
-torch.library.impl(NAME, "CompositeExplicitAutograd", dequantize_reference)
-torch.library.register_fake(NAME, _fake)

@@ -5,27 +5,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._grid import broadcast, check_dtype, check_grid, check_scale_values
-from ._rounding import Rounding, check_rounding, round_levels, uniform_like
-
-NAME = "repq_fx::fake_quantize"
-
-torch.library.define(
-    NAME,
-    "(Tensor input, Tensor scale, Tensor zero_point, int quant_min, int quant_max,"
-    " int? axis=None, int rounding=0, float keep=0., int seed=0) -> Tensor",
-)
+from .reference.channel_grids import ChannelGrids
+from .reference.checks import check_dtype
+from .reference.rounding import Rounding, check_rounding, round_levels, uniform_like
+from .registration import has_values, register_operator
 
 
-def fake_quantize(  # noqa: PLR0913 -- torch's own operator, and three things it lacks
+def fake_quantize_reference(  # noqa: PLR0913, PLR0917 -- the operator's schema
     input: Tensor,
     scale: Tensor,
     zero_point: Tensor,
     quant_min: int,
     quant_max: int,
     axis: int | None = None,
-    *,
-    rounding: Rounding = Rounding.NEAREST_EVEN,
+    rounding: int = 0,
     keep: float = 0.0,
     seed: int = 0,
 ) -> Tensor:
@@ -36,17 +29,9 @@ def fake_quantize(  # noqa: PLR0913 -- torch's own operator, and three things it
     or float16 is rounded once more, at the end. A NaN stays. A float `zero_point` is first rounded
     to an integer, ties to even.
 
-    With `keep` each value stays as it is with that probability (QDrop: Wei et al., 2022).
-    Which values do, and how `Rounding.STOCHASTIC` rounds, depends on `seed` and on the position of
-    a value in the memory of the tensor alone, not on device or threads.
-
-    Gradients, in one pass that rounds `input` again (storing a mask would be no faster, as the
-    scale's gradient reads `input` too): straight through for an input inside the grid, zero
-    outside. For `scale` that of LSQ (Esser et al., 2020, eq. 3): `round(x / scale) - x / scale`
-    inside, the nearest end of the grid outside, summed over what shares the scale; LSQ's step size
-    factor is left to the caller. For a float `zero_point` that of LSQ+ (Bhalgat et al., 2020):
-    zero inside, `-scale` outside. A value that was kept passes its gradient on, and adds to no
-    other. The sums are float64 in a fixed order.
+    With `keep` each value stays as it is with that probability (QDrop: Wei et al., 2022). Which
+    ones do, and how `Rounding.STOCHASTIC` rounds, depends on `seed` and the position in memory
+    alone. Gradients for `input`, `scale` and a float `zero_point`: `fake_quantize_backward`.
 
     The values of `scale` are checked on the CPU only, as that would stall a GPU, where zero,
     negative or non-finite scales give meaningless results.
@@ -61,10 +46,10 @@ def fake_quantize(  # noqa: PLR0913 -- torch's own operator, and three things it
         scale: float32 on the device of `input`, from `2**-126` to `2**126`. Shape `[]` or `[1]`
             without `axis`, else `[input.shape[axis]]`.
         zero_point: int32, int64 or float32, of the same shapes and device.
-        quant_min: Lowest level.
-        quant_max: Highest level.
+        quant_min: Lowest level, from `-2**24`.
+        quant_max: Highest level, above `quant_min` and up to `2**24`.
         axis: Dimension that has one scale per index; None for one scale in all.
-        rounding: Which of two levels a value between them takes.
+        rounding: Which of two levels a value between them takes: a `Rounding`.
         keep: Probability that a value is not rounded, from 0 to 1; 0 with stochastic rounding.
         seed: Of the random numbers, int64.
 
@@ -73,37 +58,22 @@ def fake_quantize(  # noqa: PLR0913 -- torch's own operator, and three things it
 
     Raises:
         TypeError: A tensor has another dtype.
-        ValueError: A shape, a device or, on the CPU, a scale does not fit; `axis`, `rounding` or
-            `keep` is out of range; or the levels are not
-            `-2**24 <= quant_min < quant_max <= 2**24`.
+        ValueError: A shape, a device, a number or, on the CPU, a scale does not fit.
     """
-    output: Tensor = torch.ops.repq_fx.fake_quantize(
-        input, scale, zero_point, quant_min, quant_max, axis, rounding, keep, seed
-    )
+    grids = ChannelGrids(scale, zero_point, quant_min, quant_max, axis)
+    check(input, grids, rounding, keep)
+    output = torch.empty_like(input)
+    if has_values(input):
+        grids.check_values("fake_quantize")
+        steps, zero = grids.over(input)
+        levels = round_levels(input.float() * steps.reciprocal(), rounding, seed) + zero
+        output.copy_((grids.clamp(levels) - zero) * steps)
+        if keep > 0:
+            output.copy_(torch.where(is_kept(input, keep, seed), input, output))
     return output
 
 
-def fake_quantize_reference(  # noqa: PLR0913, PLR0917 -- the operator's schema
-    input: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
-    axis: int | None = None,
-    rounding: int = 0,
-    keep: float = 0.0,
-    seed: int = 0,
-) -> Tensor:
-    """What every kernel of `fake_quantize` computes, in plain PyTorch."""
-    check(input, scale, zero_point, quant_min, quant_max, axis, rounding, keep)
-    check_scale_values("fake_quantize", scale)
-    scale = broadcast(scale, input, axis)
-    zero = broadcast(zero_point, input, axis).float().round()
-    levels = round_levels(input.float() * scale.reciprocal(), rounding, seed) + zero
-    output = (levels.clamp(quant_min, quant_max) - zero) * scale
-    if keep > 0:
-        output = torch.where(is_kept(input, keep, seed), input.float(), output)
-    return torch.empty_like(input).copy_(output)
+fake_quantize = register_operator(fake_quantize_reference)
 
 
 def is_kept(input: Tensor, keep: float, seed: int) -> Tensor:
@@ -111,39 +81,15 @@ def is_kept(input: Tensor, keep: float, seed: int) -> Tensor:
     return uniform_like(input, seed) < torch.tensor(keep, dtype=torch.float32)
 
 
-def check(
-    input: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
-    axis: int | None,
-    rounding: int,
-    keep: float,
-) -> None:
+def check(input: Tensor, grids: ChannelGrids, rounding: int, keep: float) -> None:
     """Reject what the compiled kernels reject, in the words of csrc/common/fake_quantize.h."""
     check_dtype("fake_quantize", "input", input, torch.float32, torch.bfloat16, torch.float16)
-    check_grid("fake_quantize", input, scale, zero_point, quant_min, quant_max, axis)
+    grids.check("fake_quantize", input)
     check_rounding("fake_quantize", rounding)
     if not 0 <= keep <= 1:
         raise ValueError(f"fake_quantize: expected keep from 0 to 1, got {keep:g}")
     if keep > 0 and rounding == Rounding.STOCHASTIC:
         raise ValueError(f"fake_quantize: expected keep=0 with stochastic rounding, got {keep:g}")
-
-
-def _fake(  # noqa: PLR0913, PLR0917
-    input: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
-    axis: int | None = None,
-    rounding: int = 0,
-    keep: float = 0.0,
-    seed: int = 0,  # noqa: ARG001
-) -> Tensor:
-    check(input, scale, zero_point, quant_min, quant_max, axis, rounding, keep)
-    return torch.empty_like(input)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
@@ -160,6 +106,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (*wanted, *[None] * len(ctx.settings))
 
 
-torch.library.impl(NAME, "CompositeExplicitAutograd", fake_quantize_reference)
-torch.library.register_fake(NAME, _fake)
-torch.library.register_autograd(NAME, _backward, setup_context=_setup_context)
+torch.library.register_autograd("repq_fx::fake_quantize", _backward, setup_context=_setup_context)

@@ -3,18 +3,12 @@
 import torch
 from torch import Tensor
 
-from ._block_sum import channel_sums
-from ._grid import broadcast, check_like, check_scale_values
-from ._rounding import round_levels
 from .fake_quantize import check, is_kept
-
-NAME = "repq_fx::fake_quantize_backward"
-
-torch.library.define(
-    NAME,
-    "(Tensor grad, Tensor input, Tensor scale, Tensor zero_point, int quant_min, int quant_max,"
-    " int? axis=None, int rounding=0, float keep=0., int seed=0) -> (Tensor, Tensor, Tensor)",
-)
+from .reference.block_sum import channel_sums
+from .reference.channel_grids import ChannelGrids
+from .reference.checks import check_like
+from .reference.rounding import round_levels
+from .registration import has_values, register_operator
 
 
 def fake_quantize_backward_reference(  # noqa: PLR0913, PLR0917 -- the operator's schema
@@ -29,49 +23,41 @@ def fake_quantize_backward_reference(  # noqa: PLR0913, PLR0917 -- the operator'
     keep: float = 0.0,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What every kernel of `fake_quantize_backward` computes, in plain PyTorch.
+    """Pass on `grad`, the gradient of the output of `fake_quantize`, in one pass.
 
-    The formulas are in `fake_quantize`, of whose output `grad` is the gradient.
+    It rounds `input` again: storing a mask would be no faster, as the scale's gradient reads
+    `input` too. The gradient is straight through for an input inside the grid, zero outside. For
+    `scale` it is that of LSQ (Esser et al., 2020, eq. 3): `round(x / scale) - x / scale` inside,
+    the nearest end of the grid outside, summed over what shares the scale; LSQ's step size factor
+    is left to the caller. For `zero_point` it is that of LSQ+ (Bhalgat et al., 2020): zero inside,
+    `-scale` outside. A value that was kept passes its gradient on, and adds to no other. The sums
+    are float64 in a fixed order.
 
     Returns:
         The gradients of `input`, in its dtype and memory format, and of scale and zero point,
         both float32 of the shape of `scale`.
     """
-    check(input, scale, zero_point, quant_min, quant_max, axis, rounding, keep)
-    check_scale_values("fake_quantize", scale)
+    grids = ChannelGrids(scale, zero_point, quant_min, quant_max, axis)
+    check(input, grids, rounding, keep)
     check_like("fake_quantize", "grad", grad, input)
-    zero = broadcast(zero_point, input, axis).float().round()
-    scaled = input.float() * broadcast(scale, input, axis).reciprocal()
+    gradients = torch.empty_like(input), torch.empty_like(scale), torch.empty_like(scale)
+    if not has_values(input):
+        return gradients
+    grids.check_values("fake_quantize")
+    steps, zero = grids.over(input)
+    scaled = input.float() * steps.reciprocal()
     levels = round_levels(scaled, rounding, seed) + zero
-    inside = (levels >= quant_min) & (levels <= quant_max)
-    steps = levels.clamp(quant_min, quant_max) - zero
-    share = grad.float() * torch.where(inside, steps - scaled, steps)
+    inside, rounded = grids.holds(levels), grids.clamp(levels) - zero
+    share = grad.float() * torch.where(inside, rounded - scaled, rounded)
     if keep > 0:
         kept = is_kept(input, keep, seed)
         inside, share = inside | kept, torch.where(kept, 0, share)
-
-    grad_input = torch.empty_like(input).copy_(torch.where(inside, grad, 0))
-    grad_scale = channel_sums(share, input, axis).float().view_as(scale)
+    of_input, of_scale, of_zero_point = gradients
+    of_input.copy_(torch.where(inside, grad, 0))
+    of_scale.copy_(channel_sums(share, input, axis).view_as(scale))
     outside = channel_sums(torch.where(inside, 0, grad.float()), input, axis).float()
-    return grad_input, grad_scale, -scale * outside.view_as(scale)
+    of_zero_point.copy_(-scale * outside.view_as(scale))
+    return gradients
 
 
-def _fake(  # noqa: PLR0913, PLR0917
-    grad: Tensor,
-    input: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
-    axis: int | None = None,
-    rounding: int = 0,
-    keep: float = 0.0,
-    seed: int = 0,  # noqa: ARG001
-) -> tuple[Tensor, Tensor, Tensor]:
-    check(input, scale, zero_point, quant_min, quant_max, axis, rounding, keep)
-    check_like("fake_quantize", "grad", grad, input)
-    return torch.empty_like(input), torch.empty_like(scale), torch.empty_like(scale)
-
-
-torch.library.impl(NAME, "CompositeExplicitAutograd", fake_quantize_backward_reference)
-torch.library.register_fake(NAME, _fake)
+register_operator(fake_quantize_backward_reference)

@@ -1,14 +1,14 @@
-"""Histogram with bins that merge pairwise without re-binning error."""
+"""Histogram between given bounds; those of `update_histogram` are powers of two that it finds."""
 
 import math
 
 import torch
 from torch import Tensor
 
-NAME = "repq_fx::histogram"
-MAX_BINS = 2**24  # Bin indices are formed in float32, which holds every integer up to here.
+from .reference.checks import check_dtype
+from .registration import has_values, register_operator
 
-torch.library.define(NAME, "(Tensor input, int bins, float lo, float hi) -> Tensor")
+MAX_BINS = 2**24  # Bin indices are formed in float32, which holds every integer up to here.
 
 
 def histogram(input: Tensor, bins: int, lo: float, hi: float) -> Tensor:
@@ -44,13 +44,14 @@ def histogram(input: Tensor, bins: int, lo: float, hi: float) -> Tensor:
     """
     # The op itself rejects what is not float32.
     values = input.float() if input.is_floating_point() else input
-    counts: Tensor = torch.ops.repq_fx.histogram(values, bins, lo, hi)
-    return counts
+    return _operator(values, bins, lo, hi)
 
 
 def histogram_reference(input: Tensor, bins: int, lo: float, hi: float) -> Tensor:
     """What every kernel of `histogram` computes, in plain PyTorch; `input` is float32."""
     _check(input, bins, lo, hi)
+    if not has_values(input):
+        return input.new_empty(bins, dtype=torch.int64)
     width = (hi - lo) / bins
     offset = -lo / width
     whole = math.floor(offset)
@@ -66,11 +67,12 @@ def histogram_reference(input: Tensor, bins: int, lo: float, hi: float) -> Tenso
     return torch.bincount(index.clamp(0, bins - 1).long(), minlength=bins)
 
 
+_operator = register_operator(histogram_reference)
+
+
 def _check(input: Tensor, bins: int, lo: float, hi: float) -> None:
     """Reject what the compiled kernels reject, in the words of csrc/common/histogram.h."""
-    if input.dtype != torch.float32:
-        dtype = str(input.dtype).removeprefix("torch.")
-        raise TypeError(f"histogram: expected float32 input, got {dtype}")
+    check_dtype("histogram", "input", input, torch.float32)
     if not 1 <= bins <= MAX_BINS:
         raise ValueError(f"histogram: expected bins from 1 to {MAX_BINS}, got {bins}")
     if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
@@ -82,12 +84,3 @@ def _check(input: Tensor, bins: int, lo: float, hi: float) -> None:
             f"histogram: expected a bin width from 2**-126 to 2**126, got {width:g}"
             f" (lo={lo:g}, hi={hi:g}, bins={bins})"
         )
-
-
-def _fake(input: Tensor, bins: int, lo: float, hi: float) -> Tensor:
-    _check(input, bins, lo, hi)
-    return input.new_empty((bins,), dtype=torch.int64)
-
-
-torch.library.impl(NAME, "CompositeExplicitAutograd", histogram_reference)
-torch.library.register_fake(NAME, _fake)

@@ -6,21 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .reference.checks import check_dtype, check_on_cpu
+from .registration import has_values, register_operator
+
 Divergence = Literal["reject", "mask", "smooth", "cfws"]
 Expansion = Literal["filled", "all"]
 Remainder = Literal["spread", "last"]
 
-NAME = "repq_fx::kl_divergences"
 LARGEST = 2**24  # Bins and levels, so that their products are exact.
 # What MXNet and ONNX Runtime put in place of an empty bin.
 SMOOTHING = 1e-4
 # Candidates that the reference smooths together: 4,096 bins of each take a few megabytes.
 _BLOCK = 64
-
-torch.library.define(
-    NAME,
-    "(Tensor counts, Tensor kept, int levels, str divergence, str expand, str remainder) -> Tensor",
-)
 
 
 def kl_divergences(
@@ -71,22 +68,21 @@ def kl_divergences(
         ValueError: A tensor has another number of dimensions or is not on the CPU, a number is out
             of range, or an option is none of its choices.
     """
-    divergences: Tensor = torch.ops.repq_fx.kl_divergences(
-        counts.double(), kept, levels, divergence, expand, remainder
-    )
-    return divergences
+    return _operator(counts.double(), kept, levels, divergence, expand, remainder)
 
 
 def kl_divergences_reference(
     counts: Tensor,
     kept: Tensor,
     levels: int,
-    divergence: Divergence,
-    expand: Expansion,
-    remainder: Remainder,
+    divergence: str,
+    expand: str,
+    remainder: str,
 ) -> Tensor:
     """What every kernel of `kl_divergences` computes, in plain PyTorch."""
     _check(counts, kept, levels, divergence, expand, remainder)
+    if not has_values(kept):
+        return torch.empty_like(kept, dtype=torch.float64)
     for number in kept[(kept < 1) | (kept > len(counts))].tolist():
         raise ValueError(f"kl_divergences: expected kept from 1 to {len(counts)}, got {number}")
     if divergence == "smooth":
@@ -118,7 +114,10 @@ def kl_divergences_reference(
     return torch.where(refused, torch.inf, result)
 
 
-def _level_starts(kept: Tensor, levels: int, remainder: Remainder) -> Tensor:
+_operator = register_operator(kl_divergences_reference)
+
+
+def _level_starts(kept: Tensor, levels: int, remainder: str) -> Tensor:
     """First bin of each level and, at the end, the number of bins: ``[k, levels + 1]``."""
     numbers = torch.arange(levels + 1)
     if remainder == "spread":
@@ -128,7 +127,7 @@ def _level_starts(kept: Tensor, levels: int, remainder: Remainder) -> Tensor:
     return starts
 
 
-def _level_of(bins: Tensor, kept: Tensor, levels: int, remainder: Remainder) -> Tensor:
+def _level_of(bins: Tensor, kept: Tensor, levels: int, remainder: str) -> Tensor:
     """Level of each of `bins` where `kept` bins are kept; the two broadcast."""
     if remainder == "spread":
         return bins * levels // kept
@@ -136,9 +135,7 @@ def _level_of(bins: Tensor, kept: Tensor, levels: int, remainder: Remainder) -> 
     return torch.where(size > 0, bins // size.clamp(min=1), levels - 1).clamp(max=levels - 1)
 
 
-def _smoothed(
-    counts: Tensor, levels: int, kept: Tensor, expand: Expansion, remainder: Remainder
-) -> Tensor:
+def _smoothed(counts: Tensor, levels: int, kept: Tensor, expand: str, remainder: str) -> Tensor:
     """Divergences of P and Q after both are smoothed, from their values in every bin."""
     bins = torch.arange(int(kept.max()) if len(kept) else 0)
     inside = bins < kept[:, None]
@@ -181,11 +178,8 @@ def _check(
 ) -> None:
     """Reject what the compiled kernel rejects, in the words of csrc/cpu/kl_divergences.cpp."""
     for name, tensor, dtype in (("counts", counts, torch.float64), ("kept", kept, torch.int64)):
-        if tensor.dtype != dtype:
-            expected, got = (str(each).removeprefix("torch.") for each in (dtype, tensor.dtype))
-            raise TypeError(f"kl_divergences: expected {expected} {name}, got {got}")
-        if tensor.device.type not in ("cpu", "meta"):
-            raise ValueError(f"kl_divergences: expected {name} on cpu, got {tensor.device}")
+        check_dtype("kl_divergences", name, tensor, dtype)
+        check_on_cpu("kl_divergences", name, tensor)
         if tensor.dim() != 1:
             raise ValueError(
                 f"kl_divergences: expected {name} of one dimension, got shape {list(tensor.shape)}"
@@ -204,14 +198,3 @@ def _check(
             raise ValueError(
                 f"kl_divergences: expected {name} to be one of {expected}, got {value}"
             )
-
-
-def _fake(
-    counts: Tensor, kept: Tensor, levels: int, divergence: str, expand: str, remainder: str
-) -> Tensor:
-    _check(counts, kept, levels, divergence, expand, remainder)
-    return torch.empty_like(kept, dtype=torch.float64)
-
-
-torch.library.impl(NAME, "CompositeExplicitAutograd", kl_divergences_reference)
-torch.library.register_fake(NAME, _fake)

@@ -3,26 +3,18 @@
 import torch
 from torch import Tensor
 
-from ._grid import check_dtype
-from ._rounding import Rounding, check_rounding, round_levels
-
-NAME = "repq_fx::quantize"
-
-torch.library.define(
-    NAME,
-    "(Tensor input, float scale, int zero_point, int quant_min, int quant_max, int rounding=0,"
-    " int seed=0) -> Tensor",
-)
+from .reference.checks import check_dtype, check_scale
+from .reference.rounding import check_rounding, round_levels
+from .registration import has_values, register_operator
 
 
-def quantize(
+def quantize_reference(
     input: Tensor,
     scale: float,
     zero_point: int,
     quant_min: int,
     quant_max: int,
-    *,
-    rounding: Rounding = Rounding.NEAREST_EVEN,
+    rounding: int = 0,
     seed: int = 0,
 ) -> Tensor:
     """Round `input` to the integer levels `quant_min..quant_max`, one grid for the whole tensor.
@@ -44,7 +36,7 @@ def quantize(
         zero_point: Level of the value zero, inside the grid.
         quant_min: Lowest level.
         quant_max: Highest level.
-        rounding: Which of two levels a value between them takes.
+        rounding: Which of two levels a value between them takes: a `Rounding`.
         seed: Of the random numbers of `Rounding.STOCHASTIC`, int64.
 
     Returns:
@@ -55,42 +47,24 @@ def quantize(
         ValueError: `scale`, `zero_point` or `rounding` is out of range, or the levels fit neither
             uint8 nor int8.
     """
-    levels: Tensor = torch.ops.repq_fx.quantize(
-        input, scale, zero_point, quant_min, quant_max, rounding, seed
-    )
-    return levels
-
-
-def quantize_reference(
-    input: Tensor,
-    scale: float,
-    zero_point: int,
-    quant_min: int,
-    quant_max: int,
-    rounding: int = 0,
-    seed: int = 0,
-) -> Tensor:
-    """What every kernel of `quantize` computes, in plain PyTorch."""
-    _check(input, scale, zero_point, quant_min, quant_max, rounding)
-    inverse_scale = torch.tensor(scale, dtype=torch.float32).reciprocal()
-    levels = round_levels(input * inverse_scale, rounding, seed) + zero_point
-    levels = levels.clamp(quant_min, quant_max)
-    levels = torch.where(input.isnan(), quant_min, levels)
-    return torch.empty_like(input, dtype=_output_dtype(quant_min)).copy_(levels)
-
-
-def _output_dtype(quant_min: int) -> torch.dtype:
-    return torch.uint8 if quant_min >= 0 else torch.int8
-
-
-def _check(
-    input: Tensor, scale: float, zero_point: int, quant_min: int, quant_max: int, rounding: int
-) -> None:
-    """Reject what the compiled kernels reject, in the words of csrc/common/quantize.h."""
     check_dtype("quantize", "input", input, torch.float32)
-    # So that the scale and its reciprocal are normal float32 numbers.
-    if not 2.0**-126 <= scale <= 2.0**126:
-        raise ValueError(f"quantize: expected scale from 2**-126 to 2**126, got {scale:g}")
+    check_scale("quantize", scale)
+    _check_grid(zero_point, quant_min, quant_max)
+    check_rounding("quantize", rounding)
+    output = torch.empty_like(input, dtype=torch.uint8 if quant_min >= 0 else torch.int8)
+    if has_values(input):
+        inverse_scale = torch.tensor(scale, dtype=torch.float32).reciprocal()
+        levels = round_levels(input * inverse_scale, rounding, seed) + zero_point
+        levels = levels.clamp(quant_min, quant_max)
+        output.copy_(torch.where(input.isnan(), quant_min, levels))
+    return output
+
+
+quantize = register_operator(quantize_reference)
+
+
+def _check_grid(zero_point: int, quant_min: int, quant_max: int) -> None:
+    """Reject what the compiled kernels reject, in the words of csrc/common/quantize.h."""
     if not (0 <= quant_min < quant_max <= 255 or -128 <= quant_min < quant_max <= 127):
         raise ValueError(
             "quantize: expected quant_min < quant_max, both in 0..255 or both in -128..127, "
@@ -100,21 +74,3 @@ def _check(
         raise ValueError(
             f"quantize: expected zero_point from {quant_min} to {quant_max}, got {zero_point}"
         )
-    check_rounding("quantize", rounding)
-
-
-def _fake(
-    input: Tensor,
-    scale: float,
-    zero_point: int,
-    quant_min: int,
-    quant_max: int,
-    rounding: int = 0,
-    seed: int = 0,  # noqa: ARG001
-) -> Tensor:
-    _check(input, scale, zero_point, quant_min, quant_max, rounding)
-    return torch.empty_like(input, dtype=_output_dtype(quant_min))
-
-
-torch.library.impl(NAME, "CompositeExplicitAutograd", quantize_reference)
-torch.library.register_fake(NAME, _fake)

@@ -3,17 +3,12 @@
 import torch
 from torch import Tensor
 
-from .range_integrals import Side, integrals_of_side
+from .reference.checks import check_dtype, check_levels, check_on_cpu
+from .reference.range_integrals import Side, integrals_of_side
+from .registration import has_values, register_operator
 
-NAME = "repq_fx::range_losses"
 LARGEST = 2**24  # Bins and levels, so that whole steps are exact.
 LARGEST_POWER = 16.0  # Powers of numbers in [0, 1] beyond this one leave float64.
-
-torch.library.define(
-    NAME,
-    "(Tensor counts, Tensor scales, Tensor zero_points, int quant_min, int quant_max,"
-    " float? power) -> Tensor",
-)
 
 
 def range_losses(
@@ -71,10 +66,7 @@ def range_losses(
         TypeError: `scales` are not float64 or `zero_points` not int64.
         ValueError: A tensor has another shape or is not on the CPU, or a number is out of range.
     """
-    losses: Tensor = torch.ops.repq_fx.range_losses(
-        counts.double(), scales, zero_points, quant_min, quant_max, power
-    )
-    return losses
+    return _operator(counts.double(), scales, zero_points, quant_min, quant_max, power)
 
 
 def range_losses_reference(
@@ -87,6 +79,8 @@ def range_losses_reference(
 ) -> Tensor:
     """What every kernel of `range_losses` computes, in plain PyTorch."""
     _check(counts, scales, zero_points, quant_min, quant_max, power)
+    if not has_values(counts):
+        return zero_points.new_empty(zero_points.shape, dtype=torch.float64)
     _check_values(scales, zero_points, quant_min, quant_max)
     below, above = (
         Side.of(side) for side in (counts[: len(counts) // 2].flip(0), counts[len(counts) // 2 :])
@@ -99,6 +93,9 @@ def range_losses_reference(
     energy = below.second[0] + above.second[0]
     cosine = (differences + squares) / (energy * squares).sqrt()
     return 1.0 - torch.where((squares > 0.0) & (energy > 0.0), cosine, 0.0)
+
+
+_operator = register_operator(range_losses_reference)
 
 
 def _check(
@@ -117,11 +114,8 @@ def _check(
     )
     for name, tensor, dtype, dimensions in tensors:
         shape = list(tensor.shape)
-        if tensor.dtype != dtype:
-            expected, got = (str(each).removeprefix("torch.") for each in (dtype, tensor.dtype))
-            raise TypeError(f"range_losses: expected {expected} {name}, got {got}")
-        if tensor.device.type not in ("cpu", "meta"):
-            raise ValueError(f"range_losses: expected {name} on cpu, got {tensor.device}")
+        check_dtype("range_losses", name, tensor, dtype)
+        check_on_cpu("range_losses", name, tensor)
         if tensor.dim() != dimensions:
             raise ValueError(
                 f"range_losses: expected {name} with {dimensions} dimensions, got shape {shape}"
@@ -136,11 +130,7 @@ def _check(
             f"range_losses: expected zero_points of shape [{len(scales)}, ...], "
             f"got {list(zero_points.shape)}"
         )
-    if not -LARGEST <= quant_min < quant_max <= LARGEST:
-        raise ValueError(
-            f"range_losses: expected {-LARGEST} <= quant_min < quant_max <= {LARGEST}, "
-            f"got quant_min={quant_min}, quant_max={quant_max}"
-        )
+    check_levels("range_losses", quant_min, quant_max)
     if power is not None and not 0.0 < power <= LARGEST_POWER:
         raise ValueError(
             f"range_losses: expected power above 0 and up to {LARGEST_POWER:g}, got {power:g}"
@@ -154,19 +144,3 @@ def _check_values(scales: Tensor, zero_points: Tensor, quant_min: int, quant_max
         raise ValueError(
             f"range_losses: expected zero_points from {quant_min} to {quant_max}, got {level}"
         )
-
-
-def _fake(
-    counts: Tensor,
-    scales: Tensor,
-    zero_points: Tensor,
-    quant_min: int,
-    quant_max: int,
-    power: float | None,
-) -> Tensor:
-    _check(counts, scales, zero_points, quant_min, quant_max, power)
-    return torch.empty_like(zero_points, dtype=torch.float64, memory_format=torch.contiguous_format)
-
-
-torch.library.impl(NAME, "CompositeExplicitAutograd", range_losses_reference)
-torch.library.register_fake(NAME, _fake)

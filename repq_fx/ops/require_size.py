@@ -1,22 +1,18 @@
 """A check that a size which a graph took for fixed is the one it was traced with."""
 
-import torch
 from torch import Tensor
+from torch.types import Number
 
 from ..errors import SizeError
-
-NAME = "repq_fx::require_size"
-
-torch.library.define(
-    NAME,
-    "(Tensor source, Scalar found, Scalar expected, str question, SymInt[] example) -> ()",
-)
+from .registration import register_operator
 
 
-def require_size(
-    source: Tensor, found: float, expected: float, question: str, example: list[int]
+def require_size_reference(
+    source: Tensor, found: Number, expected: Number, question: str, example: list[int]
 ) -> None:
     """Refuse a tensor of another size than the one that decided a step of the graph.
+
+    Graphs call the operator; there is no compiled kernel.
 
     Args:
         source: The input that `found` was computed from the size of; only its shape is read.
@@ -28,13 +24,6 @@ def require_size(
     Raises:
         SizeError: They differ.
     """
-    torch.ops.repq_fx.require_size(source, found, expected, question, example)
-
-
-def require_size_reference(
-    source: Tensor, found: float, expected: float, question: str, example: list[int]
-) -> None:
-    """What `require_size` does; it has no kernel of its own."""
     answer = bool(found) if isinstance(expected, bool) else found
     if answer != expected:
         raise SizeError(
@@ -43,5 +32,4 @@ def require_size_reference(
         )
 
 
-torch.library.impl(NAME, "CompositeExplicitAutograd", require_size_reference)
-torch.library.register_fake(NAME, require_size_reference)
+register_operator(require_size_reference)

@@ -6,20 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NAME = "repq_fx::search_scale"
-MAX_LEVEL = 2**24  # Levels are formed in float32, which holds every integer up to here.
+from .reference.checks import check_device, check_dtype, check_levels, check_shape
+from .registration import has_values, register_operator
+
 # Joint shrink of the range in steps of one percent, as BRECQ searches it.
 CANDIDATES = 80
 MAX_POWER = 16.0
 
-torch.library.define(
-    NAME,
-    "(Tensor rows, Tensor widest, int quant_min, int quant_max, float power,"
-    " Tensor? importance=None) -> Tensor",
-)
 
-
-def search_scale(
+def search_scale_reference(
     rows: Tensor,
     widest: Tensor,
     quant_min: int,
@@ -42,9 +37,9 @@ def search_scale(
     numbers give meaningless results. So does a NaN or an infinity in its row.
 
     Example:
-        >>> row = torch.tensor([[1.0, 2.0, 3.0, 7.5]])
+        >>> row = torch.tensor([[1.0, 2.0, 3.0, 3.75]])
         >>> search_scale(row, row.amax(1) / 3, quant_min=-3, quant_max=3, power=1.0)
-        tensor([2.1000])
+        tensor([1.])
 
     Args:
         rows: float32 ``[rows, n]``.
@@ -62,23 +57,10 @@ def search_scale(
         ValueError: A shape or device does not fit, `power` is out of range, or the levels are not
             `-2**24 <= quant_min < quant_max <= 2**24`.
     """
-    scale: Tensor = torch.ops.repq_fx.search_scale(
-        rows, widest, quant_min, quant_max, power, importance
-    )
-    return scale
-
-
-def search_scale_reference(
-    rows: Tensor,
-    widest: Tensor,
-    quant_min: int,
-    quant_max: int,
-    power: float,
-    importance: Tensor | None = None,
-) -> Tensor:
-    """What every kernel of `search_scale` computes, in plain PyTorch."""
     _check(rows, widest, quant_min, quant_max, power, importance)
-    best_scale = widest.clone()
+    best_scale = widest.clone(memory_format=torch.contiguous_format)
+    if not has_values(rows):
+        return best_scale
     best_loss = torch.full_like(widest, torch.inf, dtype=torch.float64)
     for step in range(CANDIDATES):
         scale = widest * (1.0 - 0.01 * step)
@@ -89,6 +71,9 @@ def search_scale_reference(
         best_scale = torch.where(better, scale, best_scale)
         best_loss = torch.where(better, loss, best_loss)
     return best_scale
+
+
+search_scale = register_operator(search_scale_reference)
 
 
 def _sum_in_pairs(items: Tensor) -> Tensor:
@@ -147,44 +132,16 @@ def _check(
     importance: Tensor | None,
 ) -> None:
     """Reject what the compiled kernels reject, in the words of csrc/common/search_scale.h."""
-    tensors = [("rows", rows, torch.float32), ("widest", widest, torch.float32)]
-    if importance is not None:
-        tensors.append(("importance", importance, torch.float64))
-    for name, tensor, expected in tensors:
-        if tensor.dtype != expected:
-            words = [str(dtype).removeprefix("torch.") for dtype in (expected, tensor.dtype)]
-            raise TypeError(f"search_scale: expected {words[0]} {name}, got {words[1]}")
+    check_dtype("search_scale", "rows", rows, torch.float32)
+    check_dtype("search_scale", "widest", widest, torch.float32)
     if rows.dim() != 2:
         raise ValueError(f"search_scale: expected rows of 2 dimensions, got {rows.dim()}")
-    shapes = {"widest": list(rows.shape[:1]), "importance": list(rows.shape)}
-    for name, tensor, _ in tensors[1:]:
-        if list(tensor.shape) != shapes[name]:
-            raise ValueError(
-                f"search_scale: expected {name} of shape {shapes[name]}, got {list(tensor.shape)}"
-            )
-    for name, tensor, _ in tensors[1:]:
-        if tensor.device != rows.device:
-            raise ValueError(f"search_scale: expected {name} on {rows.device}, got {tensor.device}")
-    if not -MAX_LEVEL <= quant_min < quant_max <= MAX_LEVEL:
-        raise ValueError(
-            f"search_scale: expected {-MAX_LEVEL} <= quant_min < quant_max <= {MAX_LEVEL}, "
-            f"got quant_min={quant_min}, quant_max={quant_max}"
-        )
+    check_shape("search_scale", "widest", widest, [len(rows)])
+    check_device("search_scale", "widest", widest, rows)
+    if importance is not None:
+        check_dtype("search_scale", "importance", importance, torch.float64)
+        check_shape("search_scale", "importance", importance, list(rows.shape))
+        check_device("search_scale", "importance", importance, rows)
+    check_levels("search_scale", quant_min, quant_max)
     if not 0 < power <= MAX_POWER:
         raise ValueError(f"search_scale: expected 0 < power <= 16, got {power:g}")
-
-
-def _fake(
-    rows: Tensor,
-    widest: Tensor,
-    quant_min: int,
-    quant_max: int,
-    power: float,
-    importance: Tensor | None = None,
-) -> Tensor:
-    _check(rows, widest, quant_min, quant_max, power, importance)
-    return torch.empty_like(widest, memory_format=torch.contiguous_format)
-
-
-torch.library.impl(NAME, "CompositeExplicitAutograd", search_scale_reference)
-torch.library.register_fake(NAME, _fake)

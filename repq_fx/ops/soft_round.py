@@ -6,20 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._block_sum import channel_sums, tree_sum
-from ._grid import broadcast, check_dtype, check_grid, check_like, check_scale_values
+from .reference.block_sum import channel_sums, tree_sum
+from .reference.channel_grids import ChannelGrids
+from .reference.checks import check_dtype, check_like
+from .registration import has_values, register_operator
 
-NAME = "repq_fx::soft_round"
 ZETA, GAMMA = 1.1, -0.1
 
-torch.library.define(
-    NAME,
-    "(Tensor weight, Tensor logits, Tensor scale, Tensor zero_point, int quant_min, int quant_max,"
-    " int? axis=None, float? beta=None) -> (Tensor, Tensor)",
-)
 
-
-def soft_round(
+def soft_round_reference(
     weight: Tensor,
     logits: Tensor,
     scale: Tensor,
@@ -37,12 +32,10 @@ def soft_round(
     `(level - zero_point) * scale`, and the regularizer (eq. 24) `sum(1 - |2 h - 1| ** beta)`.
     Rounding is decided where `h` is 0 or 1.
 
-    Gradients, in one pass: only for `logits`, zero where a clamp holds. The scale is fixed in
-    AdaRound, BRECQ and QDrop, and the floor has none for the weight.
-
     The exponential and the power are series in float32, the same on every device; they differ from
     the exact ones by a few units of the last place. The regularizer is summed in float64 in a fixed
-    order. The values of `scale` are checked on the CPU only, as that would stall a GPU.
+    order. The values of `scale` are checked on the CPU only, as that would stall a GPU. Gradients
+    are for `logits` alone: `soft_round_backward`.
 
     Example:
         >>> weight, logits = torch.tensor([0.7, 0.7]), torch.tensor([-9.0, 0.0])
@@ -55,8 +48,8 @@ def soft_round(
         scale: float32 on the device of `weight`, from `2**-126` to `2**126`. Shape `[]` or `[1]`
             without `axis`, else `[weight.shape[axis]]`.
         zero_point: int32, int64 or float32, of the same shapes and device.
-        quant_min: Lowest level.
-        quant_max: Highest level.
+        quant_min: Lowest level, from `-2**24`.
+        quant_max: Highest level, above `quant_min` and up to `2**24`.
         axis: Dimension that has one scale per index; None for one scale in all.
         beta: Power of the regularizer, from 1 to 1024; None for no regularizer (warm-up).
 
@@ -66,46 +59,36 @@ def soft_round(
 
     Raises:
         TypeError: A tensor has another dtype.
-        ValueError: A shape, a device or, on the CPU, a scale does not fit; `axis` or `beta` is out
-            of range; or the levels are not `-2**24 <= quant_min < quant_max <= 2**24`.
+        ValueError: A shape, a device, a number or, on the CPU, a scale does not fit.
     """
-    value, regularizer = torch.ops.repq_fx.soft_round(
-        weight, logits, scale, zero_point, quant_min, quant_max, axis, beta
-    )
-    return value, regularizer
-
-
-def soft_round_reference(
-    weight: Tensor,
-    logits: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
-    axis: int | None = None,
-    beta: float | None = None,
-) -> tuple[Tensor, Tensor]:
-    """What every kernel of `soft_round` computes, in plain PyTorch."""
-    check(weight, logits, scale, zero_point, quant_min, quant_max, axis, beta)
-    check_scale_values("soft_round", scale)
-    scale = broadcast(scale, weight, axis)
-    zero = broadcast(zero_point, weight, axis).float().round()
-    _, stretched = stretched_sigmoid(logits)
-    h = stretched.clamp(0, 1)
-    levels = (weight * scale.reciprocal()).floor() + zero + h
-    values = (levels.clamp(quant_min, quant_max) - zero) * scale
-    regularizer = values.new_zeros(())
+    grids = ChannelGrids(scale, zero_point, quant_min, quant_max, axis)
+    check(weight, logits, grids, beta)
+    values, regularizer = torch.empty_like(weight), weight.new_zeros(())
+    if not has_values(weight):
+        return values, regularizer
+    grids.check_values("soft_round")
+    steps, zero = grids.over(weight)
+    h = stretched_sigmoid(logits)[1].clamp(0, 1)
+    levels = (weight * steps.reciprocal()).floor() + zero + h
+    values.copy_((grids.clamp(levels) - zero) * steps)
     if beta is not None:
-        certainty = (h + h - 1).abs()
-        shares = 1 - certainty_power(certainty, beta - 1) * certainty
-        regularizer = tree_sum(channel_sums(shares, weight, axis)).float()
-    return torch.empty_like(weight).copy_(values), regularizer
+        regularizer.copy_(tree_sum(channel_sums(_doubts(h, beta), weight, axis)))
+    return values, regularizer
+
+
+soft_round = register_operator(soft_round_reference)
 
 
 def stretched_sigmoid(logits: Tensor) -> tuple[Tensor, Tensor]:
     """The sigmoid, and the rectified one before its clamp."""
     sigmoid = (1 + _exp2(-logits.clamp(-4, 4) * (1 / math.log(2)))).reciprocal()
     return sigmoid, sigmoid * (ZETA - GAMMA) + GAMMA
+
+
+def _doubts(h: Tensor, beta: float) -> Tensor:
+    """What each value adds to the regularizer: from 0 where it is decided to 1 halfway."""
+    certainty = (h + h - 1).abs()
+    return 1 - certainty_power(certainty, beta - 1) * certainty
 
 
 def certainty_power(certainty: Tensor, exponent: float) -> Tensor:
@@ -137,36 +120,13 @@ def _log2(t: Tensor) -> Tensor:
     return s * (2 / math.log(2)) * total + exponent.float()
 
 
-def check(
-    weight: Tensor,
-    logits: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
-    axis: int | None,
-    beta: float | None,
-) -> None:
+def check(weight: Tensor, logits: Tensor, grids: ChannelGrids, beta: float | None) -> None:
     """Reject what the compiled kernels reject, in the words of csrc/common/soft_round.h."""
     check_dtype("soft_round", "weight", weight, torch.float32)
     check_like("soft_round", "logits", logits, weight)
-    check_grid("soft_round", weight, scale, zero_point, quant_min, quant_max, axis)
+    grids.check("soft_round", weight)
     if beta is not None and not 1 <= beta <= 1024:
         raise ValueError(f"soft_round: expected beta from 1 to 1024, got {beta:g}")
-
-
-def _fake(
-    weight: Tensor,
-    logits: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
-    axis: int | None = None,
-    beta: float | None = None,
-) -> tuple[Tensor, Tensor]:
-    check(weight, logits, scale, zero_point, quant_min, quant_max, axis, beta)
-    return torch.empty_like(weight), weight.new_empty(())
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
@@ -183,6 +143,4 @@ def _backward(ctx: Any, grad: Tensor, grad_regularizer: Tensor) -> tuple[Tensor 
     return (None, grad_logits, *[None] * 6)
 
 
-torch.library.impl(NAME, "CompositeExplicitAutograd", soft_round_reference)
-torch.library.register_fake(NAME, _fake)
-torch.library.register_autograd(NAME, _backward, setup_context=_setup_context)
+torch.library.register_autograd("repq_fx::soft_round", _backward, setup_context=_setup_context)

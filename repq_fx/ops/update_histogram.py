@@ -3,18 +3,14 @@
 import torch
 from torch import Tensor
 
-NAME = "repq_fx::update_histogram"
+from .reference.checks import check_axis, check_device, check_dtype, check_shape
+from .registration import has_values, register_operator
+
 MIN_BINS = 8  # With fewer, a width could exceed `LARGEST_EXPONENT`.
 MAX_BINS = 2**24  # Bin indices fit float32.
 # Between these, a bin width and its reciprocal are normal float32 numbers.
 SMALLEST_EXPONENT = -126
 LARGEST_EXPONENT = 126
-
-torch.library.define(
-    NAME,
-    "(Tensor(a!) counts, Tensor(b!) exponents, Tensor(c!) zeros, Tensor input, int? axis=None,"
-    " bool relu=False) -> (Tensor, Tensor, Tensor)",
-)
 
 
 def update_histogram(
@@ -67,10 +63,7 @@ def update_histogram(
             contiguous, `axis` or an exponent is out of range, or the counts of a row would sum to
             `2**63` or more.
     """
-    bounds: tuple[Tensor, Tensor, Tensor] = torch.ops.repq_fx.update_histogram(
-        counts, exponents, zeros, input.detach(), axis, relu
-    )
-    return bounds
+    return _operator(counts, exponents, zeros, input.detach(), axis, relu)
 
 
 def update_histogram_reference(
@@ -83,9 +76,12 @@ def update_histogram_reference(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What every kernel of `update_histogram` computes, in plain PyTorch."""
     _check(counts, exponents, zeros, input, axis)
+    if not has_values(input):
+        bound = torch.empty_like(exponents, dtype=torch.float32)
+        return bound, torch.empty_like(bound), torch.empty_like(exponents)
     rows = input.float()[None] if axis is None else input.float().movedim(axis, 0)
     rows = rows.reshape(len(rows), input.numel() // max(len(rows), 1))
-    _check_state(counts, exponents, rows.shape[1])
+    _check_values(counts, exponents, rows.shape[1])
     if relu:
         rows = rows.relu()
     numbers = ~rows.isnan()
@@ -104,6 +100,9 @@ def update_histogram_reference(
         zeros.add_((rows == 0).sum(1).view_as(zeros))
     shape = exponents.shape
     return lowest.view(shape), highest.view(shape), non_finite.view(shape)
+
+
+_operator = register_operator(update_histogram_reference, mutates=("counts", "exponents", "zeros"))
 
 
 def merge_bins(counts: Tensor, doublings: Tensor) -> Tensor:
@@ -144,29 +143,8 @@ def _check(
     counts: Tensor, exponents: Tensor, zeros: Tensor, input: Tensor, axis: int | None
 ) -> None:
     """Reject what the compiled kernels reject, in the words of csrc/common/update_histogram.h."""
-    if input.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise TypeError(
-            "update_histogram: expected float32, bfloat16 or float16 input, "
-            f"got {_name_of(input.dtype)}"
-        )
-    state = {"counts": counts, "exponents": exponents, "zeros": zeros}
-    for name, tensor in state.items():
-        if tensor.dtype != torch.int64:
-            raise TypeError(
-                f"update_histogram: expected int64 {name}, got {_name_of(tensor.dtype)}"
-            )
-        if tensor.device != input.device:
-            raise ValueError(
-                f"update_histogram: expected {name} on {input.device}, got {tensor.device}"
-            )
-        if not tensor.is_contiguous():
-            raise ValueError(
-                f"update_histogram: expected contiguous {name}, got strides {list(tensor.stride())}"
-            )
-    if axis is not None and not -input.dim() <= axis < input.dim():
-        raise ValueError(
-            f"update_histogram: expected axis of a tensor with {input.dim()} dimensions, got {axis}"
-        )
+    check_dtype("update_histogram", "input", input, torch.float32, torch.bfloat16, torch.float16)
+    check_axis("update_histogram", input, axis)
     rows = [] if axis is None else [input.shape[axis]]
     bins = counts.shape[-1] if counts.dim() else 0
     if not (MIN_BINS <= bins <= MAX_BINS and bins & (bins - 1) == 0):
@@ -174,14 +152,22 @@ def _check(
             f"update_histogram: expected a power of two from {MIN_BINS} to {MAX_BINS} bins, "
             f"got counts of shape {list(counts.shape)}"
         )
-    for name, shape in {"counts": [*rows, bins], "exponents": rows, "zeros": rows}.items():
-        if list(state[name].shape) != shape:
-            raise ValueError(
-                f"update_histogram: expected {name} of shape {shape}, got {list(state[name].shape)}"
-            )
+    _check_state("counts", counts, [*rows, bins], input)
+    _check_state("exponents", exponents, rows, input)
+    _check_state("zeros", zeros, rows, input)
 
 
-def _check_state(counts: Tensor, exponents: Tensor, new_values: int) -> None:
+def _check_state(name: str, tensor: Tensor, shape: list[int], input: Tensor) -> None:
+    check_dtype("update_histogram", name, tensor, torch.int64)
+    check_device("update_histogram", name, tensor, input)
+    if not tensor.is_contiguous():
+        raise ValueError(
+            f"update_histogram: expected contiguous {name}, got strides {list(tensor.stride())}"
+        )
+    check_shape("update_histogram", name, tensor, shape)
+
+
+def _check_values(counts: Tensor, exponents: Tensor, new_values: int) -> None:
     for exponent in exponents.reshape(-1).tolist():
         if not SMALLEST_EXPONENT <= exponent <= LARGEST_EXPONENT:
             raise ValueError(
@@ -196,24 +182,3 @@ def _check_state(counts: Tensor, exponents: Tensor, new_values: int) -> None:
             "update_histogram: expected counts that stay below 2**63 in sum, "
             "but the values of input exceed that"
         )
-
-
-def _name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _fake(
-    counts: Tensor,
-    exponents: Tensor,
-    zeros: Tensor,
-    input: Tensor,
-    axis: int | None = None,
-    relu: bool = False,  # noqa: ARG001, FBT001 - the signature of the operator
-) -> tuple[Tensor, Tensor, Tensor]:
-    _check(counts, exponents, zeros, input, axis)
-    bound = torch.empty_like(exponents, dtype=torch.float32)
-    return bound, torch.empty_like(bound), torch.empty_like(exponents)
-
-
-torch.library.impl(NAME, "CompositeExplicitAutograd", update_histogram_reference)
-torch.library.register_fake(NAME, _fake)

@@ -1,10 +1,11 @@
 """Schemes, range rules, weight quantizers and observers."""
 
-from .channel_histograms import ChannelHistograms as ChannelHistograms
 from .grid import AffineParameters as AffineParameters
 from .grid import affine_parameters as affine_parameters
 from .observers import ActivationObserver as ActivationObserver
 from .observers import WeightObserver as WeightObserver
+from .plan import LayerPlan as LayerPlan
+from .plan import TensorPlan as TensorPlan
 from .quantized_module import QuantizedModule as QuantizedModule
 from .ranges.histogram import TensorHistogram as TensorHistogram
 from .ranges.kl import KL as KL

@@ -1,34 +1,29 @@
-"""Calibration images that are kept for what `convert` refines."""
+"""The calibration images that are kept for what `convert` refines."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
+LABEL = "calibration batch"
+"""What a batch is called in messages, before its index."""
 # Where `calibrate` leaves inputs in a prepared model's `meta` for steps that need data again.
-KEPT_INPUTS = "repq_fx_calibration_inputs"
+_KEPT_INPUTS = "repq_fx_calibration_inputs"
 # At least 32 images, and of small ones as many as have the pixels of 32 of 224 x 224.
 KEPT_IMAGES = 32
 _KEPT_PIXELS = 32 * 224 * 224
 _MOST_KEPT_IMAGES = 1024
 
 
-def keep(kept: list[tuple[Tensor, ...]], inputs: tuple[Tensor, ...], count: int) -> None:
-    """Add to `kept` until it holds `count` images; batches of another size are passed over.
-
-    Inputs that are not all batches of the same length cannot be joined: then the first is kept.
-    """
-    if kept and not (_are_batches(inputs) and _are_batches(kept[0])):
-        return
-    if not _are_batches(inputs):
-        kept.append(inputs)
-        return
-    room = count - sum(len(values[0]) for values in kept)
-    fits = not kept or all(a.shape[1:] == b.shape[1:] for a, b in zip(kept[0], inputs, strict=True))
-    if room > 0 and fits:
-        kept.append(tuple(value[:room] for value in inputs))
+def leave_inputs(prepared: Any, inputs: tuple[Tensor, ...] | None) -> None:
+    """Leave in a prepared graph what later steps shall refine it with, in place of what was."""
+    prepared.meta[_KEPT_INPUTS] = inputs
 
 
-def _are_batches(inputs: tuple[Tensor, ...]) -> bool:
-    return all(value.dim() > 0 and len(value) == len(inputs[0]) for value in inputs)
+def inputs_left(prepared: Any) -> tuple[Tensor, ...] | None:
+    """What `leave_inputs` has left last; None if nothing."""
+    found: tuple[Tensor, ...] | None = prepared.meta.get(_KEPT_INPUTS)
+    return found
 
 
 def images_worth_keeping(inputs: tuple[Tensor, ...]) -> int:
@@ -37,8 +32,52 @@ def images_worth_keeping(inputs: tuple[Tensor, ...]) -> int:
     return min(max(KEPT_IMAGES, _KEPT_PIXELS // pixels), _MOST_KEPT_IMAGES)
 
 
-def joined(kept: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """What was kept as one batch."""
-    if len(kept) == 1:
-        return kept[0]
-    return tuple(torch.cat(values) for values in zip(*kept, strict=True))
+class FirstImages:
+    """The first images of several batches that can be joined; those of another size do not count.
+
+    Inputs that are not all batches of the same length cannot be joined: then the first are all.
+
+    Args:
+        most: How many images are enough.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._missing = most
+        self._batches: list[tuple[Tensor, ...]] = []
+
+    @property
+    def are_complete(self) -> bool:
+        """Whether no further inputs can add to them."""
+        return self._missing <= 0
+
+    @property
+    def label(self) -> str:
+        """What they are called in messages."""
+        return f"{LABEL} 0" if len(self._batches) == 1 else "calibration batches joined to one"
+
+    def take_whole(self, inputs: tuple[Tensor, ...]) -> None:
+        """Take `inputs` as they are, and nothing else."""
+        self._batches, self._missing = [inputs], 0
+
+    def add(self, inputs: tuple[Tensor, ...]) -> None:
+        """Take what is missing from `inputs`, unless they are of another size."""
+        if not self._batches and not _are_batches(inputs):
+            self.take_whole(inputs)
+        elif not self.are_complete and self._fits(inputs):
+            self._batches.append(tuple(value[: self._missing] for value in inputs))
+            self._missing -= len(inputs[0])
+
+    def _fits(self, inputs: tuple[Tensor, ...]) -> bool:
+        first = self._batches[0] if self._batches else inputs
+        sizes = zip(first, inputs, strict=True)
+        return _are_batches(inputs) and all(a.shape[1:] == b.shape[1:] for a, b in sizes)
+
+    def joined(self) -> tuple[Tensor, ...]:
+        """All as one batch."""
+        if len(self._batches) == 1:
+            return self._batches[0]
+        return tuple(torch.cat(values) for values in zip(*self._batches, strict=True))
+
+
+def _are_batches(inputs: tuple[Tensor, ...]) -> bool:
+    return all(value.dim() > 0 and len(value) == len(inputs[0]) for value in inputs)

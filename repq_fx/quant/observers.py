@@ -10,68 +10,50 @@ from .._torch_ao import ObserverBase
 from ..errors import CalibrationError, PrecisionWarning
 from ..ops import fake_quantize
 from .grid import AffineParameters, Grid
+from .plan import LayerPlan, TensorPlan
 from .ranges.histogram import TensorHistogram
-from .ranges.rules import MinMax, RangeRule, choose_parameters
-from .weights.coordinate_descent import improve
-from .weights.gptq import InputMoment
+from .ranges.rules import choose_parameters
 from .weights.quantized_weight import QuantizedWeight
-from .weights.quantizers import WeightQuantizer
-
-# With more bits, fitting damps the signal more than it repairs (benchmarks/results, "refit").
-_MOST_REFIT_BITS = 4
-# With more, activations limit the outputs, and coordinate descent takes longer than all else.
-_MOST_IMPROVED_BITS = 6
 
 
 class ActivationObserver(ObserverBase):
     """Counts every value it sees and lets a range rule choose scale and zero point from that.
 
     `prepare_fx` puts it behind a fused activation function, so the histogram is that of the tensor
-    which is really quantized ("ReLU fusion" in the CFWS paper).
+    which is really quantized ("ReLU fusion" in the CFWS paper). Stock `convert_fx` reads of the
+    plan only rule, width and symmetry.
 
     Args:
-        rule: Chooses the range from the histogram.
-        bits: Width of the unsigned grid, 2..8.
-        symmetric: Put the zero point of two-sided tensors in the middle of the grid.
-        layers_only: Let `repq_fx.convert` round only what convolutions and linear layers read.
-            Stock `convert_fx` heeds neither this nor the options below.
-        first_last_bits: Let it use this width instead where the first and the last layers read.
-        sequential: Let it choose the range again from the tensor that arrives when everything
-            before it is quantized.
-        searches_outputs: Let it then scale the range for the outputs of the layers that read it.
+        plan: What the scheme has decided for the tensor. May be replaced; what was observed stays.
+
+    Attributes:
+        histogram: Of all values so far.
+        ignored_value: Not counted: a padding for a max pool, for which the lowest level does.
+        has_met_others: Whether something else than one floating-point tensor has come.
     """
 
-    def __init__(
-        self,
-        rule: RangeRule,
-        bits: int,
-        *,
-        symmetric: bool,
-        layers_only: bool = False,
-        first_last_bits: int | None = None,
-        sequential: bool = False,
-        searches_outputs: bool = False,
-    ) -> None:
+    def __init__(self, plan: TensorPlan) -> None:
         super().__init__(dtype=torch.quint8)
-        self.rule = rule
-        self.symmetric = symmetric
-        self.layers_only = layers_only
-        self.first_last_bits = first_last_bits
-        self.sequential = sequential
-        self.searches_outputs = searches_outputs
+        self.plan = plan
         self.histogram = TensorHistogram()
-        self.chosen: AffineParameters | None = None
-        # Of a padding for a max pool: it stands for no value, and the lowest level does as well.
         self.ignored_value: float | None = None
         self.has_met_others = False
         self.qscheme = torch.per_tensor_affine  # The name that torch.ao reads.
-        self.set_bits(bits)
 
-    def set_bits(self, bits: int) -> None:
-        """Choose another width of the grid; what was observed stays."""
-        self.grid = Grid.unsigned(bits)
-        # The names that torch.ao reads.
-        self.quant_min, self.quant_max = self.grid.quant_min, self.grid.quant_max
+    @property
+    def grid(self) -> Grid:
+        """Of the plan."""
+        return self.plan.grid
+
+    @property
+    def quant_min(self) -> int:
+        """The name that torch.ao reads."""
+        return self.plan.grid.quant_min
+
+    @property
+    def quant_max(self) -> int:
+        """The name that torch.ao reads."""
+        return self.plan.grid.quant_max
 
     def forward(self, values: Any) -> Any:
         """Count `values` of any shape and return them unchanged.
@@ -90,20 +72,27 @@ class ActivationObserver(ObserverBase):
             values = values[values != self.ignored_value]
         self.histogram.update(values)
 
+    def anew(self) -> "ActivationObserver":
+        """An observer of the same tensor that has seen nothing."""
+        other = ActivationObserver(self.plan)
+        other.ignored_value = self.ignored_value
+        return other
+
     def parameters_of_range(self) -> AffineParameters:
-        """`chosen` if that was set, else scale and zero point of the range the rule chooses.
+        """Scale and zero point of the range that the rule chooses.
 
         Raises:
             CalibrationError: Nothing was observed yet.
         """
-        if self.chosen is not None:
-            return self.chosen
         if self.histogram.is_empty:
             raise CalibrationError(
                 "an activation observer has seen no data: "
                 "run repq_fx.calibrate(prepared, data) before converting."
             )
-        return choose_parameters(self.rule, self.histogram, self.grid, symmetric=self.symmetric)
+        plan = self.plan
+        return choose_parameters(
+            plan.activation, self.histogram, plan.grid, symmetric=plan.symmetric
+        )
 
     def fake_quantize(self, values: Tensor, parameters: AffineParameters) -> Tensor:
         """Round `values` to the observer's grid in float."""
@@ -124,47 +113,38 @@ class ActivationObserver(ObserverBase):
         return torch.tensor([parameters.scale]), torch.tensor([parameters.zero_point])
 
     def extra_repr(self) -> str:
-        """Rule and grid."""
-        return f"rule={self.rule}, grid={self.grid}"
+        """The plan."""
+        return f"{self.plan}"
+
+
+class ChosenRange(ActivationObserver):
+    """An observer whose range was chosen by more than its rule, for `torch.ao` to convert."""
+
+    def __init__(self, plan: TensorPlan, chosen: AffineParameters) -> None:
+        super().__init__(plan)
+        self._chosen = chosen
+
+    def parameters_of_range(self) -> AffineParameters:
+        """What was chosen."""
+        return self._chosen
 
 
 class WeightObserver(ObserverBase):
-    """Carries a weight quantizer through `torch.ao` to our reference modules.
+    """Carries the plan of a layer through `torch.ao` to our reference modules.
 
     `torch.ao` hands a module one scale only, which cannot describe a coarse and a fine part, so
-    the reference modules call `quantize` themselves.
+    the reference modules call `quantize` themselves. Stock `convert_fx` reads of the plan only
+    quantizer and width.
 
     Args:
-        quantizer: Turns the weight into integers.
-        bits: Width of the signed grid, 2..8 or 16.
-        first_last_bits: Let `repq_fx.convert` use this width instead in the first and the last
-            layers; stock `convert_fx` does not.
-        compensates_rounding: Let `repq_fx.convert` round for the layer's outputs (GPTQ); stock
-            `convert_fx` rounds to nearest.
-        refit: Let it first fit the weight to the inputs that arrive, which layers before have
-            changed; None does so at 4 bits and below. Only with `compensates_rounding`.
-        corrects_bias: Let `repq_fx.convert` correct the layer's bias; stock `convert_fx` does not.
+        plan: What the scheme has decided for the layer.
     """
 
-    def __init__(
-        self,
-        quantizer: WeightQuantizer,
-        bits: int,
-        *,
-        first_last_bits: int | None = None,
-        compensates_rounding: bool = False,
-        refit: bool | None = False,
-        corrects_bias: bool = False,
-    ) -> None:
-        super().__init__(dtype=torch.qint8 if bits <= 8 else torch.int16)
-        self.quantizer = quantizer
-        self.bits = bits
-        self.first_last_bits = first_last_bits
-        self.compensates_rounding = compensates_rounding
-        self.refits = bits <= _MOST_REFIT_BITS if refit is None else refit
-        self.corrects_bias = corrects_bias
+    def __init__(self, plan: LayerPlan) -> None:
+        super().__init__(dtype=torch.qint8 if plan.weight_bits <= 8 else torch.int16)
+        self.plan = plan
         # The names that torch.ao reads.
-        grid = Grid.symmetric(bits)
+        grid = Grid.symmetric(plan.weight_bits)
         self.qscheme = torch.per_channel_symmetric
         self.ch_axis = 0
         self.quant_min, self.quant_max = grid.quant_min, grid.quant_max
@@ -173,20 +153,22 @@ class WeightObserver(ObserverBase):
         """Return `weight` unchanged; a weight needs no statistics over batches."""
         return weight
 
-    def quantize(self, weight: Tensor, moment: InputMoment | None = None) -> QuantizedWeight:
-        """Quantize the weight of one layer, ``[out, in/groups, *kernel]``."""
-        return self.quantizer.quantize(weight, self.bits, moment)
-
-    def improve(
-        self, quantized: QuantizedWeight, weight: Tensor, moment: InputMoment
-    ) -> QuantizedWeight:
-        """Spend more time on what `quantize` has returned, where rounding limits the outputs."""
-        if self.bits > _MOST_IMPROVED_BITS:
-            return quantized
-        granularity = getattr(self.quantizer, "granularity", self.quantizer)
-        fits_scale = not isinstance(getattr(granularity, "range", None), MinMax)
-        return improve(quantized, weight, moment, fits_scale=fits_scale)
+    def quantize(self, weight: Tensor) -> QuantizedWeight:
+        """Quantize the weight of one layer, ``[out, in/groups, *kernel]``, to nearest."""
+        return self.plan.quantize(weight)
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """A placeholder that `torch.ao` passes on and our reference modules do not read."""
         return torch.ones(1), torch.zeros(1, dtype=torch.int64)
+
+
+class ChosenWeight(WeightObserver):
+    """Carries integers that were chosen for more than the weight, for `torch.ao` to convert."""
+
+    def __init__(self, plan: LayerPlan, chosen: QuantizedWeight) -> None:
+        super().__init__(plan)
+        self._chosen = chosen
+
+    def quantize(self, weight: Tensor) -> QuantizedWeight:
+        """What was chosen, where the weight is."""
+        return self._chosen.to(weight.device)

@@ -1,11 +1,12 @@
 """`Scheme`: one frozen description of how a model is to be quantized."""
 
 import re
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 from torch import nn
 
+from .plan import LayerPlan, TensorPlan
 from .ranges.rules import MSE, MinMax, RangeRule
 from .weights.quantizers import CoarseFine, PerTensor, WeightQuantizer
 
@@ -194,6 +195,17 @@ class Scheme:
         )
         gptq = self.gptq and self.weight_bits <= _FEW_BITS
         return replace(self, gptq=gptq, output_search=False, overrides=tuple(overrides))
+
+    def layer_plan(self) -> LayerPlan:
+        """What is decided for the weight of a layer that no override is about."""
+        return LayerPlan(**self._fields_of(LayerPlan))
+
+    def tensor_plan(self) -> TensorPlan:
+        """What is decided for a tensor of activations that no override is about."""
+        return TensorPlan(**self._fields_of(TensorPlan))
+
+    def _fields_of(self, plan: type[LayerPlan] | type[TensorPlan]) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(plan)}
 
     def with_overrides(self, *overrides: Override) -> "Scheme":
         """This scheme with `overrides` added after its own."""

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 
-from ..backend.quantized_layer import is_quantized_layer
-from ..quant import ActivationObserver
+from ..backend.prepared_view import PreparedView
 from .stored_tensors import StoredTensors
 
 # BRECQ's rule for chains, and enough for a bottleneck with its shortcut or a small CSP block.
@@ -34,16 +33,16 @@ class LayerGroups:
     """Finds groups of quantized layers, in the order of the network.
 
     Args:
-        network: A copy of a prepared graph as `refined_copy` makes it.
+        view: Of a network as `refined_copy` makes it.
         stored: Which of its values can pass between groups.
     """
 
-    def __init__(self, network: GraphModule, stored: StoredTensors) -> None:
-        self._network = network
+    def __init__(self, view: PreparedView, stored: StoredTensors) -> None:
+        self._view = view
         self._stored = stored
-        self._nodes: list[Node] = list(network.graph.nodes)
+        self._nodes: list[Node] = list(view.graph_module.graph.nodes)
         self._place = {node: place for place, node in enumerate(self._nodes)}
-        self._layers = [n for n in self._nodes if is_quantized_layer(network, n)]
+        self._layers = list(view.layers)
 
     def layers(self) -> list[LayerGroup]:
         """Every layer on its own."""
@@ -123,7 +122,7 @@ class LayerGroups:
             if (
                 user.op == "output"
                 or user in self._layers
-                or self._observer(user) is not None
+                or self._view.observer(user) is not None
                 or len(user.all_input_nodes) > 1
                 or not self._stored.holds(user)
                 or self._stored.resolution(user) != self._stored.resolution(node)
@@ -166,14 +165,8 @@ class LayerGroups:
         )
         return readers <= between and not reads_other
 
-    def _observer(self, node: Node) -> ActivationObserver | None:
-        if node.op != "call_module":
-            return None
-        module = self._network.get_submodule(str(node.target))
-        return module if isinstance(module, ActivationObserver) else None
-
     def _is_depthwise(self, node: Node) -> bool:
-        layer = self._network.get_submodule(str(node.target))
+        layer = self._view.module(node)
         return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
 
 

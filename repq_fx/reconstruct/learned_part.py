@@ -5,18 +5,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
 
-from ..backend.quantized_layer import quantized_weight_of, set_quantized
 from ..learn.layer import LearnedLayer
 from ..learn.step import LearnedStep
-from ..quant import ActivationObserver
-from ..refine.sequential import ObserverRoles
+from ..refine.refinement import Refinement
 from .methods import Reconstruction
+from .networks import Networks
 from .unit import Unit
 
 State = dict[str, Tensor]
-Values = Mapping[str, nn.Module | Tensor]
 
 
 class LearnedPart:
@@ -24,42 +21,44 @@ class LearnedPart:
 
     Args:
         unit: Which part of the network.
-        values: All that it calls or gets, by qualified name. Layers hold a quantized weight.
-        original: The same in float.
-        magnitudes: Of the outputs of the layers that are to be learned, scalars by name.
-        roles: Of the network's observers. The step of one that is shared is not learned.
-        method: What is learned.
-        device: Of the steps.
+        networks: The network, and in float.
+        found: Weights of the layers that are to be learned, and ranges.
+        magnitudes: Of the outputs of these layers, scalars by name.
+        method: What is learned. The step of an observer that is shared is not.
     """
 
     def __init__(
         self,
         unit: Unit,
-        values: Values,
-        original: Values,
+        networks: Networks,
+        found: Refinement,
         magnitudes: Mapping[str, Tensor],
-        roles: ObserverRoles,
         method: Reconstruction,
-        device: torch.device,
     ) -> None:
-        self._values = values
-        self.layers = {
-            name: _learned_layer(values[name], original[name], size, method)
-            for name, size in magnitudes.items()
-        }
+        view, values = networks.view, networks.values
+        self._first_name = view.first_name
+        self.layers: dict[str, LearnedLayer] = {}
+        for name, magnitude in magnitudes.items():
+            quantized: Any = values[name]
+            original: Any = networks.exact[name]
+            weight = found.weights[view.first_name(name)].to(quantized.weight.device)
+            self.layers[name] = LearnedLayer(
+                original, weight, quantized.bias, magnitude, rounds_coarse=method.rounds_coarse
+            )
         self.steps: dict[str, LearnedStep] = {}
         replaced = {**values, **self.layers}
         learned: list[LearnedStep] = []
         for node in unit.nodes:
-            name = str(node.target)
-            observer = values.get(name)
-            if node.op != "call_module" or not isinstance(observer, ActivationObserver):
+            name, observer = str(node.target), view.observer(node)
+            if observer is None:
                 continue
             replaced[name] = nn.Identity()
-            if node.name in roles.read:
-                step = LearnedStep(observer.parameters_of_range(), observer.grid, device)
+            if node.name in view.read:
+                chosen = found.ranges.get(view.first_name(name))
+                parameters = chosen or observer.parameters_of_range()
+                step = LearnedStep(parameters, observer.grid, networks.device)
                 replaced[name] = self.steps[name] = step
-                if node.name in roles.own_range:
+                if node.name in view.unshared:
                     learned.append(step)
         self.module = unit.module(replaced)
         self.groups = _parameter_groups(list(self.layers.values()), learned, method)
@@ -71,11 +70,6 @@ class LearnedPart:
             step.train(not hard)
         for layer in self.layers.values():
             layer.is_hard = hard
-
-    def hard_module(self) -> GraphModule:
-        """The part as it would be converted now."""
-        self.harden(hard=True)
-        return self.module
 
     def set_beta(self, beta: float | None) -> None:
         """The power of the rounding regularizer; None for none."""
@@ -109,24 +103,14 @@ class LearnedPart:
         for name, value in self.module.named_parameters():
             value.copy_(state[name])
 
-    def write(self) -> None:
-        """Leave what was learned on the layers and observers that it was made from."""
-        for name, layer in self.layers.items():
-            set_quantized(self._values[name], *layer.result())
-        for name, step in self.steps.items():
-            observer = self._values[name]
-            if isinstance(observer, ActivationObserver):
-                observer.chosen = step.result()
-
-
-def _learned_layer(
-    quantized: Any, original: Any, magnitude: Tensor, method: Reconstruction
-) -> LearnedLayer:
-    weight = quantized_weight_of(quantized)
-    assert weight is not None
-    return LearnedLayer(
-        original, weight, quantized.bias, magnitude, rounds_coarse=method.rounds_coarse
-    )
+    def result(self) -> Refinement:
+        """What was learned."""
+        layers = {self._first_name(n): layer.result() for n, layer in self.layers.items()}
+        return Refinement(
+            {name: weight for name, (weight, _) in layers.items()},
+            {name: bias for name, (_, bias) in layers.items()},
+            {self._first_name(name): step.result() for name, step in self.steps.items()},
+        )
 
 
 def _parameter_groups(

@@ -126,6 +126,18 @@ class Reconstruction:
         return max(1, round(images * self.validation))
 
 
+def require_method(method: object) -> None:
+    """Refuse what is no `Reconstruction`.
+
+    Raises:
+        TypeError: The message names `method`.
+    """
+    if not isinstance(method, Reconstruction):
+        raise TypeError(
+            f"reconstruct: method must be AdaRound(), BRECQ(), QDrop() or RepAPQ(), got {method!r}."
+        )
+
+
 def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 

@@ -9,9 +9,9 @@ import logging
 from collections.abc import Iterator
 from enum import Enum
 
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 
-from ..backend.quantized_layer import is_quantized_layer
+from ..backend.prepared_view import PreparedView
 from .layer_groups import LayerGroup, LayerGroups, ancestors
 from .stored_tensors import StoredTensors
 from .unit import Unit
@@ -29,7 +29,7 @@ class Partition(str, Enum):
 
 
 def partition_network(
-    network: GraphModule, stored: StoredTensors, partition: Partition
+    view: PreparedView, stored: StoredTensors, partition: Partition
 ) -> list[Unit]:
     """Units in an order in which they can be run; every quantized layer is in one of them.
 
@@ -37,28 +37,28 @@ def partition_network(
     become one unit, and a warning names it.
 
     Args:
-        network: A copy of a prepared graph as `refined_copy` makes it.
+        view: Of a network as `refined_copy` makes it.
         stored: Which of its values can pass between units.
         partition: What a unit is.
     """
-    groups = LayerGroups(network, stored)
+    groups = LayerGroups(view, stored)
     cut = {
         Partition.LAYERS: groups.layers,
         Partition.BLOCKS: groups.blocks,
         Partition.STAGES: groups.stages,
         Partition.NET: groups.network,
     }[partition]
-    return _Isolation(network, stored, groups).isolated(cut())
+    return _Isolation(view, stored, groups).isolated(cut())
 
 
 class _Isolation:
     """Gives every node that layers need to a group, and cuts where values can be stored."""
 
-    def __init__(self, network: GraphModule, stored: StoredTensors, groups: LayerGroups) -> None:
+    def __init__(self, view: PreparedView, stored: StoredTensors, groups: LayerGroups) -> None:
         self._stored = stored
         self._groups = groups
-        self._nodes: list[Node] = list(network.graph.nodes)
-        self._layers = {n for n in self._nodes if is_quantized_layer(network, n)}
+        self._nodes: list[Node] = list(view.graph_module.graph.nodes)
+        self._layers = set(view.layers)
 
     def isolated(self, groups: list[LayerGroup]) -> list[Unit]:
         """One unit for each group, or for several where what passes between cannot be stored."""

@@ -1,24 +1,25 @@
 """Learning on calibration data: from a calibrated network to what `convert` takes as it is."""
 
-import copy
 import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import GraphModule
 
+from ..backend.prepared_view import PreparedView
 from ..errors import CalibrationError
-from ..quant import ActivationObserver
-from ..quant.calibration import Batch, batches_of, model_inputs
+from ..quant.data import Batch, CalibrationData, number_of_inputs
 from ..quant.single_images import reads_single_images
 from ..refine.refined_copy import refined_copy
-from ..refine.refinement import REFINEMENT, Refinement
+from ..refine.refinement import Refinement
 from .activation_store import ActivationStore
-from .methods import Reconstruction
-from .network import NetworkReconstruction
+from .checkpoint import Checkpoint
+from .methods import Reconstruction, require_method
+from .network import NetworkReconstruction, Run, fingerprint_of_run
+from .networks import Networks
 
 _LOGGER = logging.getLogger(__name__)
 DEFAULT_MEMORY = 4 * 2**30
@@ -67,37 +68,25 @@ def reconstruct(
         FileFormatError: `checkpoint` belongs to another run or is no checkpoint.
         OSError: The checkpoint or temporary files cannot be written.
     """
-    if not isinstance(method, Reconstruction):
-        raise TypeError(
-            f"reconstruct: method must be AdaRound(), BRECQ(), QDrop() or RepAPQ(), got {method!r}."
-        )
+    require_method(method)
     if memory < 0:
         raise ValueError(f"reconstruct: memory must not be negative, got {memory}.")
-    refined = refined_copy(prepared, "reconstruct")
-    original = _float_copy(refined)
-    before = prepared.meta.get(REFINEMENT)
+    view = refined_copy(PreparedView.of(prepared, "reconstruct"), "reconstruct")
+    before = Refinement.left_on(prepared)
+    run, found = Run(method, seed, goes_on=before is not None), Refinement()
+    networks = Networks.of(view)
     if before is not None:
-        before.write(refined)
-    inputs = _images(original, data, method)
+        found.update(before)
+        found.write(view.graph_module)
+    inputs = _images(networks.original, data, method)
     with ActivationStore(len(inputs[0]), memory) as store:
-        network = NetworkReconstruction(
-            refined, original, inputs, method, store, seed, goes_on=before is not None
-        )
-        reports = network.run(None if checkpoint is None else Path(checkpoint), progress=progress)
-    found = Refinement()
-    found.read(dict(refined.named_modules()))
-    prepared.meta[REFINEMENT] = found
+        path = None if checkpoint is None else Path(checkpoint)
+        finished = Checkpoint(path, fingerprint_of_run(networks, inputs, run))
+        network = NetworkReconstruction(networks, inputs, run, store, found)
+        reports = network.run(finished, progress=progress)
+    found.leave_on(prepared)
     for report in reports:
         _LOGGER.info("reconstructed %s", report)
-
-
-def _float_copy(refined: GraphModule) -> GraphModule:
-    """A copy without observers."""
-    original = copy.deepcopy(refined)
-    for name, module in list(original.named_modules()):
-        if isinstance(module, ActivationObserver):
-            original.set_submodule(name, nn.Identity())
-    return original
 
 
 def _images(
@@ -108,13 +97,12 @@ def _images(
     Raises:
         CalibrationError: See `reconstruct`.
     """
-    count = sum(node.op == "placeholder" for node in network.graph.nodes)
+    batches = CalibrationData.of(data).inputs(number_of_inputs(network), label="reconstruct: batch")
     kept: list[tuple[Tensor, ...]] = []
     images = 0
-    for index, batch in enumerate(batches_of(data)):
-        inputs = model_inputs(batch, count, f"reconstruct: batch {index}")
+    for index, inputs in enumerate(batches):
         shapes = [tuple(value.shape[1:]) for value in inputs]
-        if any(len(value) != len(inputs[0]) for value in inputs):
+        if any(value.shape[:1] != inputs[0].shape[:1] for value in inputs):
             raise CalibrationError(f"reconstruct: the inputs of batch {index} differ in length.")
         if index == 0 and reads_single_images(network, inputs):
             raise CalibrationError(

@@ -156,7 +156,8 @@ class PartTrainer:
         return total / len(images)
 
     def _outcome_now(self) -> float:
-        error = self._outcome(self._part.hard_module())
+        self._part.harden(hard=True)
+        error = self._outcome(self._part.module)
         self._part.harden(hard=False)
         return error
 

@@ -1,35 +1,25 @@
 """The first and the last layers of a network, which may have a width of their own."""
 
 from collections.abc import Iterable
-from functools import partial
-from typing import Any
+from dataclasses import replace
 
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from ..backend.quantized_layer import weight_observer
-from ..quant import ActivationObserver
+from ..backend.prepared_view import PreparedView
 
 
-def apply_first_last_bits(prepared: GraphModule) -> None:
-    """Give the edges of the network the width that their observers name for it, in place."""
-    layers = first_and_last_layers(prepared)
-    for node in prepared.graph.nodes:
-        if node.op != "call_module" or node.target not in layers:
+def plan_edges(view: PreparedView) -> None:
+    """Give the edges of the network the width that their plans name for it, in place."""
+    edges = first_and_last_layers(view.graph_module)
+    for node, plan in view.layers.items():
+        if str(node.target) not in edges:
             continue
-        layer: Any = prepared.get_submodule(str(node.target))
-        observer = weight_observer(layer)
-        if observer is None or observer.first_last_bits is None:
-            continue
-        layer.qconfig = layer.qconfig._replace(
-            weight=partial(layer.qconfig.weight, bits=observer.first_last_bits)
-        )
+        view.plans[str(node.target)] = plan.at_edge()
         for source in node.all_input_nodes:
-            read = (
-                prepared.get_submodule(str(source.target)) if source.op == "call_module" else None
-            )
-            if isinstance(read, ActivationObserver):
-                read.set_bits(observer.first_last_bits)
+            observer = view.observer(source)
+            if observer is not None and plan.first_last_bits is not None:
+                observer.plan = replace(observer.plan, activation_bits=plan.first_last_bits)
 
 
 def first_and_last_layers(model: GraphModule) -> set[str]:

@@ -1,16 +1,15 @@
 """Keep what a graph reads of a quantized layer, beside calling it, as it was."""
 
-from torch import nn
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 
-from ..backend.quantized_layer import weight_observer
+from ..backend.prepared_view import PreparedView
 from ..passes.graph.free_names import free_name
 
 _QUESTIONS = ("dtype", "device")
 _CONVERSIONS = ("to", "type_as")
 
 
-def separate_float_reads(prepared: GraphModule) -> None:
+def separate_float_reads(view: PreparedView) -> None:
     """Give each parameter that is read of a layer that will be quantized a place of its own.
 
     A quantized layer has no ``weight`` any more, and before that the weight is rounded in its
@@ -18,28 +17,24 @@ def separate_float_reads(prepared: GraphModule) -> None:
     its device is asked for, an empty tensor answers, which costs nothing and moves with the model.
 
     Args:
-        prepared: A network with observers that the caller owns; changed in place.
+        view: Of a network that the caller owns; changed in place.
     """
+    prepared = view.graph_module
     names: dict[tuple[str, bool], str] = {}
     for node in prepared.graph.nodes:
         if node.op != "get_attr":
             continue
         owner, _, own_name = str(node.target).rpartition(".")
-        layer = _module(prepared, owner)
-        if layer is None or weight_observer(layer) is None:
+        if owner not in view.plans:
             continue
         key = (str(node.target), all(_asks_for_type(user, node) for user in node.users))
         if key not in names:
             names[key] = free_name(prepared, f"{owner}_{own_name}".replace(".", "_"))
-            tensor = getattr(layer, own_name).detach()
+            tensor = getattr(prepared.get_submodule(owner), own_name).detach()
             prepared.register_buffer(names[key], tensor.new_empty(0) if key[1] else tensor.clone())
         node.target = names[key]
     if names:
         prepared.recompile()
-
-
-def _module(root: nn.Module, name: str) -> nn.Module | None:
-    return dict(root.named_modules(remove_duplicate=False)).get(name) if name else None
 
 
 def _asks_for_type(user: Node, tensor: Node) -> bool:

@@ -22,6 +22,7 @@ _SMALLEST_ENERGY = 1e-25
 
 def search_range(
     observer: ActivationObserver,
+    start: AffineParameters,
     readers: Sequence[Callable[[Tensor], Tensor]],
     exact: Tensor,
     arriving: Tensor,
@@ -32,7 +33,8 @@ def search_range(
     negative side of a SiLU.
 
     Args:
-        observer: Has a histogram, from which its rule chooses the range to begin with.
+        observer: Of the tensor.
+        start: The range to begin with.
         readers: The float layers that read the tensor. Their squared errors count relative to the
             energy of their outputs.
         exact: The tensor in the float network.
@@ -51,11 +53,10 @@ def search_range(
             if energy > 0
         )
 
-    start = observer.parameters_of_range()
     best = _descend(loss_of, [start.scaled(factor) for factor in _FACTORS])
     for upper in (True, False):
         lowest, highest = best.real_range(observer.grid)
-        if lowest < 0 < highest and not observer.symmetric:
+        if lowest < 0 < highest and not observer.plan.symmetric:
             ends = [(lowest, f * highest) if upper else (f * lowest, highest) for f in _FACTORS]
             others = [affine_parameters(*end, observer.grid, symmetric=False) for end in ends]
             others[_MIDDLE] = best

@@ -6,7 +6,6 @@ rounded for the inputs that they really meet (GPTQ); each bias takes up the diff
 that is left (Nagel et al., arXiv 1906.04721, appendix D, in one sweep).
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +15,13 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate
 
-from ..backend.quantized_layer import is_quantized_layer, quantized_weight_of, weight_observer
+from ..backend.prepared_view import PreparedView
 from ..errors import CalibrationError
 from ..passes.graph.run import GraphRun, own_containers
-from ..quant import ActivationObserver, TensorHistogram
-from .layer_rounding import quantize_layer
+from ..quant import ActivationObserver, AffineParameters
+from .layer_rounding import Arriving, quantize_layer
 from .output_search import search_range
+from .refinement import Refinement
 
 
 @dataclass(frozen=True)
@@ -33,85 +33,51 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class ObserverRoles:
-    """What the walk does at the observers of a network, which are named by their nodes.
+class SequentialWalk:
+    """Refines ranges, weights and biases as the plans of layers and tensors say.
 
     Attributes:
-        read: Those that a quantized layer depends on; what the others see stays in float.
-        own_range: Those that are not shared: a shared one covers also what comes later.
-        of_inputs: Those of network inputs, which are the same in both networks, and of which
-            `calibrate` has seen more.
-    """
-
-    read: frozenset[str]
-    own_range: frozenset[str]
-    of_inputs: frozenset[str]
-
-    @staticmethod
-    def of(prepared: GraphModule) -> "ObserverRoles":
-        """The roles in a whole network."""
-        called = [n for n in prepared.graph.nodes if n.op == "call_module"]
-        calls = Counter(prepared.get_submodule(str(n.target)) for n in called)
-        own = [n for n in called if calls[prepared.get_submodule(str(n.target))] == 1]
-        of_inputs = [n for n in called if any(i.op == "placeholder" for i in n.all_input_nodes)]
-        read = _read_by_weighted_layers(prepared)
-        return ObserverRoles(*(frozenset(n.name for n in part) for part in (read, own, of_inputs)))
-
-
-@torch.no_grad()
-def quantize_sequentially(
-    prepared: GraphModule,
-    original: nn.Module,
-    inputs: Sequence[Pair],
-    roles: ObserverRoles,
-    *,
-    thorough: bool = False,
-    watch: Callable[[Node], object] = lambda _: None,
-) -> None:
-    """Refine ranges, weights and biases of `prepared` as its observers ask for, in place.
-
-    A weight that was rounded here is left on its layer as ``quantized_weight``.
-
-    Args:
-        prepared: A network, or a part of one, whose layers and observers are written to.
+        view: Of the whole network.
         original: Holds the same layers in float under the same names; it is not changed.
-        inputs: One batch of calibration data for each placeholder. The tensors that the network
-            holds at one time are held twice.
-        roles: Of the observers of the whole network.
+        found: What is found is added. A layer of which it holds a weight is not rounded again, and
+            a range that it holds is where a search begins.
         thorough: Improve rounded weights by coordinate descent.
         watch: Called with every node before it is computed.
     """
-    # Two tensors each, or an operation in place on one side would change the other.
-    pairs = (Pair(value.exact.clone(), value.quantized.clone()) for value in inputs)
-    walk = _Walk(prepared, original, roles, thorough=thorough, watch=watch)
-    walk.run(*pairs)
+
+    view: PreparedView
+    original: nn.Module
+    found: Refinement
+    thorough: bool = False
+    watch: Callable[[Node], object] = lambda _: None
+
+    @torch.no_grad()
+    def through(self, part: GraphModule, inputs: Sequence[Pair]) -> None:
+        """Walk through a network or a part of one, whose layers then compute with what was found.
+
+        Args:
+            part: The network of the view, or a part of it.
+            inputs: One batch of calibration data for each placeholder. The tensors that the
+                network holds at one time are held twice.
+        """
+        # Two tensors each, or an operation in place on one side would change the other.
+        pairs = (Pair(value.exact.clone(), value.quantized.clone()) for value in inputs)
+        _Run(part, self).run(*pairs)
 
 
-class _Walk(GraphRun):
-    def __init__(
-        self,
-        prepared: GraphModule,
-        original: nn.Module,
-        roles: ObserverRoles,
-        *,
-        thorough: bool,
-        watch: Callable[[Node], object],
-    ) -> None:
-        super().__init__(prepared)
-        self._thorough = thorough
-        self._original = original
-        self._roles = roles
-        self._watch = watch
+class _Run(GraphRun):
+    def __init__(self, part: GraphModule, walk: SequentialWalk) -> None:
+        super().__init__(part)
+        self._walk, self._view, self._found = walk, walk.view, walk.found
         self._node: Node
 
     def run_node(self, n: Node) -> Any:
         self._node = n
-        self._watch(n)
+        self._walk.watch(n)
         try:
             return super().run_node(n)
         except CalibrationError as error:
-            is_observer = isinstance(self.submodules.get(n.target), ActivationObserver)
-            place = str(n.args[0] if is_observer else n.target)
+            place = str(n.target if self._view.observer(n) is None else n.args[0])
             raise CalibrationError(f"inside the model, at {place!r}, {error}") from error
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
@@ -135,15 +101,17 @@ class _Walk(GraphRun):
         if isinstance(module, ActivationObserver):
             return self._observe(module, args[0])
         exact_args, exact_kwargs = _exact((args, kwargs))
-        exact = self._original.get_submodule(target)(*exact_args, **exact_kwargs)
+        exact = self._walk.original.get_submodule(target)(*exact_args, **exact_kwargs)
         args, kwargs = _quantized((args, kwargs))
-        observer = weight_observer(module)
+        plan = self._view.plan(self._node)
         # A layer that is called twice is quantized once, for its first call.
-        if observer is not None and quantized_weight_of(module) is None:
-            inputs = exact_args[0], args[0]
-            output = quantize_layer(module, observer, *inputs, exact, thorough=self._thorough)
-            return Pair(exact, output)
-        return Pair(exact, module(*args, **kwargs))
+        name = self._view.first_name(target)
+        if plan is None or name in self._found.weights:
+            return Pair(exact, module(*args, **kwargs))
+        arriving = Arriving(exact_args[0], args[0], exact)
+        weight, output = quantize_layer(module, plan, arriving, thorough=self._walk.thorough)
+        self._found.weights[name], self._found.biases[name] = weight, module.bias
+        return Pair(exact, output)
 
     def _on_both(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Pair:
         exact_args, exact_kwargs = _exact((args, kwargs))
@@ -151,29 +119,40 @@ class _Walk(GraphRun):
         return Pair(function(*exact_args, **exact_kwargs), function(*args, **kwargs))
 
     def _observe(self, observer: ActivationObserver, value: Pair) -> Pair:
-        name = self._node.name
-        if name not in self._roles.read:
+        if self._node.name not in self._view.read:
             return value
-        if name in self._roles.own_range:
-            if observer.sequential and name not in self._roles.of_inputs:
-                observer.histogram = TensorHistogram()
-                observer.count(value.quantized)
-            readers = self._readers_of(self._node)
-            if observer.searches_outputs and readers:
-                observer.chosen = search_range(observer, readers, value.exact, value.quantized)
-        # Kept: a histogram that was taken anew is not part of a `Refinement`.
-        observer.chosen = observer.parameters_of_range()
-        quantized = observer.fake_quantize(value.quantized, observer.chosen)
-        return Pair(value.exact, quantized)
+        name = self._view.first_name(str(self._node.target))
+        parameters = self._found.ranges.get(name)
+        # A shared one covers also what comes later.
+        is_own = self._node.name in self._view.unshared
+        if parameters is None:
+            parameters = self._range_of(observer, value.quantized, is_own=is_own)
+        readers = self._readers_of(self._node)
+        if is_own and observer.plan.output_search and readers:
+            parameters = search_range(observer, parameters, readers, value.exact, value.quantized)
+        self._found.ranges[name] = parameters
+        return Pair(value.exact, observer.fake_quantize(value.quantized, parameters))
+
+    def _range_of(
+        self, observer: ActivationObserver, arriving: Tensor, *, is_own: bool
+    ) -> AffineParameters:
+        """What the rule chooses, from what arrives or from what was seen in the float network.
+
+        Inputs of the network are the same in both, and `calibrate` has seen more of them.
+        """
+        is_input = self._node.name in self._view.of_inputs
+        if is_own and observer.plan.sequential_ranges and not is_input:
+            observer = observer.anew()
+            observer.count(arriving)
+        return observer.parameters_of_range()
 
     def _readers_of(self, observed: Node) -> list[nn.Module]:
         """The float layers that read a tensor, and an identity for all that is no such layer."""
-        layers = [
-            self._original.get_submodule(str(n.target))
+        weighted = [
+            self._walk.original.get_submodule(str(n.target))
             for n in observed.users
-            if n.op == "call_module"
+            if self._view.is_layer(n)
         ]
-        weighted = [layer for layer in layers if weight_observer(layer) is not None]
         is_used_elsewhere = len(weighted) < len(observed.users)
         return [*weighted, nn.Identity()] if weighted and is_used_elsewhere else weighted
 
@@ -186,12 +165,3 @@ def _exact(arguments: Any) -> Any:
 def _quantized(arguments: Any) -> Any:
     quantized = map_aggregate(arguments, lambda a: a.quantized if isinstance(a, Pair) else a)
     return own_containers(quantized)
-
-
-def _read_by_weighted_layers(prepared: GraphModule) -> set[Node]:
-    """Nodes that a quantized layer depends on; the rest of the network stays in float."""
-    read: set[Node] = set()
-    for node in reversed(prepared.graph.nodes):
-        if node in read or is_quantized_layer(prepared, node):
-            read.update(node.all_input_nodes)
-    return read

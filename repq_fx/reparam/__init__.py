@@ -11,6 +11,7 @@ from .conv_map import in_float64 as in_float64
 from .conv_map import pad as pad
 from .conv_map import split_padding as split_padding
 from .conv_map import with_axes as with_axes
+from .layers import Geometry as Geometry
 from .layers import conv_map as conv_map
 from .layers import from_conv as from_conv
 from .layers import from_linear as from_linear

@@ -1,7 +1,7 @@
 """Maps from and to the layers of torch: convolutions, transposed ones and linear layers."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -27,52 +27,59 @@ def from_conv(conv: Conv | TransposedConv, device: torch.device | str = "cpu") -
         conv: A convolution; string paddings are resolved.
         device: Where the float64 tensors of the map go.
     """
-    return conv_map(
-        conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups,
-        padding_mode=conv.padding_mode, device=device,
-        output_padding=conv.output_padding if conv.transposed else None,
+    geometry = Geometry(
+        conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode,
+        conv.output_padding if conv.transposed else None,
     )  # fmt: skip
+    return conv_map(conv.weight, conv.bias, geometry, device)
 
 
-def conv_map(  # noqa: PLR0913  (the arguments of a convolution)
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...] | str,
-    dilation: tuple[int, ...],
-    groups: int,
-    *,
-    padding_mode: str = "zeros",
-    output_padding: tuple[int, ...] | None = None,
-    device: torch.device | str = "cpu",
-) -> ConvMap:
-    """The map of a convolution that is given by its arguments.
+@dataclass(frozen=True)
+class Geometry:
+    """The arguments of a convolution but for its weight and bias.
 
-    Args:
-        weight: In torch's layout, which for a transposed convolution begins with input channels.
-        bias: ``[out_channels]`` or None.
+    Attributes:
         stride: Of each axis.
         padding: Of each axis, ``"same"`` or ``"valid"``.
         dilation: Of each axis.
         groups: Groups of channels.
         padding_mode: As for `ConvMap`.
         output_padding: Of each axis, which makes the convolution a transposed one.
+    """
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] | str
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: str = "zeros"
+    output_padding: tuple[int, ...] | None = None
+
+
+def conv_map(
+    weight: Tensor, bias: Tensor | None, geometry: Geometry, device: torch.device | str = "cpu"
+) -> ConvMap:
+    """The map of a convolution that is given by its arguments.
+
+    Args:
+        weight: In torch's layout, which for a transposed convolution begins with input channels.
+        bias: ``[out_channels]`` or None.
+        geometry: The other arguments.
         device: Where the float64 tensors of the map go.
     """
-    is_transposed = output_padding is not None
+    is_transposed = geometry.output_padding is not None
     kernel = in_float64(weight, device)
     taps = tuple(kernel.shape[2:])
-    mode: Any = padding_mode
+    mode: Any = geometry.padding_mode
     return ConvMap(
-        kernel=_swap_channels(kernel, groups) if is_transposed else kernel,
+        kernel=_swap_channels(kernel, geometry.groups) if is_transposed else kernel,
         bias=None if bias is None else in_float64(bias, device),
-        stride=tuple(stride),
-        padding=tuple(_sides(padding, axis, taps, dilation) for axis in range(len(taps))),
-        dilation=tuple(d if k > 1 else 1 for d, k in zip(dilation, taps, strict=True)),
-        groups=groups,
+        stride=tuple(geometry.stride),
+        padding=tuple(_sides(geometry, axis, taps) for axis in range(len(taps))),
+        dilation=tuple(d if k > 1 else 1 for d, k in zip(geometry.dilation, taps, strict=True)),
+        groups=geometry.groups,
         padding_mode=mode,
         transposed=is_transposed,
-        output_padding=tuple(output_padding or (0,) * len(taps)),
+        output_padding=tuple(geometry.output_padding or (0,) * len(taps)),
     )
 
 
@@ -166,13 +173,12 @@ def _swap_channels(kernel: Tensor, groups: int) -> Tensor:
     return grouped.transpose(1, 2).reshape(-1, kernel.shape[0] // groups, *kernel.shape[2:])
 
 
-def _sides(
-    padding: tuple[int, ...] | str, axis: int, taps: tuple[int, ...], dilation: tuple[int, ...]
-) -> Sides:
+def _sides(geometry: Geometry, axis: int, taps: tuple[int, ...]) -> Sides:
+    padding = geometry.padding
     if padding == "valid":
         return 0, 0
     if padding == "same":
-        total = dilation[axis] * (taps[axis] - 1)
+        total = geometry.dilation[axis] * (taps[axis] - 1)
         return total // 2, total - total // 2
     amount = int(padding[axis])
     return amount, amount

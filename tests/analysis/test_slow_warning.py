@@ -10,7 +10,7 @@ import repq_fx
 from repq_fx import Scheme, api
 from repq_fx.analysis import Speed, StepTime, slow_warning
 from repq_fx.ops import has_extension
-from repq_fx.quant.kept_inputs import KEPT_INPUTS
+from repq_fx.quant.kept_inputs import leave_inputs
 
 SLOW = Speed(1.0, 2.0, threads=1, steps=(StepTime("soft", "softmax", 1.5, 0.75),))
 FAST = Speed(2.0, 1.0, threads=1)
@@ -26,7 +26,7 @@ def prepared():
     return prepared
 
 
-def warnings_of(prepared, caplog, backend="x86"):
+def warnings_of(prepared, caplog, backend="int8"):
     with caplog.at_level(logging.WARNING):
         repq_fx.convert(prepared, backend, progress=False)
     return caplog.messages
@@ -64,7 +64,7 @@ def test_a_network_that_takes_no_single_image_is_converted(prepared, caplog, mon
 def test_nothing_is_timed_where_nothing_can_be(prepared, caplog, monkeypatch, case):
     monkeypatch.setattr(slow_warning, "compare_speed", lambda *_: pytest.fail("timed"))
     if case == "no images":
-        del prepared.meta[KEPT_INPUTS]
+        leave_inputs(prepared, None)
     if case == "no kernels":
         monkeypatch.setattr(slow_warning, "has_extension", lambda: False)
-    warnings_of(prepared, caplog, "reference" if case == "reference" else "x86")
+    warnings_of(prepared, caplog, "reference" if case == "reference" else "int8")

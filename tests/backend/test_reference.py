@@ -9,13 +9,13 @@ from torch import nn
 
 from repq_fx.backend.reference import ReferenceConv2d, ReferenceLinear
 from repq_fx.ops import fake_quantize
-from repq_fx.quant import CoarseFine, PerChannel, WeightObserver
+from repq_fx.quant import CoarseFine, LayerPlan, PerChannel, WeightObserver
 
 
 def observed(layer, quantizer, bits=8):
     layer = copy.deepcopy(layer).eval().requires_grad_(False)
     layer.qconfig = type("QConfig", (), {})()
-    layer.qconfig.weight = lambda: WeightObserver(quantizer, bits, corrects_bias=False)
+    layer.qconfig.weight = lambda: WeightObserver(LayerPlan(quantizer, bits))
     return layer
 
 

@@ -16,7 +16,7 @@ from tests.export.model_files import edited
 IMAGES = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(scope="module", params=["reference", "x86"])
+@pytest.fixture(scope="module", params=["reference", "int8"])
 def quantized(request):
     torch.manual_seed(0)
     model = fashion_repvgg().eval()

@@ -80,7 +80,7 @@ def _checkpoint(folder: Path) -> SeedFile:
 def seed_files(folder: Path) -> dict[str, SeedFile]:
     """By name; written to `folder` on the way."""
     return {
-        "lowered": _model(folder, "x86"),
+        "lowered": _model(folder, "int8"),
         "reference": _model(folder, "reference"),
         "checkpoint": _checkpoint(folder),
     }

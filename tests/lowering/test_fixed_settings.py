@@ -22,7 +22,7 @@ def quantized(data, backend):
     return repq_fx.quantize(model.eval(), data, backend=backend, progress=False)
 
 
-@pytest.fixture(params=["reference", "x86"])
+@pytest.fixture(params=["reference", "int8"])
 def model(request):
     return quantized(IMAGES, request.param)
 
@@ -31,7 +31,7 @@ def model(request):
 def other(model):
     """The same float model on ten times larger images: the same names and shapes, other grids."""
     is_lowered = any("program" in name for name, _ in model.named_modules())
-    return quantized(IMAGES * 10, "x86" if is_lowered else "reference")
+    return quantized(IMAGES * 10, "int8" if is_lowered else "reference")
 
 
 def through_a_file(model, path):

@@ -8,6 +8,8 @@ import torch
 from repq_fx.ops import compiled_devices, has_extension
 from repq_fx.ops._extension import load_kernels
 
+from . import refusals
+
 
 def test_has_extension_tells_whether_it_was_built():
     assert has_extension() == (find_spec("repq_fx._C") is not None)
@@ -27,22 +29,7 @@ def test_broken_extension_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.skipif(not has_extension(), reason="needs the compiled kernels")
-@pytest.mark.parametrize(
-    "op",
-    [
-        "dequantize",
-        "fake_quantize",
-        "fake_quantize_backward",
-        "histogram",
-        "kl_divergences",
-        "quantize",
-        "range_losses",
-        "search_scale",
-        "soft_round",
-        "soft_round_backward",
-        "update_histogram",
-    ],
-)
+@pytest.mark.parametrize("op", refusals.ARGUMENTS)
 def test_compiled_kernel_overrides_the_reference(op: str):
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"repq_fx::{op}", "CPU")
 

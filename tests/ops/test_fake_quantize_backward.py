@@ -10,11 +10,6 @@ from torch import Tensor
 from repq_fx.ops import Rounding, fake_quantize_backward_reference
 
 op = torch.ops.repq_fx.fake_quantize_backward.default
-ROUTES = {
-    "kernel": (op, "cpu"),
-    "reference": (fake_quantize_backward_reference, "cpu"),
-    "fake": (op, "meta"),
-}
 MODES = {  # rounding, keep, seed
     "nearest_even": (Rounding.NEAREST_EVEN, 0.0, 0),
     "half_up": (Rounding.HALF_UP, 0.0, 0),
@@ -22,13 +17,6 @@ MODES = {  # rounding, keep, seed
     "stochastic": (Rounding.STOCHASTIC, 0.0, 2**63 - 1),
     "half_kept": (Rounding.NEAREST_EVEN, 0.5, -5),
     "all_kept": (Rounding.FLOOR, 1.0, 3),
-}
-X, SCALE, ZERO = torch.zeros(2, 3), torch.ones(3), torch.zeros(3)
-BAD_INPUTS = {
-    "half_grad": ((X.half(), X, SCALE, ZERO, 0, 7, 1), "float32 grad, got float16$"),
-    "grad_shape": ((X[0], X, SCALE, ZERO, 0, 7, 1), r"grad of shape \[2, 3\], got \[3\]$"),
-    "scale_shape": ((X, X, SCALE, ZERO, 0, 7, 0), r"scale of shape \[2\], got \[3\]$"),
-    "rounding": ((X, X, SCALE, ZERO, 0, 7, 1, -1), "rounding from 0 to 3, got -1$"),
 }
 
 
@@ -105,16 +93,6 @@ def test_threads_do_not_change_the_result(axis: int | None):
     torch.set_num_threads(threads)
     for other in results[1:]:
         torch.testing.assert_close(results[0], other, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("case", BAD_INPUTS)
-def test_rejects_bad_input(route: str, case: str):
-    function, device = ROUTES[route]
-    arguments, words = BAD_INPUTS[case]
-    moved = [arg.to(device) if isinstance(arg, Tensor) else arg for arg in arguments]
-    with pytest.raises((TypeError, ValueError), match=f"^fake_quantize: expected {words}"):
-        function(*moved)
 
 
 @pytest.mark.parametrize("axis", [None, 1], ids=["tensor", "channel"])

@@ -10,23 +10,12 @@ from torch import Tensor
 from repq_fx.ops import histogram, histogram_reference
 
 op = torch.ops.repq_fx.histogram.default
-ROUTES = {"kernel": (op, "cpu"), "reference": (histogram_reference, "cpu"), "fake": (op, "meta")}
 GRIDS = {
     "power_of_two": (64, -4.0, 4.0),
     "arbitrary": (100, -0.37, 5.1),
     "single_bin": (1, -1.0, 1.0),
     "more_bins_than_values": (20_000, -3.0, 3.0),
     "away_from_zero": (50, 1.5, 2.5),
-}
-BAD_INPUTS = {
-    "integers": (torch.zeros(3, dtype=torch.int64), 4, 0.0, 1.0, "float32 input, got int64"),
-    "no_bins": (torch.zeros(3), 0, 0.0, 1.0, "bins from 1 to 16777216, got 0"),
-    "too_many_bins": (torch.zeros(3), 2**24 + 1, 0.0, 1.0, "got 16777217"),
-    "empty_range": (torch.zeros(3), 4, 1.0, 1.0, "finite lo < hi, got lo=1, hi=1"),
-    "nan_range": (torch.zeros(3), 4, math.nan, 1.0, "got lo=nan, hi=1"),
-    "infinite_range": (torch.zeros(3), 4, 0.0, math.inf, "got lo=0, hi=inf"),
-    "narrow_bins": (torch.zeros(3), 4, 0.0, 1e-40, r"2\*\*126, got 2.5e-41 \(lo=0, hi=1e-40"),
-    "wide_bins": (torch.zeros(3), 4, 0.0, 1e39, r"2\*\*126, got 2.5e\+38"),
 }
 # Any float32, values around the grids below, and values next to their edges.
 FLOATS = st.lists(
@@ -97,15 +86,6 @@ def test_threads_do_not_change_counts():
             assert torch.equal(histogram(values, 2048, 0.0, 8.0), expected)
     finally:
         torch.set_num_threads(threads)
-
-
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("case", BAD_INPUTS)
-def test_rejects_bad_input(route: str, case: str):
-    function, device = ROUTES[route]
-    values, *arguments, words = BAD_INPUTS[case]
-    with pytest.raises((TypeError, ValueError), match=f"^histogram: expected .*{words}"):
-        function(values.to(device), *arguments)
 
 
 def test_wrapper_rejects_integers():

@@ -9,7 +9,6 @@ from torch import Tensor
 from repq_fx.ops import Rounding, dequantize, fake_quantize, quantize, quantize_reference
 
 op = torch.ops.repq_fx.quantize.default
-ROUTES = {"kernel": (op, "cpu"), "reference": (quantize_reference, "cpu"), "fake": (op, "meta")}
 GRIDS = {
     "uint8": (0.03, 117, 0, 255, torch.uint8),
     "int8": (0.05, -3, -128, 127, torch.int8),
@@ -21,18 +20,6 @@ MODES = {  # rounding, seed
     "half_up": (Rounding.HALF_UP, 0),
     "floor": (Rounding.FLOOR, 0),
     "stochastic": (Rounding.STOCHASTIC, -7),
-}
-BAD_INPUTS = {
-    "double": (torch.zeros(3).double(), 1.0, 0, 0, 255, "float32 input, got float64"),
-    "zero_scale": (torch.zeros(3), 0.0, 0, 0, 255, r"scale from .* to 2\*\*126, got 0$"),
-    "negative_scale": (torch.zeros(3), -0.5, 0, 0, 255, "got -0.5$"),
-    "nan_scale": (torch.zeros(3), math.nan, 0, 0, 255, "got nan$"),
-    "infinite_scale": (torch.zeros(3), math.inf, 0, 0, 255, "got inf$"),
-    "empty_grid": (torch.zeros(3), 1.0, 5, 5, 5, "quant_min=5, quant_max=5$"),
-    "nine_bits": (torch.zeros(3), 1.0, 0, 0, 256, "quant_min=0, quant_max=256$"),
-    "signed_and_wide": (torch.zeros(3), 1.0, 0, -1, 128, "quant_min=-1, quant_max=128$"),
-    "zero_outside": (torch.zeros(3), 1.0, 16, 0, 15, "zero_point from 0 to 15, got 16$"),
-    "rounding": (torch.zeros(3), 1.0, 0, 0, 15, 9, "rounding from 0 to 3, got 9$"),
 }
 
 
@@ -80,15 +67,6 @@ def test_dequantized_equals_fake_quantized(
     grid = (torch.tensor(scale), torch.tensor(zero_point), *levels)
     fake = fake_quantize(values, *grid, rounding=rounding, seed=seed)
     assert torch.equal(dequantize(codes, scale, zero_point), fake)
-
-
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("case", BAD_INPUTS)
-def test_rejects_bad_input(route: str, case: str):
-    function, device = ROUTES[route]
-    values, *arguments, words = BAD_INPUTS[case]
-    with pytest.raises((TypeError, ValueError), match=f"^quantize: expected .*{words}"):
-        function(values.to(device), *arguments)
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from repq_fx.errors import SizeError
-from repq_fx.ops import require_size
+
+require_size = torch.ops.repq_fx.require_size.default
 
 
 @pytest.mark.parametrize(("found", "expected"), [(8, 8), (3, True), (0, False), (2.5, 2.5)])
@@ -18,4 +19,4 @@ def test_refuses_anything_else(found, expected):
 
 def test_is_an_operator_of_torch():
     arguments = (torch.ones(1, 8), 8, 8, "x.shape[1]", [1, 8])
-    torch.library.opcheck(torch.ops.repq_fx.require_size.default, arguments)
+    torch.library.opcheck(require_size, arguments)

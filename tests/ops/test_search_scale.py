@@ -9,34 +9,7 @@ from torch import Tensor
 from repq_fx.ops import has_extension, search_scale, search_scale_reference
 
 op = torch.ops.repq_fx.search_scale.default
-ROUTES = {
-    "kernel": (op, "cpu"),
-    "reference": (search_scale_reference, "cpu"),
-    "fake": (op, "meta"),
-}
 POWERS = [1.0, 2.0, 2.4]
-X, WIDEST, ONES = torch.zeros(2, 3), torch.ones(2), torch.ones(2, 3, dtype=torch.float64)
-BAD_INPUTS = {
-    "double_rows": ((X.double(), WIDEST, -7, 7, 2.0), TypeError, "float32 rows, got float64"),
-    "half_widest": ((X, WIDEST.half(), -7, 7, 2.0), TypeError, "float32 widest, got float16"),
-    "float_importance": (
-        (X, WIDEST, -7, 7, 2.0, X),
-        TypeError,
-        "float64 importance, got float32",
-    ),
-    "cube": ((X[None], WIDEST, -7, 7, 2.0), ValueError, "rows of 2 dimensions, got 3"),
-    "short_widest": ((X, WIDEST[:1], -7, 7, 2.0), ValueError, r"widest of shape \[2\], got \[1\]"),
-    "importance_of_columns": (
-        (X, WIDEST, -7, 7, 2.0, ONES[0]),
-        ValueError,
-        r"importance of shape \[2, 3\], got \[3\]",
-    ),
-    "empty_grid": ((X, WIDEST, 7, 7, 2.0), ValueError, "quant_min=7, quant_max=7"),
-    "wide_grid": ((X, WIDEST, 0, 2**24 + 1, 2.0), ValueError, "quant_max=16777217"),
-    "zero_power": ((X, WIDEST, -7, 7, 0.0), ValueError, "0 < power <= 16, got 0"),
-    "high_power": ((X, WIDEST, -7, 7, 16.5), ValueError, "0 < power <= 16, got 16.5"),
-    "no_power": ((X, WIDEST, -7, 7, math.nan), ValueError, "0 < power <= 16, got nan"),
-}
 LAYOUTS = {
     "no_rows": lambda: torch.randn(0, 3),
     "no_columns": lambda: torch.randn(3, 0),
@@ -154,26 +127,6 @@ def test_threads_change_nothing(shape: tuple[int, int]):
     torch.set_num_threads(threads)
     assert torch.equal(scales[0], scales[1])
     assert torch.equal(scales[0], scales[2])
-
-
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("case", BAD_INPUTS)
-def test_rejects_bad_input(route: str, case: str):
-    function, device = ROUTES[route]
-    arguments, kind, words = BAD_INPUTS[case]
-    moved = [arg.to(device) if isinstance(arg, Tensor) else arg for arg in arguments]
-    with pytest.raises(kind, match=f"^search_scale: expected .*{words}"):
-        function(*moved)
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("function", [op, search_scale_reference], ids=["kernel", "reference"])
-def test_rejects_parameters_on_another_device(function):
-    with pytest.raises(ValueError, match="expected widest on cuda:0, got cpu"):
-        function(X.cuda(), WIDEST, -7, 7, 2.0)
-    with pytest.raises(ValueError, match="expected importance on cuda:0, got cpu"):
-        function(X.cuda(), WIDEST.cuda(), -7, 7, 2.0, ONES)
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])

@@ -5,28 +5,6 @@ from torch import Tensor
 from repq_fx.ops import soft_round_backward_reference
 
 op = torch.ops.repq_fx.soft_round_backward.default
-ROUTES = {
-    "kernel": (op, "cpu"),
-    "reference": (soft_round_backward_reference, "cpu"),
-    "fake": (op, "meta"),
-}
-W, SCALE, ZERO, ONE = torch.zeros(2, 3), torch.ones(3), torch.zeros(3), torch.ones(())
-BAD_INPUTS = {
-    "grad_shape": (
-        (W[0], ONE, W, W, SCALE, ZERO, 0, 7, 1),
-        r"grad of shape \[2, 3\], got \[3\]$",
-    ),
-    "half_grad": ((W.half(), ONE, W, W, SCALE, ZERO, 0, 7, 1), "float32 grad, got float16$"),
-    "regularizer_dtype": (
-        (W, ONE.double(), W, W, SCALE, ZERO, 0, 7, 1),
-        "float32 grad_regularizer, got float64$",
-    ),
-    "regularizer_shape": (
-        (W, ONE.view(1), W, W, SCALE, ZERO, 0, 7, 1),
-        r"grad_regularizer of shape \[\], got \[1\]$",
-    ),
-    "beta": ((W, ONE, W, W, SCALE, ZERO, 0, 7, 1, 0.0), "beta from 1 to 1024, got 0$"),
-}
 
 
 def grids(weight: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
@@ -46,16 +24,6 @@ def test_matches_reference(values: Tensor, beta: float | None):
         expected = soft_round_backward_reference(*tensors, -8, 7, axis, beta)
         torch.testing.assert_close(output, expected, rtol=0, atol=0)
         assert output.stride() == torch.empty_like(values).stride()
-
-
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("case", BAD_INPUTS)
-def test_rejects_bad_input(route: str, case: str):
-    function, device = ROUTES[route]
-    arguments, words = BAD_INPUTS[case]
-    moved = [arg.to(device) if isinstance(arg, Tensor) else arg for arg in arguments]
-    with pytest.raises((TypeError, ValueError), match=f"^soft_round: expected .*{words}"):
-        function(*moved)
 
 
 @pytest.mark.parametrize("axis", [None, 1], ids=["tensor", "channel"])

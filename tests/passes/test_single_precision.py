@@ -21,7 +21,7 @@ def _net() -> nn.Module:
 
 
 @pytest.mark.parametrize("dtype", _DTYPES, ids=str)
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 def test_a_copy_in_single_precision_is_quantized(
     dtype: torch.dtype, backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:

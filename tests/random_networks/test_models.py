@@ -62,7 +62,7 @@ def test_integer_programs_are_as_good_as_their_definition(model):
     before = copy.deepcopy(model.state_dict())
     prepared = repq_fx.api.prepare(merged_unless_rounding(model, images), images, scheme)
     repq_fx.calibrate(prepared, images, progress=False)
-    reference, lowered = (repq_fx.convert(prepared, backend) for backend in ("reference", "x86"))
+    reference, lowered = (repq_fx.convert(prepared, backend) for backend in ("reference", "int8"))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     loaded = loaded_again(lowered)
     with torch.no_grad():

@@ -1,14 +1,12 @@
 """Tiny networks of the shapes that matter to reconstruction, and ways to prepare and cut them."""
 
-import copy
-
 import torch
 from torch import nn
 
 import repq_fx
 from repq_fx import api
-from repq_fx.backend.quantized_layer import is_quantized_layer
-from repq_fx.quant import ActivationObserver
+from repq_fx.backend.prepared_view import PreparedView
+from repq_fx.reconstruct.networks import Networks
 from repq_fx.reconstruct.partition import partition_network
 from repq_fx.reconstruct.stored_tensors import StoredTensors
 from repq_fx.reconstruct.unit import called_values, part_of_graph
@@ -185,23 +183,17 @@ def prepared_net(model, data, scheme=None):
     return prepared
 
 
-def float_copy(refined):
-    original = copy.deepcopy(refined)
-    for name, module in list(original.named_modules()):
-        if isinstance(module, ActivationObserver):
-            original.set_submodule(name, nn.Identity())
-    return original
-
-
 class CutNet:
     """A float network, its units, and what they call."""
 
     def __init__(self, model, partition, data=None):
         self.data = inputs_of(model) if data is None else data
-        self.refined = refined_copy(prepared_net(model, self.data), "test")
-        self.original = float_copy(self.refined)
+        prepared = PreparedView.of(prepared_net(model, self.data), "test")
+        self.view = refined_copy(prepared, "test")
+        self.refined = self.view.graph_module
+        self.original = Networks.of(self.view).original
         self.stored = StoredTensors(self.original, [self.data[:7]])
-        self.units = partition_network(self.refined, self.stored, partition)
+        self.units = partition_network(self.view, self.stored, partition)
         self.values = called_values(self.original, self.refined.graph)
 
     @torch.no_grad()
@@ -223,7 +215,7 @@ class CutNet:
         while pending:
             node = pending.pop()
             if node.name not in found and node not in needed:
-                assert not is_quantized_layer(self.refined, node)
+                assert not self.view.is_layer(node)
                 needed.add(node)
                 pending += node.all_input_nodes
         rest = [n for n in nodes if n in needed]

@@ -6,7 +6,7 @@ from torch import nn
 import repq_fx
 from repq_fx import RepAPQ, Scheme
 from repq_fx.reconstruct.learned_part import LearnedPart
-from repq_fx.refine.refinement import REFINEMENT
+from repq_fx.refine.refinement import Refinement
 from tests.reconstruct.nets import conv, inputs_of, lively, prepared_net
 
 
@@ -38,7 +38,7 @@ def test_dropout_and_normalization_stay_in_evaluation(monkeypatch):
     statistics = {n: b.clone() for n, b in prepared.named_buffers() if "running" in n}
     method = RepAPQ(iterations=3, batch_size=8, validation=0.25)
     repq_fx.reconstruct(prepared, data, method, progress=False)
-    assert REFINEMENT in prepared.meta
+    assert Refinement.left_on(prepared) is not None
     inside = set().union(*modes)
     assert "LearnedStep" in inside
     assert not inside & {"Dropout", "BatchNorm2d"}

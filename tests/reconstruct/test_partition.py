@@ -5,7 +5,6 @@ import logging
 import pytest
 import torch
 
-from repq_fx.backend.quantized_layer import is_quantized_layer
 from repq_fx.reconstruct.partition import Partition, partition_network
 from tests.reconstruct.nets import (
     NETS,
@@ -36,7 +35,7 @@ def assert_exact(cut):
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_units_in_order_are_the_network(net, partition):
     cut = CutNet(net(), partition)
-    layers = [str(n.target) for n in cut.refined.graph.nodes if is_quantized_layer(cut.refined, n)]
+    layers = [str(node.target) for node in cut.view.layers]
     assert sorted(name for unit in cut.units for name in unit.layers) == sorted(layers)
     assert_exact(cut)
     sizes = {Partition.NET: 1, Partition.LAYERS: len(layers)}
@@ -122,7 +121,5 @@ def test_any_number_of_images_tells_what_can_be_stored(count):
 
 def test_a_network_without_layers_has_no_units():
     cut = CutNet(Chain(), Partition.BLOCKS)
-    for module in cut.refined.modules():
-        if hasattr(module, "qconfig"):
-            module.qconfig = None
-    assert partition_network(cut.refined, cut.stored, Partition.BLOCKS) == []
+    cut.view.plans.clear()
+    assert partition_network(cut.view, cut.stored, Partition.BLOCKS) == []

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import repq_fx
 from repq_fx import (
@@ -27,7 +29,7 @@ from repq_fx import (
 )
 from repq_fx.reconstruct import reconstruct
 from repq_fx.reconstruct.training import PartTrainer
-from repq_fx.refine.refinement import REFINEMENT
+from repq_fx.refine.refinement import Refinement
 from tests.reconstruct.nets import (
     Chain,
     Detector,
@@ -69,7 +71,7 @@ def ready():
 
 def found_in(prepared):
     """All that was found, as one dictionary of tensors and numbers."""
-    found = prepared.meta[REFINEMENT]
+    found = Refinement.left_on(prepared)
     values = {f"bias/{name}": bias for name, bias in found.biases.items()}
     values.update({f"range/{n}": (r.scale, r.zero_point) for n, r in found.ranges.items()})
     for name, weight in found.weights.items():
@@ -106,7 +108,7 @@ def test_what_is_learned_is_converted(ready, method, net, tmp_path):
     own = repq_fx.convert(prepared, "reference")
     reconstruct(prepared, data, quick(method), progress=False)
     assert all(torch.equal(value, before[name]) for name, value in prepared.state_dict().items())
-    reference, x86 = (repq_fx.convert(prepared, backend) for backend in ("reference", "x86"))
+    reference, int8 = (repq_fx.convert(prepared, backend) for backend in ("reference", "int8"))
     with torch.no_grad():
         assert torch.equal(prepared(data), exact)
         outputs = reference(data)
@@ -114,8 +116,8 @@ def test_what_is_learned_is_converted(ready, method, net, tmp_path):
         error, own_error = ((x - exact).square().mean() for x in (outputs, own(data)))
         # Few steps on few images: no worse than rounding, and not another network.
         assert error < 1.5 * own_error + 1e-3 * exact.square().mean()
-        torch.testing.assert_close(x86(data), outputs, rtol=0.05, atol=0.05)
-        quantized = x86 if net is Chain else reference
+        torch.testing.assert_close(int8(data), outputs, rtol=0.05, atol=0.05)
+        quantized = int8 if net is Chain else reference
         repq_fx.save(quantized, tmp_path / "model")
         assert torch.equal(repq_fx.load(tmp_path / "model")(data), quantized(data))
 
@@ -199,13 +201,13 @@ def test_other_networks_and_options(ready, net, options):
 def test_every_weight_quantizer(ready, weight, rounds_coarse):
     prepared, data = ready(Chain, replace(FAST, weight=weight))
     reconstruct(prepared, data, quick(RepAPQ, rounds_coarse=rounds_coarse), progress=False)
-    found = prepared.meta[REFINEMENT].weights
+    found = Refinement.left_on(prepared).weights
     assert len(found) == 7
     for name, quantized in found.items():
         assert quantized.values.abs().max() <= 7
         is_split = isinstance(weight, CoarseFine) and name != "head"
         assert (quantized.coarse_values is not None) == is_split
-    repq_fx.convert(prepared, "x86")(data)
+    repq_fx.convert(prepared, "int8")(data)
 
 
 def test_equal_seeds_give_equal_results(ready):
@@ -268,7 +270,7 @@ def test_an_interrupted_run_goes_on(ready, monkeypatch, tmp_path, net, method):
             prepared, data = ready(net)
             with pytest.raises(KeyboardInterrupt):
                 reconstruct(prepared, data, method, checkpoint=path, progress=False)
-            assert REFINEMENT not in prepared.meta
+            assert Refinement.left_on(prepared) is None
     with monkeypatch.context() as patch:
         names = trained_parts(patch)
         assert_same(learn(ready, method, net, checkpoint=path), whole)
@@ -322,7 +324,7 @@ def test_without_iterations_it_is_what_convert_finds(ready, caplog, net):
         exact = prepared(data)
         errors = [(part(data) - exact).square().mean() for part in (quantized, own)]
     assert errors[0] == pytest.approx(errors[1].item(), rel=0.5)
-    found = prepared.meta[REFINEMENT].weights["stem"].values
+    found = Refinement.left_on(prepared).weights["stem"].values
     assert (found != own.get_submodule("stem").values).float().mean() < 0.1
 
 
@@ -397,7 +399,23 @@ def test_bad_data_is_refused(ready, spoil, message):
     prepared, data = ready()
     with pytest.raises(CalibrationError, match=message):
         reconstruct(prepared, spoil(data), quick(), progress=False)
-    assert REFINEMENT not in prepared.meta
+    assert Refinement.left_on(prepared) is None
+
+
+class Gain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1)
+
+    def forward(self, image, gain):
+        return self.conv(image * gain)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), ()], ids=["one", "number"])
+def test_inputs_that_are_not_all_batches_are_refused(shape):
+    data = [(torch.rand(8, 3, 4, 4), torch.rand(shape)) for _ in range(3)]
+    with pytest.raises(CalibrationError, match="the inputs of batch 0 differ in length"):
+        repq_fx.quantize(Gain().eval(), data, reconstruction=quick(), progress=False)
 
 
 @pytest.mark.parametrize("method", [AdaRound, "adaround", None, repq_fx.MSE()], ids=str)
@@ -424,7 +442,33 @@ def test_a_model_must_be_prepared_and_calibrated():
         reconstruct(prepared, data, quick(), progress=False)
 
 
-def test_quantize_reconstructs_too():
+def shuffled(data):
+    return DataLoader(TensorDataset(data), 8, shuffle=True)
+
+
+KINDS = {
+    "iterator": (lambda data: iter(data.split(8)), lambda data: data.split(8)),
+    "loader that shuffles": (shuffled, lambda data: list(shuffled(data))),
+}
+
+
+@pytest.mark.parametrize(("kind", "as_list"), KINDS.values(), ids=KINDS)
+def test_quantize_reconstructs_for_the_images_that_it_calibrates_with(kind, as_list):
+    model, data = Chain().eval(), inputs_of(Chain(), 2 * IMAGES)
+    method = quick(rounding_rate=0.05)
+    results = []
+    for source in (kind, as_list):
+        torch.manual_seed(0)
+        results.append(
+            repq_fx.quantize(
+                model, source(data), scheme=Scheme(2, 4), reconstruction=method,
+                backend="reference", progress=False,
+            )
+        )  # fmt: skip
+    assert torch.equal(*(quantized(data) for quantized in results))
+
+
+def test_quantize_cuts_a_tensor_into_batches():
     model, data = Chain().eval(), inputs_of(Chain(), IMAGES)
     options = {"scheme": Scheme(2, 4), "backend": "reference", "progress": False}
     method = quick(rounding_rate=0.05)

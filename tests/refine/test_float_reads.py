@@ -37,7 +37,7 @@ _CASES = {
 }
 
 
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 @pytest.mark.parametrize(("shape", "use"), _CASES.values(), ids=_CASES)
 def test_what_is_read_of_a_quantized_layer_stays_float(
     shape: tuple[int, ...],

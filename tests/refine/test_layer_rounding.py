@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from repq_fx.backend.quantized_layer import quantized_weight_of
-from repq_fx.quant import CoarseFine, WeightObserver
-from repq_fx.refine.layer_rounding import quantize_layer
+from repq_fx.quant import CoarseFine, LayerPlan
+from repq_fx.refine.layer_rounding import Arriving, quantize_layer
 
 LAYERS = {
     "dense": (lambda: nn.Conv2d(3, 4, 3), (6, 3, 8, 8)),
@@ -26,14 +25,12 @@ def test_what_it_returns_is_what_the_layer_then_computes(make_layer, shape, corr
     calls = []
     layer.register_forward_hook(lambda *_: calls.append(1))
     exact = layer(values)
-    observer = WeightObserver(
-        CoarseFine(), 3, compensates_rounding=True, corrects_bias=corrects_bias
-    )
+    plan = LayerPlan(CoarseFine(), 3, gptq=True, bias_correction=corrects_bias)
     arriving = values + 0.1
     calls.clear()
-    output = quantize_layer(layer, observer, values, arriving, exact, thorough=False)
+    weight, output = quantize_layer(layer, plan, Arriving(values, arriving, exact), thorough=False)
     assert len(calls) == 1
-    assert quantized_weight_of(layer) is not None
+    assert torch.equal(layer.weight, weight.dequantize())
     torch.testing.assert_close(output, layer(arriving))
     if corrects_bias:
         channel = output.dim() - 3 if isinstance(layer, nn.Conv2d) else output.dim() - 1

@@ -4,14 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from repq_fx.quant import MSE, ActivationObserver, MinMax
+from repq_fx.quant import MSE, ActivationObserver, MinMax, TensorPlan
 from repq_fx.refine.output_search import _FACTORS, search_range
 
 
 def observer_of(values, rule, bits=4, *, symmetric=False):
-    observer = ActivationObserver(rule, bits, symmetric=symmetric)
+    observer = ActivationObserver(TensorPlan(rule, bits, symmetric=symmetric))
     observer.histogram.update(values)
     return observer
+
+
+def search(observer, readers, exact, arriving):
+    return search_range(observer, observer.parameters_of_range(), readers, exact, arriving)
 
 
 def output_error(observer, parameters, readers, exact, arriving):
@@ -32,7 +36,7 @@ def test_no_scaled_range_is_better_for_the_outputs(rule, activation):
     readers = [nn.Conv2d(8, 6, 3), nn.Conv2d(8, 8, 3, groups=8)]
     observer = observer_of(arriving, rule)
     start = observer.parameters_of_range()
-    found = search_range(observer, readers, exact, arriving)
+    found = search(observer, readers, exact, arriving)
     least = output_error(observer, found, readers, exact, arriving)
     for factor in _FACTORS:
         scaled = type(start)(start.scale * factor, start.zero_point)
@@ -47,7 +51,7 @@ def test_a_channel_that_nothing_weighs_does_not_widen_the_range():
     layer = nn.Conv2d(2, 3, 1)
     layer.weight[:, 1] = 0
     observer = observer_of(values, MinMax())
-    found = search_range(observer, [layer], values, values)
+    found = search(observer, [layer], values, values)
     assert found.scale < 0.85 * observer.parameters_of_range().scale
 
 
@@ -63,10 +67,10 @@ def test_the_ends_of_a_two_sided_range_move_alone_unless_symmetric():
 
     free = observer_of(values, MinMax(), bits=6)
     before = free.parameters_of_range().real_range(free.grid)
-    lowest, highest = search_range(free, [reader], values, values).real_range(free.grid)
+    lowest, highest = search(free, [reader], values, values).real_range(free.grid)
     assert lowest / before[0] < 0.8 < highest / before[1]
     tied = observer_of(values, MinMax(), bits=6, symmetric=True)
-    found = search_range(tied, [reader], values, values)
+    found = search(tied, [reader], values, values)
     assert found.zero_point == 32
     assert found.scale < tied.parameters_of_range().scale
 
@@ -78,7 +82,7 @@ def test_outputs_that_are_always_zero_keep_the_rule():
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     observer = observer_of(values, MinMax())
-    assert search_range(observer, [layer], values, values) == observer.parameters_of_range()
+    assert search(observer, [layer], values, values) == observer.parameters_of_range()
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -95,7 +99,7 @@ def test_going_downhill_finds_what_trying_all_finds_and_tries_fewer(seed):
 
     observer = observer_of(values, MinMax())
     start = observer.parameters_of_range()
-    found = search_range(observer, [reader], values, values)
+    found = search(observer, [reader], values, values)
     assert len(tried) - 1 < len(_FACTORS)
     best = min(
         (start.scaled(factor) for factor in _FACTORS),

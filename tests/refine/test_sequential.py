@@ -163,7 +163,7 @@ class Ignored(nn.Module):
         return self.head(x)
 
 
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 @pytest.mark.parametrize("by_hand", [True, False])
 def test_results_in_place_that_nobody_takes_stay(by_hand, backend, images):
     model = Ignored().eval()

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import torch.nn.functional as F
 from torch import nn
-from torch.fx import GraphModule
 from torch.nn.modules.conv import _ConvNd
 
-from ..quantized_layer import weight_observer
+from ..prepared_view import PreparedView
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -23,17 +22,18 @@ _FUNCTIONS = {
 }  # fmt: skip
 
 
-def report_float_layers(prepared: GraphModule) -> None:
+def report_float_layers(view: PreparedView) -> None:
     """Warn once of layers that have no integer form; those that overrides exclude do not count."""
     stay: Counter[str] = Counter()
     quantized = 0
-    called = dict.fromkeys(str(n.target) for n in prepared.graph.nodes if n.op == "call_module")
-    for layer in (each for name in called for each in _layers(prepared.get_submodule(name))):
-        if weight_observer(layer) is not None:
+    nodes = list(view.graph_module.graph.nodes)
+    called = {str(node.target): view.module(node) for node in nodes if node.op == "call_module"}
+    for name, layer in (each for item in called.items() for each in _layers(*item)):
+        if name in view.plans:
             quantized += 1
         elif getattr(layer, "qconfig", None) is not None:
             stay[type(layer).__name__] += 1
-    stay.update(_FUNCTIONS[n.target] for n in prepared.graph.nodes if n.target in _FUNCTIONS)
+    stay.update(_FUNCTIONS[n.target] for n in nodes if n.target in _FUNCTIONS)
     if stay:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(stay.items()))
         _LOGGER.warning(
@@ -42,10 +42,10 @@ def report_float_layers(prepared: GraphModule) -> None:
         )  # fmt: skip
 
 
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost layers with weights in `module`, which may be one itself."""
+def _layers(name: str, module: nn.Module | None) -> Iterator[tuple[str, nn.Module]]:
+    """The outermost layers with weights in `module`, which may be one itself, and their names."""
     if isinstance(module, _LAYERS):
-        yield module
-        return
-    for child in module.children():
-        yield from _layers(child)
+        yield name, module
+    elif module is not None:
+        for key, child in module.named_children():
+            yield from _layers(f"{name}.{key}", child)

@@ -12,6 +12,7 @@ from ...passes.gathering.pixel_shuffles import shuffle_pixels
 from ...passes.graph.example import ExampleInputs
 from ...quant import Scheme
 from ..configuration import get_backend_config, get_qconfig_mapping
+from ..prepared_view import PreparedView
 from .batch_statistics import call_batch_statistics
 from .constant_operands import keep_whole_ranges
 from .float_layers import report_float_layers
@@ -71,9 +72,10 @@ def place_observers(model: nn.Module, inputs: tuple[Tensor, ...], scheme: Scheme
         prepared = _torch_ao.prepare(graph, mapping, inputs, backend)
     shell.put_on(prepared)
     made.remove_layers(prepared)
-    report_float_layers(prepared)
-    drop_unread_observers(prepared)
-    drop_observers_of_other_values(prepared, inputs)
-    observe_inside_padding(prepared)
-    keep_whole_ranges(prepared)
+    view = PreparedView.of(prepared, "prepare")
+    report_float_layers(view)
+    drop_unread_observers(view)
+    drop_observers_of_other_values(view, inputs)
+    observe_inside_padding(view)
+    keep_whole_ranges(view)
     return prepared

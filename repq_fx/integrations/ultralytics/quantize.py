@@ -54,7 +54,7 @@ def quantize(  # noqa: PLR0913  (as ultralytics has them, all by name)
     images: int = 128,
     split: str = "train",
     batch: int = 16,
-    backend: str | Backend = Backend.X86,
+    backend: str | Backend = Backend.INT8,
     progress: bool = True,
 ) -> Any:
     """An INT8 model like `yolo`, which is not changed.

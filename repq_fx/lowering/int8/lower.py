@@ -1,4 +1,4 @@
-"""Lowering of a reference graph to integer programs on x86."""
+"""Lowering of a reference graph to integer programs."""
 
 import logging
 
@@ -25,7 +25,7 @@ _RULES = (
 )  # fmt: skip
 
 
-def lower_to_x86(reference: GraphModule) -> GraphModule:
+def lower_to_int8(reference: GraphModule) -> GraphModule:
     """Replace quantize, float operations and dequantize by integer instructions, in place.
 
     Whatever stands between the levels that an operation reads and those that it gives becomes one

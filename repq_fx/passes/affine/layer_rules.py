@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ...reparam import (
     ConvMap,
+    Geometry,
     MapError,
     average,
     batch_norm_scale_shift,
@@ -50,13 +51,13 @@ def _function_of_weights(call: Call, bound: dict[str, Any], *, is_transposed: bo
         return OPAQUE
     axes = weight.ndim - 2
     padding = bound.get("padding", 0)
-    layer = conv_map(
-        weight, bias, _each_axis(bound.get("stride", 1), axes),
+    geometry = Geometry(
+        _each_axis(bound.get("stride", 1), axes),
         padding if isinstance(padding, str) else _each_axis(padding, axes),
-        _each_axis(bound.get("dilation", 1), axes), bound.get("groups", 1), device=call.device,
+        _each_axis(bound.get("dilation", 1), axes), bound.get("groups", 1),
         output_padding=_each_axis(bound.get("output_padding", 0), axes) if is_transposed else None,
     )  # fmt: skip
-    return _convolved(call, bound["input"], layer)
+    return _convolved(call, bound["input"], conv_map(weight, bias, geometry, call.device))
 
 
 def _convolved(call: Call, operand: Any, layer: ConvMap) -> AffineValue:

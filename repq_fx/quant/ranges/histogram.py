@@ -21,14 +21,7 @@ class TensorHistogram:
     """
 
     def __init__(self, bins_per_side: int = BINS_PER_SIDE) -> None:
-        self._state = HistogramState((), bins_per_side)
-
-    @classmethod
-    def of_state(cls, state: HistogramState) -> "TensorHistogram":
-        """The histogram that `state`, which has no rows, holds."""
-        histogram = cls()
-        histogram._state = state
-        return histogram
+        self._state = HistogramState(bins_per_side)
 
     @property
     def counts(self) -> Tensor:
@@ -51,7 +44,7 @@ class TensorHistogram:
     @property
     def exponent(self) -> int:
         """The width of every bin is ``2**exponent``."""
-        return int(self._state.read().exponents)
+        return int(self._state.read().exponent)
 
     @property
     def lowest(self) -> float:
@@ -105,7 +98,7 @@ class TensorHistogram:
         """
         if not values.is_floating_point():
             raise TypeError(f"TensorHistogram: values must be floating-point, got {values.dtype}.")
-        self._state.update(values, None)
+        self._state.update(values)
 
     def merge(self, other: "TensorHistogram") -> None:
         """Add the counts of `other`, as if its data had been counted here after our own."""

@@ -11,34 +11,33 @@ _COUNTED_AS_THEY_ARE = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class HistogramState:
-    """What `TensorHistogram` and `ChannelHistograms` are views of: one or several rows of bins.
+    """What `TensorHistogram` is a view of.
 
     On a GPU an update starts kernels and waits for none. `read` then waits, brings everything to
     the CPU, and reports what was wrong with the data.
 
     Args:
-        rows: Empty for one histogram, else ``[channels]``.
         bins_per_side: A power of two from 4 on.
 
     Attributes:
-        counts: int64 ``[*rows, 2 * bins_per_side]``.
-        exponents: int64 ``[*rows]``; the width of every bin of a row is ``2**exponent``.
-        zeros: int64 ``[*rows]``; how many values were exactly 0.
-        lowest: float32 ``[*rows]``; smallest value seen, `inf` before any data.
-        highest: float32 ``[*rows]``; largest value seen, `-inf` before any data.
-        batch_ranges: Smallest and largest values of each update, in order.
+        counts: int64 ``[2 * bins_per_side]``.
+        exponent: int64 ``[]``; the width of every bin is ``2**exponent``.
+        zeros: int64 ``[]``; how many values were exactly 0.
+        lowest: float32 ``[]``; smallest value seen, `inf` before any data.
+        highest: float32 ``[]``; largest value seen, `-inf` before any data.
+        batch_ranges: Smallest and largest value of each update, in order.
     """
 
-    def __init__(self, rows: tuple[int, ...], bins_per_side: int) -> None:
-        self.counts = torch.zeros(*rows, 2 * bins_per_side, dtype=torch.int64)
-        self.exponents = torch.full(rows, SMALLEST_EXPONENT)
-        self.zeros = torch.zeros(rows, dtype=torch.int64)
-        self.lowest = torch.full(rows, torch.inf)
-        self.highest = torch.full(rows, -torch.inf)
+    def __init__(self, bins_per_side: int) -> None:
+        self.counts = torch.zeros(2 * bins_per_side, dtype=torch.int64)
+        self.exponent = torch.tensor(SMALLEST_EXPONENT)
+        self.zeros = torch.tensor(0)
+        self.lowest = torch.tensor(torch.inf)
+        self.highest = torch.tensor(-torch.inf)
         self.batch_ranges: list[tuple[Tensor, Tensor]] = []
         self._unread: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def update(self, values: Tensor, axis: int | None) -> None:
+    def update(self, values: Tensor) -> None:
         """Count every element of `values`, a floating-point tensor on any device.
 
         Raises:
@@ -49,7 +48,7 @@ class HistogramState:
         if values.dtype not in _COUNTED_AS_THEY_ARE:
             values = values.float()
         self._move_to(values.device)
-        bounds = update_histogram(self.counts, self.exponents, self.zeros, values, axis)
+        bounds = update_histogram(self.counts, self.exponent, self.zeros, values)
         self._unread.append(bounds)
         if values.device.type == "cpu":
             self.read()
@@ -66,7 +65,7 @@ class HistogramState:
         error: CalibrationError | None = None
         for lowest, highest, non_finite in unread:
             if non_finite.any():
-                error = error or CalibrationError(_refusal(non_finite.cpu()))
+                error = error or CalibrationError("a tensor holds NaN or infinite values.")
                 continue
             batch_range = (lowest.cpu(), highest.cpu())
             self.batch_ranges.append(batch_range)
@@ -79,21 +78,12 @@ class HistogramState:
         """Add the counts of `other`, as if its data had been counted here after our own."""
         self.read()
         other.read()
-        exponents = torch.maximum(self.exponents, other.exponents)
-        counts = [merge_bins(each.counts, exponents - each.exponents) for each in (self, other)]
-        self.counts, self.exponents = counts[0] + counts[1], exponents
+        exponent = torch.maximum(self.exponent, other.exponent)
+        counts = [merge_bins(each.counts, exponent - each.exponent) for each in (self, other)]
+        self.counts, self.exponent = counts[0] + counts[1], exponent
         self.zeros = self.zeros + other.zeros
         self._include(other.lowest, other.highest)
         self.batch_ranges += other.batch_ranges
-
-    def row(self, index: int) -> "HistogramState":
-        """A copy of one row, as a state without rows."""
-        self.read()
-        row = HistogramState((), self.counts.shape[-1] // 2)
-        for name in ("counts", "exponents", "zeros", "lowest", "highest"):
-            setattr(row, name, getattr(self, name)[index].clone())
-        row.batch_ranges = [(low[index], high[index]) for low, high in self.batch_ranges]
-        return row
 
     def _include(self, lowest: Tensor, highest: Tensor) -> None:
         self.lowest = torch.minimum(self.lowest, lowest)
@@ -101,13 +91,6 @@ class HistogramState:
 
     def _move_to(self, device: torch.device) -> None:
         if self.counts.device != device:
-            self.counts, self.exponents, self.zeros = (
-                each.to(device) for each in (self.counts, self.exponents, self.zeros)
+            self.counts, self.exponent, self.zeros = (
+                each.to(device) for each in (self.counts, self.exponent, self.zeros)
             )
-
-
-def _refusal(non_finite: Tensor) -> str:
-    if non_finite.dim() == 0:
-        return "a tensor holds NaN or infinite values."
-    channel = int(non_finite.nonzero()[0])
-    return f"channel {channel} of a tensor holds NaN or infinite values."

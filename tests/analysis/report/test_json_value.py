@@ -25,7 +25,7 @@ from repq_fx.api import Backend
         ((1, (2.0,)), [1, [2.0]]),
         ({"a": Path("b")}, {"a": "b"}),
         (MSE(), {"type": "MSE", "power": 2.0}),
-        (Backend.X86, "x86"),
+        (Backend.INT8, "int8"),
         (nn.Linear, "Linear"),
         (re.compile("a.*"), "a.*"),
     ],

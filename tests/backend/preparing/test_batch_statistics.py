@@ -8,7 +8,7 @@ from repq_fx.backend import ReferenceConv2d
 
 
 @pytest.mark.parametrize("affine", [True, False])
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 def test_a_norm_of_batch_statistics_is_computed_anew_for_each_batch(
     backend: str, affine: bool
 ) -> None:

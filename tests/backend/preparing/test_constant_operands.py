@@ -6,7 +6,7 @@ from torch import nn
 
 import repq_fx
 from repq_fx import api
-from repq_fx.backend.preparing.unread_observers import observer_of
+from repq_fx.backend.prepared_view import PreparedView
 
 
 class Net(nn.Module):
@@ -37,8 +37,8 @@ def test_no_value_of_a_parameter_is_clipped(combine, shape, caplog):
         repq_fx.calibrate(prepared, IMAGES, progress=False)
         lowered = repq_fx.convert(prepared)
     assert not caplog.records
-    observers = [observer_of(prepared, node) for node in prepared.graph.nodes]
-    (observer,) = (o for o in observers if o is not None and o.histogram.highest == 20)
+    observers = PreparedView.of(prepared, "test").observers.values()
+    (observer,) = (o for o in observers if o.histogram.highest == 20)
     grid = observer.parameters_of_range()
     assert grid.scale * (255 - grid.zero_point) == pytest.approx(20, rel=1e-2)
     assert [node.op for node in lowered.graph.nodes if node.op == "call_function"] == []

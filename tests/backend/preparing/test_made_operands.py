@@ -42,7 +42,7 @@ class _Net(nn.Module):
         return self.last(torch.cat(parts[::-1] if self.comes_first else parts, 1))
 
 
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 @pytest.mark.parametrize("comes_first", [False, True])
 @pytest.mark.parametrize("operand", OPERANDS.values(), ids=OPERANDS)
 def test_an_operand_made_of_sizes_is_rounded_like_the_others(

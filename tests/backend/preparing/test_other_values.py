@@ -53,7 +53,7 @@ def images():
     return torch.randn(4, 3, 8, 8)
 
 
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 @pytest.mark.parametrize("between", BETWEEN)
 def test_tuples_and_integers_between_layers(between, backend, images):
     model = Net(BETWEEN[between]).eval()

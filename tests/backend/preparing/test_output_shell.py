@@ -39,7 +39,7 @@ _SHELLS: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 @pytest.mark.parametrize("shell", _SHELLS.values(), ids=_SHELLS)
 def test_constants_beside_the_tensors_are_returned(shell: Callable[..., Any], backend: str) -> None:
     x = torch.randn(16, 8)

@@ -69,7 +69,7 @@ BETWEEN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 @pytest.mark.parametrize("between", BETWEEN, ids=lambda b: getattr(b, "__name__", "layer"))
 def test_padded_pools(between, backend, images):
     model = Net(between).eval()

@@ -37,7 +37,7 @@ from repq_fx.models import repvgg_a0
 def both(model, images, scheme=None):
     prepared = api.prepare(model.eval(), images, scheme or repq_fx.Scheme())
     repq_fx.calibrate(prepared, images, progress=False)
-    return repq_fx.convert(prepared, "reference"), repq_fx.convert(prepared, "x86")
+    return repq_fx.convert(prepared, "reference"), repq_fx.convert(prepared, "int8")
 
 
 def instructions(lowered):
@@ -292,6 +292,6 @@ def test_names_of_layers_mean_nothing(images):
     model = Named().eval()
     prepared = api.prepare(repq_fx.trace(model, images, leaves=[Halves]), images, repq_fx.Scheme())
     repq_fx.calibrate(prepared, images, progress=False)
-    reference, lowered = (repq_fx.convert(prepared, name) for name in ("reference", "x86"))
+    reference, lowered = (repq_fx.convert(prepared, name) for name in ("reference", "int8"))
     assert isinstance(lowered.program_0.body.get_submodule("add"), Int8Convolution)
     assert_agree(reference, lowered, images)

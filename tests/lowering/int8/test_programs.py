@@ -28,7 +28,7 @@ def decibels(model, example, others=()):
     model.eval()
     prepared = api.prepare(model, example, repq_fx.Scheme())
     repq_fx.calibrate(prepared, example, progress=False)
-    networks = [repq_fx.convert(prepared, backend) for backend in ("reference", "x86")]
+    networks = [repq_fx.convert(prepared, backend) for backend in ("reference", "int8")]
     with torch.no_grad():
         for inputs in (example, *others):
             expected = model(inputs)
@@ -178,7 +178,7 @@ class Call(nn.Module):
 def program_count(model, example):
     prepared = api.prepare(model.eval(), example, repq_fx.Scheme())
     repq_fx.calibrate(prepared, example, progress=False)
-    lowered = repq_fx.convert(prepared, "x86")
+    lowered = repq_fx.convert(prepared, "int8")
     return sum(isinstance(module, Int8Program) for module in lowered.modules())
 
 

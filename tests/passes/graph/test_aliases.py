@@ -127,7 +127,7 @@ def test_what_nobody_else_reads_is_not(function):
     assert found_in(function) is None
 
 
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 @pytest.mark.parametrize("function", ALIASED + SEPARATE, ids=lambda each: each.__name__)
 def test_every_reader_sees_what_was_written(function, backend):
     model = Net(function).eval()

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import repq_fx
 from repq_fx import Scheme
-from repq_fx.lowering.int8.lower import lower_to_x86
+from repq_fx.lowering.int8.lower import lower_to_int8
 from repq_fx.passes.graph.canonical_calls import canonicalize_calls
 from repq_fx.passes.graph.mutation import mutated_operand
 
@@ -212,4 +212,4 @@ def test_a_reference_graph_from_elsewhere_is_lowered_alike():
     (pool,) = (node for node in other.graph.nodes if node.target is F.max_pool2d)
     pool.args, pool.kwargs = (), {"kernel_size": 2, "input": pool.args[0]}
     other.recompile()
-    assert lower_to_x86(usual).code == lower_to_x86(other).code
+    assert lower_to_int8(usual).code == lower_to_int8(other).code

@@ -37,7 +37,7 @@ def images():
     return torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 def test_a_leaf_may_overwrite_its_list(backend, images):
     model = Detector().eval()
     quantized = repq_fx.quantize(model, images, leaves=["head"], backend=backend, progress=False)

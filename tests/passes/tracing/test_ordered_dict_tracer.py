@@ -62,7 +62,7 @@ def test_graphs_return_what_the_model_does(rewrite, model):
         torch.testing.assert_close(output, expected)
 
 
-@pytest.mark.parametrize("backend", ["reference", "x86"])
+@pytest.mark.parametrize("backend", ["reference", "int8"])
 def test_quantized_models_and_their_files_do_too(backend, model, tmp_path):
     expected = model(IMAGES)
     quantized = repq_fx.quantize(model, IMAGES, backend=backend, progress=False)

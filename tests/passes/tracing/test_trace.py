@@ -190,7 +190,7 @@ def quantized_by_torch():
 
 QUANTIZED = {
     "reference": lambda: repq_fx.quantize(layers(), IMAGE, backend="reference", progress=False),
-    "x86": lambda: repq_fx.quantize(layers(), IMAGE, progress=False),
+    "int8": lambda: repq_fx.quantize(layers(), IMAGE, progress=False),
     "prepared": lambda: api.prepare(trace(layers(), IMAGE), IMAGE, repq_fx.Scheme()),
     "evaluating": lambda: api.prepare(trace(layers(), IMAGE), IMAGE, repq_fx.Scheme()).eval(),
     "torch": quantized_by_torch,

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from repq_fx.quant import KL, TensorHistogram
 from repq_fx.quant.grid import Grid
-
-from ..ops.test_kl_divergences import slow_divergence
+from tests.ops.test_kl_divergences import slow_divergence
 
 UNSIGNED = Grid.unsigned(8)
 PRESETS = {

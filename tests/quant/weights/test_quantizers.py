@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from repq_fx.quant.weights.quantizers.gptq import InputMoment, compensated_rounding
 
 from repq_fx.quant import MSE, CoarseFine, MinMax, PerChannel, PerTensor
 from repq_fx.quant.grid import SMALLEST_SCALE
 from repq_fx.quant.scheme import Scheme
+from repq_fx.quant.weights.gptq import InputMoment, compensated_rounding
 
 QUANTIZERS = [PerTensor(), PerChannel(), PerChannel(MinMax()), CoarseFine(),
               CoarseFine(PerTensor())]  # fmt: skip

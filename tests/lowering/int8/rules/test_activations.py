@@ -66,7 +66,7 @@ def sqnr(known, found):
     return 10 * torch.log10(known.square().sum() / (known - found).square().sum())
 
 
-def quantized(model, backend="x86"):
+def quantized(model, backend="int8"):
     """As `repq_fx.quantize`, if the scaled activations were found in the model's graph."""
     merged = merge_graph(model, (IMAGES,), leaves=[ScaledActivation])
     prepared = prepare(merged, IMAGES, repq_fx.Scheme())
@@ -100,7 +100,7 @@ def test_numbers_of_channels_are_part_of_the_integer_step(function, caplog):
     assert [step.epilogue.channels for step in sums] == [CHANNELS, None]
 
 
-@pytest.mark.parametrize("backend", ["x86", "reference"])
+@pytest.mark.parametrize("backend", ["int8", "reference"])
 def test_they_are_saved(backend, tmp_path):
     model = quantized(Net(FUNCTIONS["hard_swish_with_offset"]).eval(), backend=backend)
     repq_fx.save(model, tmp_path / "model.repq")

@@ -62,7 +62,7 @@ def converted(model):
     merged = repq_fx.reparameterize(model.eval(), IMAGES)
     prepared = api.prepare(merged, IMAGES, _SCHEME)
     repq_fx.calibrate(prepared, IMAGES, progress=False)
-    return [repq_fx.convert(prepared, backend, progress=False) for backend in ("reference", "x86")]
+    return [repq_fx.convert(prepared, backend, progress=False) for backend in ("reference", "int8")]
 
 
 @pytest.mark.parametrize("network", [Tokens, ChannelsBehind, Squeezed], ids=lambda n: n.__name__)

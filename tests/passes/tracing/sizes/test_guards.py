@@ -179,7 +179,7 @@ def test_a_question_asked_twice_is_checked_once():
     assert sum(node.target == REQUIRE for node in graph.graph.nodes) == 1
 
 
-@pytest.mark.parametrize("backend", ["x86", "reference"])
+@pytest.mark.parametrize("backend", ["int8", "reference"])
 def test_a_quantized_model_keeps_the_check_in_its_file(backend, tmp_path):
     x = torch.randn(2, 4, 8, 8)
     quantized = repq_fx.quantize(Net(mean_by_count).eval(), [x], backend=backend, progress=False)

@@ -8,10 +8,9 @@ from torch.fx import Interpreter
 
 from repq_fx import BRECQ
 from repq_fx.reconstruct.activation_store import ActivationStore
-from repq_fx.reconstruct.fisher import OutputGradients
 from repq_fx.reconstruct.part_data import NetworkData
 from repq_fx.reconstruct.partition import Partition
-from repq_fx.reconstruct.rest_of_network import RestOfNetwork
+from repq_fx.reconstruct.rest_of_network import OutputGradients, RestOfNetwork
 from tests.reconstruct.nets import Chain, CutNet, Detector, HalfReturned, Residual, Split
 
 CPU = torch.device("cpu")

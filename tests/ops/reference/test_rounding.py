@@ -1,6 +1,6 @@
 import torch
 
-from repq_fx.ops._rounding import _philox, uniform_like
+from repq_fx.ops.reference.rounding import _philox, uniform_like
 
 
 def test_philox_gives_the_words_its_authors_published():
