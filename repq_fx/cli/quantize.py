@@ -50,7 +50,7 @@ _Method: TypeAlias = Annotated[
     str | None,
     typer.Option(help="Learn with adaround, brecq, qdrop or repapq", show_default="none"),
 ]
-_Backend: TypeAlias = Annotated[str, typer.Option(help="x86 or reference")]
+_Backend: TypeAlias = Annotated[str, typer.Option(help="int8 or reference")]
 _Images: TypeAlias = Annotated[
     int | None,
     typer.Option(
@@ -103,7 +103,7 @@ def quantize(  # noqa: PLR0913  (one argument for each option of the command)
     fast: _Fast = False,
     float_layer: _FloatLayers = None,
     reconstruction: _Method = None,
-    backend: _Backend = "x86",
+    backend: _Backend = "int8",
     calibration_images: _Images = None,
     image_size: _Side = None,
     mean: _Mean = None,

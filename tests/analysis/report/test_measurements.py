@@ -34,10 +34,10 @@ def test_only_integer_programs_have_slow_steps():
     model, images = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).eval(), torch.randn(2, 1, 8, 8)
     quantized = {
         backend: repq_fx.quantize(model, images, backend=backend, progress=False)
-        for backend in ("x86", "reference")
+        for backend in ("int8", "reference")
     }
     assert slow_steps_of(model, quantized["reference"], images[:1], threads=1) is None
-    assert isinstance(slow_steps_of(model, quantized["x86"], images[:1], threads=1), tuple)
+    assert isinstance(slow_steps_of(model, quantized["int8"], images[:1], threads=1), tuple)
 
 
 def test_outputs_of_any_structure_become_one_tensor():
