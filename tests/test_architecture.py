@@ -23,6 +23,8 @@ STAGES = {
     "backend": ("", "preparing"),
     "lowering": ("fixed_settings", "reference_grids", "int8/instructions", "reference_view",
                  "int8/rule", "int8/rules", "int8", ""),
+    "analysis": ("", "report"),
+    "cli": ("", "quantizing", "quantize", "app"),
 }  # fmt: skip
 LARGEST_FOLDER = 51
 CONFINED = {
@@ -32,6 +34,8 @@ CONFINED = {
 }
 OPTIONAL = {"torchvision", "ultralytics", "timm", "onnx", "onnxscript", "onnxruntime", "openvino",
             "nncf", "matplotlib"}  # fmt: skip
+# Folders of `tests/` about the library as a whole.
+WHOLE_LIBRARY = {"random_networks", "whole_models", "zoo"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -123,6 +127,13 @@ def test_folders_can_be_overlooked():
     assert not {str(folder): n for folder, n in sizes.items() if n > LARGEST_FOLDER}
 
 
+@pytest.mark.parametrize("folder", ["benchmarks", "examples", "repq_fx/cli", "tests"])
+def test_folders_beside_the_library_can_be_overlooked(folder):
+    files = (path for path in (ROOT / folder).rglob("*.py") if path.name != "conftest.py")
+    sizes = Counter(path.parent for path in files)
+    assert not {str(parent): n for parent, n in sizes.items() if n > 16}
+
+
 @pytest.mark.parametrize(
     ("file", "source"),
     [
@@ -156,10 +167,13 @@ def test_every_kernel_has_its_op_test_and_benchmark():
 
 
 def test_tests_mirror_the_package():
+    """Or the benchmarks; what is of no file stands at the top or in a folder of `WHOLE_LIBRARY`."""
     for test in (ROOT / "tests").rglob("test_*.py"):
         folder = test.relative_to(ROOT / "tests").parent
-        if folder == Path():
+        if folder == Path() or folder.parts[0] in WHOLE_LIBRARY:
             continue
         stem = test.stem.removeprefix("test_")
-        mirrored = {PACKAGE / folder / f"{name}.py" for name in (stem, f"_{stem}")}
+        source = ROOT if folder.parts[0] == "benchmarks" else PACKAGE
+        mirrored = {source / folder / f"{name}.py" for name in (stem, f"_{stem}")}
         assert any(file.is_file() for file in mirrored), f"{test} mirrors no file of {folder}"
+    assert all((ROOT / "tests" / folder).is_dir() for folder in WHOLE_LIBRARY)
