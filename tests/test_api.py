@@ -271,6 +271,7 @@ def test_a_model_that_cannot_be_traced_is_named(images):
 
 def test_the_old_name_of_the_integer_backend_still_works(model, images):
     prepared = prepared_of(model, images)
+    repq_fx.calibrate(prepared, images, progress=False)
     both = [repq_fx.convert(prepared, backend=name)(images) for name in ("int8", "x86")]
     assert torch.equal(*both)
     int8 = repq_fx.quantize(model, images, backend="x86", progress=False)

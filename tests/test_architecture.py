@@ -24,6 +24,8 @@ STAGES = {
     "backend": ("", "preparing"),
     "lowering": ("fixed_settings", "reference_grids", "int8/instructions", "reference_view",
                  "int8/rule", "int8/rules", "int8", ""),
+    "analysis": ("", "report"),
+    "cli": ("", "quantizing", "quantize", "app"),
 }  # fmt: skip
 LARGEST_FOLDER = 51
 CONFINED = {
@@ -33,7 +35,10 @@ CONFINED = {
 }
 OPTIONAL = {"torchvision", "ultralytics", "timm", "onnx", "onnxscript", "onnxruntime", "openvino",
             "nncf", "matplotlib"}  # fmt: skip
+# Folders of `tests/` about the library as a whole.
+WHOLE_LIBRARY = {"random_networks", "whole_models", "zoo"}
 FILES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = {".py", ".cpp", ".cu", ".h"}
 
 
 def layer_of(path: Path) -> str:
@@ -124,6 +129,14 @@ def test_folders_can_be_overlooked():
     assert not {str(folder): n for folder, n in sizes.items() if n > LARGEST_FOLDER}
 
 
+@pytest.mark.parametrize("folder", ["benchmarks", "csrc", "examples", "repq_fx/cli", "tests"])
+def test_folders_beside_the_library_can_be_overlooked(folder):
+    files = (path for path in (ROOT / folder).rglob("*.*") if path.suffix in SOURCES)
+    files = (path for path in files if path.name != "conftest.py")
+    sizes = Counter(path.parent for path in files)
+    assert not {str(parent): n for parent, n in sizes.items() if n > 16}
+
+
 @pytest.mark.parametrize(
     ("file", "source"),
     [
@@ -171,16 +184,14 @@ def test_instruction_sets_stay_in_their_folders():
             assert instruction_words(file.read_text()) == [], file
 
 
-def test_folders_of_kernels_are_not_overfull():
-    for folder in [path for path in ROOT.glob("csrc/**") if path.is_dir()]:
-        assert sum(path.is_file() for path in folder.iterdir()) <= 16, folder
-
-
 def test_tests_mirror_the_package():
+    """Or the benchmarks; what is of no file stands at the top or in a folder of `WHOLE_LIBRARY`."""
     for test in (ROOT / "tests").rglob("test_*.py"):
         folder = test.relative_to(ROOT / "tests").parent
-        if folder == Path():
+        if folder == Path() or folder.parts[0] in WHOLE_LIBRARY:
             continue
         stem = test.stem.removeprefix("test_")
-        mirrored = {PACKAGE / folder / f"{name}.py" for name in (stem, f"_{stem}")}
+        source = ROOT if folder.parts[0] == "benchmarks" else PACKAGE
+        mirrored = {source / folder / f"{name}.py" for name in (stem, f"_{stem}")}
         assert any(file.is_file() for file in mirrored), f"{test} mirrors no file of {folder}"
+    assert all((ROOT / "tests" / folder).is_dir() for folder in WHOLE_LIBRARY)

@@ -6,43 +6,45 @@ are ordered, not the columns with each other. See `cfws_paper` for the other dif
 """
 
 import argparse
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
 from benchmarks.accuracy import cfws_paper, cifar10, mobileone
 from benchmarks.accuracy.cfws_paper import PUBLISHED_FLOAT, Histograms, Scores, Variant
-from benchmarks.accuracy.comparison import report
+from benchmarks.publish import protocol_report, publish
 from repq_fx import reparameterize
+from repq_fx.analysis.report import Column, Columns, Row, decimals
 
 _TASKS = {"mobileone": mobileone.load_task, "cifar10": cifar10.load_task}
 
 
-@dataclass(frozen=True)
-class AblationRow:
-    """Our figures of one variant, and the paper's of other networks."""
+COLUMNS: Columns = (
+    Column("weight", "weights"),
+    Column("placement", "range taken"),
+    Column("rule", "rule"),
+    Column("top1", "top-1 %"),
+    Column("agreement", "agrees %"),
+    # The paper's, of other networks.
+    Column("published_a1", "published A1", decimals(1)),
+    Column("published_b1", "published B1", decimals(1)),
+)
 
-    weight: str = field(metadata={"heading": "weights"})
-    placement: str | None = field(metadata={"heading": "range taken"})
-    rule: str | None
-    top1: float = field(metadata={"heading": "top-1 %"})
-    agreement: float | None = field(metadata={"heading": "agrees %"})
-    published_a1: float | None = field(metadata={"heading": "published A1", "digits": 1})
-    published_b1: float | None = field(metadata={"heading": "published B1", "digits": 1})
 
-    @staticmethod
-    def of(variant: Variant, scores: Scores) -> "AblationRow":
-        published = (variant.published(name) for name in ("repvgg_a1", "repvgg_b1"))
-        return AblationRow(
-            variant.weight, variant.placement.value, variant.rule, scores.top1, scores.agreement,
-            *published,
-        )  # fmt: skip
+def row_of(variant: Variant, scores: Scores) -> Row:
+    """Our figures of one variant, and the paper's."""
+    return Row(
+        variant.weight, placement=variant.placement.value, rule=variant.rule, top1=scores.top1,
+        agreement=scores.agreement, published_a1=variant.published("repvgg_a1"),
+        published_b1=variant.published("repvgg_b1"),
+    )  # fmt: skip
 
-    @staticmethod
-    def of_float(scores: Scores) -> "AblationRow":
-        published = (PUBLISHED_FLOAT[name] for name in ("repvgg_a1", "repvgg_b1"))
-        return AblationRow("FP32, merged", None, None, scores.top1, None, *published)
+
+def row_of_float(scores: Scores) -> Row:
+    return Row(
+        "FP32, merged", top1=scores.top1, published_a1=PUBLISHED_FLOAT["repvgg_a1"],
+        published_b1=PUBLISHED_FLOAT["repvgg_b1"],
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -64,13 +66,13 @@ def main() -> None:
     ]
     batches = tqdm(images.split(50), desc="evaluate", unit="batch")
     scores = cfws_paper.evaluate(merged, quantized, batches, task.labels)
-    rows = [AblationRow.of_float(scores[0])]
-    rows += [AblationRow.of(*pair) for pair in zip(variants, scores[1:], strict=True)]
-    report(
-        f"cfws_ablation_{task.name}" if arguments.limit is None else None,
+    rows = [row_of_float(scores[0])]
+    rows += [row_of(*pair) for pair in zip(variants, scores[1:], strict=True)]
+    report = protocol_report(
         f"{task.name}: W8A8, {len(images)} images, {len(calibration)} calibrate",
-        rows, backend=arguments.backend,
+        COLUMNS, rows, backend=arguments.backend,
     )  # fmt: skip
+    publish(f"cfws_ablation_{task.name}" if arguments.limit is None else None, report)
 
 
 if __name__ == "__main__":

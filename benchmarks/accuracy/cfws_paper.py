@@ -35,7 +35,6 @@ from repq_fx import (
     api,
 )
 from repq_fx.quant import ActivationObserver, TensorHistogram
-from repq_fx.quant.grid import Grid
 
 RULES = {
     "MinMax": MinMax(),
@@ -168,8 +167,8 @@ def quantize(
             histogram = histograms.before_relu.get(name, histogram)
         observer.histogram = histogram
         if variant.placement is not Placement.AFTER_RELU and not histogram.is_two_sided:
-            observer.grid = Grid.unsigned(7)  # The positive half of int8.
-            observer.quant_max = observer.grid.quant_max
+            # The positive half of int8.
+            observer.plan = replace(observer.plan, activation_bits=7)
     return api.convert(prepared, backend)
 
 

@@ -10,20 +10,22 @@ at once, so that every image is decoded only once: about 3 GB for RepVGG-B1.
 """
 
 import argparse
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.fx import GraphModule
 from tqdm import tqdm
 
 from benchmarks.accuracy import cfws_paper
 from benchmarks.accuracy.cfws_paper import PUBLISHED_FLOAT, Histograms, Scores, Variant
-from benchmarks.accuracy.comparison import report
 from benchmarks.accuracy.repvgg_imagenet import load_model
+from benchmarks.publish import protocol_report, publish
 from repq_fx import Scheme, api, reparameterize
+from repq_fx.analysis.report import Column, Columns, Row, decimals
 from repq_fx.cli.image_data import ImageData, open_images
 
 _MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
@@ -32,23 +34,14 @@ _CALIBRATION_IMAGES = 32
 _OWN_SCHEMES = {"vanilla": Scheme.vanilla(), "repq_fx default": Scheme()}
 
 
-@dataclass(frozen=True)
-class ImageNetRow:
-    """Our figures of one variant, and what the paper prints for the same network."""
-
-    weight: str = field(metadata={"heading": "weights"})
-    placement: str | None = field(default=None, metadata={"heading": "range taken"})
-    rule: str | None = None
-    top1: float = field(default=0.0, metadata={"heading": "top-1 %"})
-    agreement: float | None = field(default=None, metadata={"heading": "agrees %"})
-    published: float | None = field(default=None, metadata={"heading": "published", "digits": 1})
-
-    @staticmethod
-    def of(variant: Variant, scores: Scores, network: str) -> "ImageNetRow":
-        return ImageNetRow(
-            variant.weight, variant.placement.value, variant.rule, scores.top1, scores.agreement,
-            variant.published(network),
-        )  # fmt: skip
+COLUMNS: Columns = (
+    Column("weight", "weights"),
+    Column("placement", "range taken"),
+    Column("rule", "rule"),
+    Column("top1", "top-1 %"),
+    Column("agreement", "agrees %"),
+    Column("published", "published", decimals(1)),  # What the paper prints for the same network.
+)
 
 
 def to_input(image: Image.Image) -> Tensor:
@@ -88,23 +81,15 @@ def main() -> None:
     run(parser.parse_args())
 
 
-def run(arguments: argparse.Namespace) -> list[ImageNetRow]:
+def run(arguments: argparse.Namespace) -> list[Row]:
     """Quantize, evaluate, print and write; also returns the rows."""
     data, train = open_classes(arguments.data), open_classes(arguments.train_data)
     model = load_model(arguments.model, arguments.weights)
     shuffled = torch.randperm(train.count, generator=torch.Generator().manual_seed(arguments.seed))
     calibration = torch.stack([train.read(int(i)) for i in shuffled[:_CALIBRATION_IMAGES]])
     merged = reparameterize(model, calibration[:2])
-    histograms = Histograms.collect(merged, calibration)
     variants = cfws_paper.all_variants() if arguments.all else cfws_paper.paper_variants()
-    quantized = [
-        cfws_paper.quantize(merged, calibration, histograms, variant, arguments.backend)
-        for variant in tqdm(variants, desc="quantize", unit="variant")
-    ]
-    quantized += [
-        api.quantize(merged, calibration, scheme=scheme, backend=arguments.backend, progress=False)
-        for scheme in _OWN_SCHEMES.values()
-    ]
+    quantized = quantize(merged, calibration, variants, arguments.backend)
     chosen = _spaced(data.count, arguments.limit)
     batches = tqdm(chosen.split(arguments.batch), desc="evaluate", unit="batch")
     scores = cfws_paper.evaluate(
@@ -113,24 +98,48 @@ def run(arguments: argparse.Namespace) -> list[ImageNetRow]:
         (torch.stack([data.read(int(i)) for i in batch]) for batch in batches),
         data.labels[chosen],
     )
-    published = PUBLISHED_FLOAT.get(arguments.model)
-    rows = [ImageNetRow("FP32, merged", top1=scores[0].top1, published=published)]
-    rows += [
-        ImageNetRow.of(variant, score, arguments.model)
-        for variant, score in zip(variants, scores[1:], strict=False)
-    ]
-    rows += [
-        ImageNetRow(name, top1=score.top1, agreement=score.agreement)
-        for name, score in zip(_OWN_SCHEMES, scores[-len(_OWN_SCHEMES) :], strict=True)
-    ]
+    rows = rows_of(arguments.model, variants, scores)
     name = arguments.model.replace(":", "_")
-    report(
-        f"imagenet_{name}" if arguments.limit is None else None,
+    report = protocol_report(
         f"{name}: W8A8, {len(chosen)} ImageNet images, {len(calibration)} training images "
         "calibrate; 'published' was not measured here",
-        rows, backend=arguments.backend,
+        COLUMNS, rows, backend=arguments.backend,
     )  # fmt: skip
+    publish(f"imagenet_{name}" if arguments.limit is None else None, report)
     return rows
+
+
+def quantize(
+    merged: GraphModule, calibration: Tensor, variants: Sequence[Variant], backend: str
+) -> list[GraphModule]:
+    """Each variant, and `_OWN_SCHEMES`."""
+    histograms = Histograms.collect(merged, calibration)
+    quantized = [
+        cfws_paper.quantize(merged, calibration, histograms, variant, backend)
+        for variant in tqdm(variants, desc="quantize", unit="variant")
+    ]
+    return quantized + [
+        api.quantize(merged, calibration, scheme=scheme, backend=backend, progress=False)
+        for scheme in _OWN_SCHEMES.values()
+    ]
+
+
+def rows_of(network: str, variants: Sequence[Variant], scores: Sequence[Scores]) -> list[Row]:
+    """FP32, the variants, and our own schemes."""
+    of_float, *others = scores
+    published = PUBLISHED_FLOAT.get(network)
+    rows = [Row("FP32, merged", top1=of_float.top1, published=published)]
+    rows += [
+        Row(
+            variant.weight, placement=variant.placement.value, rule=variant.rule, top1=score.top1,
+            agreement=score.agreement, published=variant.published(network),
+        )
+        for variant, score in zip(variants, others, strict=False)
+    ]  # fmt: skip
+    return rows + [
+        Row(name, top1=score.top1, agreement=score.agreement)
+        for name, score in zip(_OWN_SCHEMES, others[len(variants) :], strict=True)
+    ]
 
 
 def _spaced(count: int, limit: int | None) -> Tensor:

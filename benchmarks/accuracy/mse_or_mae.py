@@ -4,29 +4,29 @@ MobileOne-S0 with float weights, so that activations alone are quantized, and no
 ranges from the float network's tensors, and from those that arrive when all before is quantized.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from tqdm import tqdm
 
-from benchmarks.accuracy.comparison import report
 from benchmarks.accuracy.mobileone import load_task
 from benchmarks.accuracy.protocol import data_argument
+from benchmarks.publish import protocol_report, publish
 from repq_fx import MAE, MSE, PerChannel, Scheme, analysis, api, reparameterize
+from repq_fx.analysis.report import Column, Columns, Row, decimals
 
 # Weights keep 16 bits: their error is 40 dB below that of the activations.
 _WEIGHT_BITS = 16
 
 
-@dataclass(frozen=True)
-class RuleRow:
-    """Top-1 accuracy, SQNR, and how much of the float logits is left in the quantized ones."""
-
-    name: str = field(metadata={"heading": "ranges"})
-    bits: int
-    top1: float
-    sqnr_db: float = field(metadata={"heading": "SQNR dB", "digits": 1})
-    gain: float = field(metadata={"digits": 3})
+COLUMNS: Columns = (
+    Column("name", "ranges"),
+    Column("bits", "bits"),
+    Column("top1", "top-1 %"),
+    Column("sqnr_db", "SQNR dB", decimals(1)),
+    # How much of the float logits is left in the quantized ones.
+    Column("gain", "gain", decimals(3)),
+)
 
 
 def main() -> None:
@@ -44,15 +44,16 @@ def main() -> None:
         )  # fmt: skip
         actual = analysis.predict(quantized, task.images.split(50), progress=False)
         rows.append(
-            RuleRow(
+            Row(
                 f"{type(rule).__name__}, {'what arrives' if sequential else 'float network'}",
-                bits,
-                100 * float((actual.argmax(1) == task.labels).float().mean()),
-                analysis.sqnr_db(expected, actual),
-                float(torch.sum(expected * actual) / torch.sum(expected.square())),
+                bits=bits,
+                top1=100 * float((actual.argmax(1) == task.labels).float().mean()),
+                sqnr_db=analysis.sqnr_db(expected, actual),
+                gain=float(torch.sum(expected * actual) / torch.sum(expected.square())),
             )
         )
-    report("mse_or_mae", f"{task.name}, activations only: {task.protocol}", rows)
+    title = f"{task.name}, activations only: {task.protocol}"
+    publish("mse_or_mae", protocol_report(title, COLUMNS, rows))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from benchmarks.publish import publish
 from repq_fx import (
     KL,
     MAE,
@@ -23,10 +24,8 @@ from repq_fx import (
     api,
     reparameterize,
 )
-from repq_fx.cli.measurements import accuracy_fields, similarity_fields
-from repq_fx.cli.report import Row, print_table, write_json
+from repq_fx.analysis.report import MODEL_COLUMNS, Report, Row, accuracy_fields, similarity_fields
 
-RESULTS = Path(__file__).parents[1] / "results"
 _WIDTHS = ((8, 8), (6, 6), (4, 8))
 
 
@@ -87,7 +86,7 @@ def data_argument(description: str) -> argparse.Namespace:
 
 
 def run(task: Task, *, ablation: bool, backend: str) -> None:
-    """Quantize and evaluate every scheme, print the table and write it to `RESULTS`."""
+    """Quantize and evaluate every scheme, print the table and write it to `results/`."""
     schemes = ablation_schemes() if ablation else headline_schemes()
     merged = reparameterize(task.model, task.images[:2])
     reference = _scores(merged, task.images)
@@ -101,9 +100,11 @@ def run(task: Task, *, ablation: bool, backend: str) -> None:
         scores = _scores(quantized, task.images)
         fields = accuracy_fields(scores, task.labels) | similarity_fields(reference, scores)
         rows.append(Row(name, **fields, quantize_seconds=seconds))
-    print_table(f"{task.name} ({task.protocol}; {backend})", rows)
-    path = RESULTS / f"{task.name}{'_ablation' if ablation else ''}.json"
-    write_json(path, rows, protocol=task.protocol, backend=backend)
+    report = Report(
+        f"{task.name} ({task.protocol}; {backend})", MODEL_COLUMNS, rows,
+        {"protocol": task.protocol, "backend": backend},
+    )  # fmt: skip
+    publish(f"{task.name}{'_ablation' if ablation else ''}", report)
 
 
 def _scores(model: nn.Module, images: Tensor) -> Tensor:

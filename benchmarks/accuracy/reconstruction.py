@@ -8,7 +8,7 @@ test set. First and last layers of W4A8 networks have 8 bits in the rows that sa
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 import repq_fx
 from benchmarks.accuracy import cifar10, mobileone
-from benchmarks.accuracy.comparison import report
+from benchmarks.publish import protocol_report, publish
 from repq_fx import BRECQ, MAE, AdaRound, Fisher, QDrop, RepAPQ, Scheme, analysis
+from repq_fx.analysis.report import Column, Columns, Row, decimals
 from repq_fx.cli.image_data import Preprocessing, open_images
 from repq_fx.reconstruct import Reconstruction
 
@@ -35,17 +36,15 @@ class Task:
     protocol: str
 
 
-@dataclass(frozen=True)
-class LearnedRow:
-    """One scheme with one method."""
-
-    scheme: str
-    method: str
-    top1: float = field(metadata={"heading": "top-1 %"})
-    drop: float | None = None
-    agreement: float | None = field(default=None, metadata={"heading": "agrees %"})
-    sqnr_db: float | None = field(default=None, metadata={"heading": "SQNR dB"})
-    seconds: float | None = field(default=None, metadata={"digits": 0})
+COLUMNS: Columns = (
+    Column("scheme", "scheme"),
+    Column("method", "method"),
+    Column("top1", "top-1 %"),
+    Column("drop", "drop"),
+    Column("agreement", "agrees %"),
+    Column("sqnr_db", "SQNR dB"),
+    Column("seconds", "seconds", decimals(0)),
+)
 
 
 def mobileone_halves(data: Path) -> Task:
@@ -105,11 +104,11 @@ def ablation() -> dict[str, Reconstruction | None]:
     }
 
 
-def evaluate(task: Task, schemes: dict[str, Scheme], methods: dict[str, Any]) -> list[LearnedRow]:
+def evaluate(task: Task, schemes: dict[str, Scheme], methods: dict[str, Any]) -> list[Row]:
     """Every method with every scheme."""
     reference = _scores(task.model, task.images)
     top1 = analysis.top1_accuracy(reference, task.labels)
-    rows = [LearnedRow("FP32", "-", top1)]
+    rows = [Row("FP32", method="-", top1=top1)]
     pairs = [(scheme, method) for scheme in schemes for method in methods]
     for scheme, method in tqdm(pairs, unit="network"):
         start = time.perf_counter()
@@ -120,9 +119,10 @@ def evaluate(task: Task, schemes: dict[str, Scheme], methods: dict[str, Any]) ->
         seconds = time.perf_counter() - start
         scores = _scores(quantized, task.images)
         found = analysis.top1_accuracy(scores, task.labels)
-        rows.append(LearnedRow(
-            scheme, method, found, top1 - found, analysis.agreement(reference, scores),
-            analysis.sqnr_db(reference, scores), seconds,
+        rows.append(Row(
+            scheme, method=method, top1=found, drop=top1 - found,
+            agreement=analysis.agreement(reference, scores),
+            sqnr_db=analysis.sqnr_db(reference, scores), seconds=seconds,
         ))  # fmt: skip
     return rows
 
@@ -156,10 +156,11 @@ def main() -> None:
     schemes = {name: SCHEMES[name] for name in arguments.schemes}
     rows = evaluate(task, schemes, methods)
     kind = "_ablation" if arguments.ablation else ""
-    report(
-        f"reconstruction_{arguments.network}{kind}", f"{arguments.network}: {task.protocol}", rows,
+    report = protocol_report(
+        f"{arguments.network}: {task.protocol}", COLUMNS, rows,
         method=str(RepAPQ()), threads=arguments.threads,
     )  # fmt: skip
+    publish(f"reconstruction_{arguments.network}{kind}", report)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,11 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.accuracy.comparison import report
 from benchmarks.accuracy.protocol import ablation_schemes, headline_schemes
 from benchmarks.accuracy.rvsr_network import RVSR, Mixer
+from benchmarks.publish import protocol_report, publish
 from repq_fx import analysis, api, reparameterize
+from repq_fx.analysis.report import Column, Columns, Row, decimals
 from repq_fx.cli.model_source import load_weights
 
 _SETS = ("Set5", "Set14")
@@ -25,17 +25,14 @@ _CROPS = 32
 Pair = tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True)
-class PsnrRow:
-    """Mean PSNR of both sets, and the SQNR of all output pixels against FP32."""
-
-    name: str = field(metadata={"heading": "model"})
-    set5_db: float = field(metadata={"heading": "Set5 PSNR dB"})
-    set14_db: float = field(metadata={"heading": "Set14 PSNR dB"})
-    sqnr_db: float | None = field(default=None, metadata={"heading": "SQNR dB", "digits": 1})
-    residual_sqnr_db: float | None = field(
-        default=None, metadata={"heading": "without bilinear", "digits": 1}
-    )
+COLUMNS: Columns = (
+    Column("name", "model"),
+    Column("set5_db", "Set5 PSNR dB"),
+    Column("set14_db", "Set14 PSNR dB"),
+    # Of all output pixels, and of what the network adds to the bilinear image.
+    Column("sqnr_db", "SQNR dB", decimals(1)),
+    Column("residual_sqnr_db", "without bilinear", decimals(1)),
+)
 
 
 def image_pair(path: Path) -> Pair:
@@ -86,20 +83,20 @@ def main() -> None:
     crops = calibration_crops(arguments.data)
     merged = reparameterize(model, crops[:2])
     reference = _outputs(merged, sets)
-    rows = [PsnrRow("FP32, merged", *_psnr(reference, sets))]
+    rows = [Row("FP32, merged", **_psnr(reference, sets))]
     schemes = ablation_schemes() if arguments.ablation else headline_schemes()
     for name, scheme in tqdm(schemes.items(), unit="scheme"):
         quantized = api.quantize(
             merged, crops, scheme=scheme, backend=arguments.backend, progress=False
         )
         outputs = _outputs(quantized, sets)
-        rows.append(PsnrRow(name, *_psnr(outputs, sets), *_sqnr(reference, outputs, sets)))
+        rows.append(Row(name, **_psnr(outputs, sets), **_sqnr(reference, outputs, sets)))
     name = "rvsr_ablation" if arguments.ablation else "rvsr"
-    report(
-        name if arguments.limit is None else None,
+    report = protocol_report(
         "RVSR x4: PIL bicubic inputs, Y channel, 4-pixel border; 32 COCO crops calibrate",
-        rows, backend=arguments.backend,
+        COLUMNS, rows, backend=arguments.backend,
     )  # fmt: skip
+    publish(name if arguments.limit is None else None, report)
 
 
 def _outputs(model: nn.Module, sets: Sequence[Sequence[Pair]]) -> list[list[Tensor]]:
@@ -107,28 +104,31 @@ def _outputs(model: nn.Module, sets: Sequence[Sequence[Pair]]) -> list[list[Tens
         return [[model(low) for low, _ in pairs] for pairs in sets]
 
 
-def _psnr(outputs: Sequence[Sequence[Tensor]], sets: Sequence[Sequence[Pair]]) -> list[float]:
-    return [
+def _psnr(outputs: Sequence[Sequence[Tensor]], sets: Sequence[Sequence[Pair]]) -> dict[str, float]:
+    """The mean of each set."""
+    means = [
         sum(psnr_of_luma(output, high) for output, (_, high) in zip(images, pairs, strict=True))
         / len(pairs)
         for images, pairs in zip(outputs, sets, strict=True)
     ]
+    return dict(zip(("set5_db", "set14_db"), means, strict=True))
 
 
 def _sqnr(
     reference: Sequence[Sequence[Tensor]],
     outputs: Sequence[Sequence[Tensor]],
     sets: Sequence[Sequence[Pair]],
-) -> tuple[float, float]:
+) -> dict[str, float]:
     """Of the whole output, and of what the network adds to the bilinear image."""
     expected, actual = (_flat(images) for images in (reference, outputs))
     bilinear = _flat([
         [nn.functional.interpolate(low, scale_factor=_SCALE, mode="bilinear") for low, _ in pairs]
         for pairs in sets
     ])  # fmt: skip
-    return analysis.sqnr_db(expected, actual), analysis.sqnr_db(
-        expected - bilinear, actual - bilinear
-    )
+    return {
+        "sqnr_db": analysis.sqnr_db(expected, actual),
+        "residual_sqnr_db": analysis.sqnr_db(expected - bilinear, actual - bilinear),
+    }
 
 
 def _flat(images: Sequence[Sequence[Tensor]]) -> Tensor:

@@ -13,7 +13,7 @@ import copy
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import timm
@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 import repq_fx
-from benchmarks.accuracy.comparison import report
+from benchmarks.publish import protocol_report, publish
 from repq_fx import MSE, PerChannel, Scheme
 from repq_fx.analysis import sqnr_db
+from repq_fx.analysis.report import Column, Columns, Remark, Row, decimals
 from repq_fx.lowering.int8.instructions import Int8Program
 from tests.real_models import randomize, tensors
 
@@ -127,18 +128,20 @@ FAMILIES = tuple(
 )
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one model; `failure` is the sentence that ended it, if one did."""
+def _in_float(operations: str) -> str:
+    return f"in float {operations}" if operations else ""
 
-    name: str
-    reference: float | None = field(default=None, metadata={"heading": "reference dB", "digits": 1})
-    int8: float | None = field(default=None, metadata={"heading": "integer dB", "digits": 1})
-    other_size: float | None = field(default=None, metadata={"heading": "other size", "digits": 1})
-    programs: int | None = None
-    floats: str = field(default="", metadata={"heading": "in float"})
-    seconds: float = field(default=0.0, metadata={"digits": 0})
-    failure: str | None = None
+
+COLUMNS: Columns = (
+    Column("name", "name"),
+    Column("reference", "reference dB", decimals(1)),
+    Column("int8", "integer dB", decimals(1)),
+    Column("other_size", "other size", decimals(1)),
+    Column("programs", "programs"),
+    Remark("floats", _in_float),
+    Column("seconds", "seconds", decimals(0)),
+    Remark("failure"),  # The sentence that ended it.
+)
 
 
 def main() -> None:
@@ -153,21 +156,22 @@ def main() -> None:
     for family in chosen:
         outcomes.append(measure(family))
         print(outcomes[-1], flush=True)
-    report(None if arguments.names else "timm_families", "timm, random weights", outcomes)
+    name = None if arguments.names else "timm_families"
+    publish(name, protocol_report("timm, random weights", COLUMNS, outcomes))
 
 
-def measure(family: Family) -> Outcome:
-    """Quantize one model; a failure ends up in the outcome, with the place that raised it."""
+def measure(family: Family) -> Row:
+    """Quantize one model; a failure ends up in the row, with the place that raised it."""
     start = time.perf_counter()
     try:
         return _measure(family, start)
     except Exception as error:
         seconds = time.perf_counter() - start
         failure = f"{type(error).__name__}: {error}"
-        return Outcome(family.name, seconds=seconds, failure=failure)
+        return Row(family.name, floats="", seconds=seconds, failure=failure)
 
 
-def _measure(family: Family, start: float) -> Outcome:
+def _measure(family: Family, start: float) -> Row:
     torch.manual_seed(0)
     shape = (IMAGES, 3, family.side, family.side)
     model = randomize(timm.create_model(family.name).eval(), shape)
@@ -181,14 +185,14 @@ def _measure(family: Family, start: float) -> Outcome:
     batch = torch.randn(_JUDGES, *shape[1:])
     other = None if family.other is None else torch.randn(1, 3, *family.other)
     with torch.no_grad():
-        return Outcome(
+        return Row(
             family.name,
-            _ratio(model, reference, batch),
-            _ratio(model, loaded, batch),
-            None if other is None else _ratio(model, loaded, other),
-            sum(isinstance(module, Int8Program) for module in lowered.modules()),
-            _float_operations(loaded),
-            time.perf_counter() - start,
+            reference=_ratio(model, reference, batch),
+            int8=_ratio(model, loaded, batch),
+            other_size=None if other is None else _ratio(model, loaded, other),
+            programs=sum(isinstance(module, Int8Program) for module in lowered.modules()),
+            floats=_float_operations(loaded),
+            seconds=time.perf_counter() - start,
         )
 
 

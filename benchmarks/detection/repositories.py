@@ -10,7 +10,7 @@ were fitted to; calibration uses ``val2017``. Rewrites `results/detection_reposi
 import argparse
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy.comparison import report
 from benchmarks.detection.fit import CLASSES, Labelled, labelled_images
+from benchmarks.publish import protocol_report, publish
 from repq_fx import Scheme, analysis
+from repq_fx.analysis.report import Column, Columns, Row, decimals
 from repq_fx.integrations import yolov6, yolov7
 
 _BATCH = 8
@@ -28,18 +29,15 @@ _BATCH = 8
 Batch = tuple[Tensor, Tensor, list[str], list[Any]]
 
 
-@dataclass(frozen=True)
-class DetectionRow:
-    """A checkpoint of a repository, read by its own loader."""
-
-    name: str = field(metadata={"heading": "model"})
-    map50_95: float = field(metadata={"heading": "mAP50-95"})
-    map50: float = field(metadata={"heading": "mAP50"})
-    box_error: float | None = field(
-        default=None, metadata={"heading": "largest box error, px", "digits": 5}
-    )
-    sqnr_db: float | None = field(default=None, metadata={"heading": "SQNR dB", "digits": 1})
-    size_mb: float | None = field(default=None, metadata={"heading": "checkpoint, MB"})
+# Of a checkpoint, read by its repository's own loader.
+COLUMNS: Columns = (
+    Column("name", "model"),
+    Column("map50_95", "mAP50-95"),
+    Column("map50", "mAP50"),
+    Column("box_error", "largest box\nerror, px", decimals(5)),
+    Column("sqnr_db", "SQNR dB", decimals(1)),
+    Column("size_mb", "checkpoint\nMB"),
+)
 
 
 def batches(data: Labelled) -> list[Batch]:
@@ -57,7 +55,7 @@ def batches(data: Labelled) -> list[Batch]:
     return found
 
 
-def evaluate_yolov6(model: Any, loader: list[Batch]) -> tuple[float, float]:
+def evaluate_yolov6(model: Any, loader: list[Batch]) -> dict[str, float]:
     """mAP50-95 and mAP50 in percent, by the repository's ``Evaler``."""
     from yolov6.core.evaler import Evaler
 
@@ -68,15 +66,15 @@ def evaluate_yolov6(model: Any, loader: list[Batch]) -> tuple[float, float]:
     evaler.init_data(loader, "train")
     results, *_ = evaler.predict_model(model, loader, "train")
     map50, map50_95 = evaler.eval_model(results, model, loader, "train")
-    return 100.0 * float(map50_95), 100.0 * float(map50)
+    return {"map50_95": 100.0 * float(map50_95), "map50": 100.0 * float(map50)}
 
 
-def evaluate_yolov7(model: Any, loader: list[Batch]) -> tuple[float, float]:
+def evaluate_yolov7(model: Any, loader: list[Batch]) -> dict[str, float]:
     """mAP50-95 and mAP50 in percent, by the repository's ``test``."""
     from yolov7.test import test
 
     results, *_ = test({"nc": CLASSES}, model=model, dataloader=loader, plots=False)
-    return 100.0 * float(results[3]), 100.0 * float(results[2])
+    return {"map50_95": 100.0 * float(results[3]), "map50": 100.0 * float(results[2])}
 
 
 def read_yolov6(path: Path) -> Any:
@@ -102,7 +100,7 @@ class Repository:
     checkpoint: str
     module: Any
     read: Callable[[Path], Any]
-    evaluate: Callable[[Any, list[Batch]], tuple[float, float]]
+    evaluate: Callable[[Any, list[Batch]], dict[str, float]]
 
 
 REPOSITORIES = (
@@ -112,15 +110,13 @@ REPOSITORIES = (
 
 
 @torch.no_grad()
-def rows_of(
-    repository: Repository, path: Path, data: Labelled, calibration: Tensor
-) -> list[DetectionRow]:
+def rows_of(repository: Repository, path: Path, data: Labelled, calibration: Tensor) -> list[Row]:
     """FP32, merged, and INT8 W8A8, each through a checkpoint and the repository's loader."""
     model = repository.read(path)
     images = data.images.float() / 255.0
     reference = model(images)[0]
     title = repository.title
-    rows = [DetectionRow(f"{title} FP32", *repository.evaluate(model, batches(data)))]
+    rows = [Row(f"{title} FP32", **repository.evaluate(model, batches(data)))]
     results = {
         "merged": repository.module.merge(path, imgsz=images.shape[-1]),
         "INT8 W8A8": repository.module.quantize(path, calibration, scheme=Scheme()),
@@ -132,12 +128,12 @@ def rows_of(
             loaded = repository.read(file)
             found = loaded(images)[0]
             rows.append(
-                DetectionRow(
+                Row(
                     f"{title} {name}",
-                    *repository.evaluate(loaded, batches(data)),
-                    float((found - reference)[..., :4].abs().max()),
-                    analysis.sqnr_db(reference, found),
-                    file.stat().st_size / 1e6,
+                    **repository.evaluate(loaded, batches(data)),
+                    box_error=float((found - reference)[..., :4].abs().max()),
+                    sqnr_db=analysis.sqnr_db(reference, found),
+                    size_mb=file.stat().st_size / 1e6,
                 )
             )
     return rows
@@ -161,7 +157,8 @@ def main() -> None:
         path = args.checkpoints / repository.checkpoint
         rows += rows_of(repository, path, fitted, others.images.float() / 255.0)
     title = f"{args.images} images of train2017 that the networks were fitted to, {args.side} px"
-    report("detection_repositories", title, rows, calibration_images=args.calibration)
+    report = protocol_report(title, COLUMNS, rows, calibration_images=args.calibration)
+    publish("detection_repositories", report)
 
 
 if __name__ == "__main__":

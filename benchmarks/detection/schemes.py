@@ -13,7 +13,7 @@ import os
 import statistics
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ os.environ.setdefault("YOLO_OFFLINE", "true")
 
 from ultralytics import YOLO, __version__
 
-from benchmarks.accuracy.comparison import report
 from benchmarks.detection.yolov9t import SIDE, described
+from benchmarks.publish import protocol_report, publish
 from repq_fx import MinMax, RepAPQ, Scheme
+from repq_fx.analysis.report import Column, Columns, Row
 from repq_fx.integrations import ultralytics
 from repq_fx.reconstruct import Reconstruction
 
@@ -52,30 +53,24 @@ SCHEMES: dict[str, tuple[Scheme, Reconstruction | None]] = {
 }
 
 
-@dataclass(frozen=True)
-class SchemeRow:
-    """Points of mAP50-95 that a scheme loses.
+COLUMNS: Columns = (
+    Column("scheme", "scheme"),
+    # Points of mAP50-95 that it loses: mean over all calibration sets, sizes and both sides of the
+    # mirror, and at the size that the network was fitted at; each with its standard error.
+    Column("drop", "drop"),
+    Column("error", "error"),
+    Column("drop_320", "at 320 px"),
+    Column("error_320", "error"),
+)
 
-    Attributes:
-        scheme: Its name.
-        drop: Mean over all calibration sets, sizes and both sides of the mirror.
-        error: Standard error of `drop`.
-        drop_320: Mean at the size that the network was fitted at.
-        error_320: Standard error of `drop_320`.
-    """
 
-    scheme: str
-    drop: float
-    error: float
-    drop_320: float = field(metadata={"heading": "at 320 px"})
-    error_320: float = field(metadata={"heading": "error"})
-
-    @staticmethod
-    def of(scheme: str, drops: dict[str, dict[str, float]]) -> "SchemeRow":
-        """The means of the drops of each calibration set in each evaluation."""
-        everywhere = [value for row in drops.values() for value in row.values()]
-        fitted = [row[key] for row in drops.values() for key in row if key.endswith(f" {SIDE}")]
-        return SchemeRow(scheme, *_mean_and_error(everywhere), *_mean_and_error(fitted))
+def row_of(scheme: str, drops: dict[str, dict[str, float]]) -> Row:
+    """The means of the drops of each calibration set in each evaluation."""
+    everywhere = [value for row in drops.values() for value in row.values()]
+    fitted = [row[key] for row in drops.values() for key in row if key.endswith(f" {SIDE}")]
+    drop, error = _mean_and_error(everywhere)
+    drop_320, error_320 = _mean_and_error(fitted)
+    return Row(scheme, drop=drop, error=error, drop_320=drop_320, error_320=error_320)
 
 
 def _mean_and_error(values: list[float]) -> tuple[float, float]:
@@ -157,11 +152,12 @@ def main() -> None:
             name: drops_of(name, yolo, yamls, reference, arguments.sets)
             for name in tqdm(arguments.schemes, unit="scheme")
         }
-    rows = [SchemeRow.of(name, found) for name, found in drops.items()]
-    report(
-        arguments.name, "YOLOv9-t on 128 images of train2017, drop of mAP50-95", rows,
+    rows = [row_of(name, found) for name, found in drops.items()]
+    report = protocol_report(
+        "YOLOv9-t on 128 images of train2017, drop of mAP50-95", COLUMNS, rows,
         drops=drops, reference=reference, ultralytics=__version__,
     )  # fmt: skip
+    publish(arguments.name, report)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ os.environ.setdefault("YOLO_OFFLINE", "true")
 from ultralytics import YOLO
 from ultralytics.nn.modules import RepConv
 
-from benchmarks.accuracy.comparison import report
+from benchmarks.publish import protocol_report, publish
 from repq_fx import RepAPQ, Scheme, analysis, save
+from repq_fx.analysis.report import Column, Columns, Row, decimals
 from repq_fx.integrations import onnxruntime, openvino, ultralytics
 
 SIDE = 320
@@ -47,19 +48,17 @@ EXPORTS = {
 }
 
 
-@dataclass(frozen=True)
-class DetectorRow:
-    """One form of the network."""
-
-    name: str = field(metadata={"heading": "model"})
-    map50_95: float | None = field(default=None, metadata={"heading": "mAP50-95"})
-    drop: float | None = None
-    map50: float | None = field(default=None, metadata={"heading": "mAP50"})
-    milliseconds: float | None = field(default=None, metadata={"heading": "ms, median"})
-    lower: float | None = field(default=None, metadata={"heading": "quartiles"})
-    upper: float | None = field(default=None, metadata={"heading": ""})
-    size_mb: float | None = field(default=None, metadata={"heading": "MB"})
-    seconds: float | None = field(default=None, metadata={"heading": "made in s", "digits": 0})
+COLUMNS: Columns = (
+    Column("name", "model"),
+    Column("map50_95", "mAP50-95"),
+    Column("drop", "drop"),
+    Column("map50", "mAP50"),
+    Column("milliseconds", "ms\nmedian"),
+    Column("lower", "lower\nquartile"),
+    Column("upper", "upper\nquartile"),
+    Column("size_mb", "MB"),
+    Column("seconds", "made\nin s", decimals(0)),
+)
 
 
 @dataclass
@@ -168,32 +167,54 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         data = described(arguments.data, folder)
-        yolo = YOLO(weights)
-        forms = float_forms(yolo)
-        for name in tqdm(arguments.schemes, unit="scheme"):
-            forms[f"INT8, repq_fx, {name}"] = our_form(yolo, data, folder, name, arguments.images)
-        for name in arguments.exports:
-            forms[name] = exported_form(weights, data, folder, name, arguments.threads)
-        image = torch.rand(1, 3, SIDE, SIDE)
-        networks = {name: partial(form.network, image) for name, form in forms.items()}
-        latency = analysis.measure_latency(
-            networks, repeats=arguments.repeats, threads=arguments.threads
-        )
-        rows = []
-        for name, form in forms.items():
-            averages = average_precisions(form.model, data, folder)
-            drop = rows[0].map50_95 - averages[0] if rows else 0.0
-            times = latency[name]
-            rows.append(DetectorRow(
-                name, averages[0], drop, averages[1], times.median, times.lower_quartile,
-                times.upper_quartile, form.size_mb, form.seconds,
-            ))  # fmt: skip
-    report(
-        f"yolov9t_coco128_{arguments.threads}t",
+        forms = all_forms(weights, data, folder, arguments)
+        rows = measure(forms, data, folder, arguments)
+    report = protocol_report(
         f"YOLOv9-t at {SIDE} px, 128 images of train2017; {arguments.images} of val2017 calibrate; "
         f"latency: batch 1, {arguments.threads} thread(s)",
-        rows,
+        COLUMNS, rows,
     )  # fmt: skip
+    publish(f"yolov9t_coco128_{arguments.threads}t", report)
+
+
+def all_forms(
+    weights: Path, data: Path, folder: Path, arguments: argparse.Namespace
+) -> dict[str, Form]:
+    """FP32, ours, and those that ultralytics exports, by name."""
+    yolo = YOLO(weights)
+    forms = float_forms(yolo)
+    for name in tqdm(arguments.schemes, unit="scheme"):
+        forms[f"INT8, repq_fx, {name}"] = our_form(yolo, data, folder, name, arguments.images)
+    for name in arguments.exports:
+        forms[name] = exported_form(weights, data, folder, name, arguments.threads)
+    return forms
+
+
+def measure(
+    forms: Mapping[str, Form], data: Path, folder: Path, arguments: argparse.Namespace
+) -> list[Row]:
+    """One row for each form; drops are from the first."""
+    image = torch.rand(1, 3, SIDE, SIDE)
+    networks = {name: partial(form.network, image) for name, form in forms.items()}
+    latency = analysis.measure_latency(
+        networks, repeats=arguments.repeats, threads=arguments.threads
+    )
+    averages = {name: average_precisions(form.model, data, folder) for name, form in forms.items()}
+    best, _ = next(iter(averages.values()))
+    return [
+        Row(
+            name,
+            map50_95=averages[name][0],
+            drop=best - averages[name][0],
+            map50=averages[name][1],
+            milliseconds=latency[name].median,
+            lower=latency[name].lower_quartile,
+            upper=latency[name].upper_quartile,
+            size_mb=form.size_mb,
+            seconds=form.seconds,
+        )
+        for name, form in forms.items()
+    ]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import argparse
 import copy
 import warnings
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -11,13 +10,13 @@ from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.quantize_fx import prepare_fx
 
 from benchmarks.accuracy.mobileone_s0 import mobileone_s0
+from benchmarks.publish import publish
 from repq_fx import Scheme, analysis, reparameterize
+from repq_fx.analysis.report import MODEL_COLUMNS, Report, Row
 from repq_fx.api import prepare
-from repq_fx.cli.report import Row, print_table, write_json
 from repq_fx.models import repvgg_a0
 from repq_fx.quant import ActivationObserver
 
-RESULTS = Path(__file__).parents[1] / "results"
 FACTORIES = {"RepVGG-A0": repvgg_a0, "MobileOne-S0": mobileone_s0}
 TARGET = 0.10  # Of the time of the float model.
 
@@ -47,14 +46,9 @@ def main() -> None:
         for name, kinds in added.items()
         for kind, share in kinds.items()
     )
-    print_table(f"{protocol}; observers add: {shares}", rows)
-    write_json(
-        RESULTS / f"calibration_{arguments.threads}t_b{arguments.batch}.json",
-        rows,
-        protocol=protocol,
-        added=added,
-        target=TARGET,
-    )
+    context = {"protocol": protocol, "added": added, "target": TARGET}
+    report = Report(f"{protocol}; observers add: {shares}", MODEL_COLUMNS, rows, context)
+    publish(f"calibration_{arguments.threads}t_b{arguments.batch}", report)
 
 
 class RangeOnly(nn.Module):

@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,8 +16,9 @@ import torch
 from torch import nn
 
 import repq_fx
-from benchmarks.latency.int8 import NETWORKS, OURS, RESULTS
-from repq_fx.cli.report import write_json
+from benchmarks.latency.int8 import NETWORKS, OURS
+from benchmarks.publish import publish
+from repq_fx.analysis.report import Column, Columns, Report, Row, megabytes
 from repq_fx.passes import merge_graph
 
 _RUN = """
@@ -44,19 +44,15 @@ print(resident()["VmHWM"] - before)
 """
 
 
-@dataclass(frozen=True)
-class Footprint:
-    """Of one network.
+def _by_batch_size(peaks: dict[int, int]) -> str:
+    return ", ".join(f"{batch}: {megabytes(size)}" for batch, size in peaks.items())
 
-    Attributes:
-        name: The network and its precision.
-        file_bytes: Of its file.
-        peak_bytes: By batch size.
-    """
 
-    name: str
-    file_bytes: int
-    peak_bytes: dict[int, int]
+COLUMNS: Columns = (
+    Column("name", "network and precision"),
+    Column("file_bytes", "file\nMB", megabytes),
+    Column("peak_bytes", "memory MB\nby batch size", _by_batch_size),
+)
 
 
 def main() -> None:
@@ -77,19 +73,12 @@ def main() -> None:
             label: repq_fx.quantize(merged, images, scheme=scheme, progress=False)
             for label, scheme in OURS.items()
         }
-        found = [measure(f"{name}, {label}", model, arguments.batches, network.side)
+        rows += [measure(f"{name}, {label}", model, arguments.batches, network.side)
                  for label, model in models.items()]  # fmt: skip
-        rows += found
-        for each in found:
-            shares = [f"file {each.file_bytes / found[0].file_bytes:.3f}"] + [
-                f"batch {batch}: {each.peak_bytes[batch] / found[0].peak_bytes[batch]:.2f}"
-                for batch in arguments.batches
-            ]
-            print(f"{each.name}: {each.file_bytes / 1e6:.2f} MB; of FP32: {', '.join(shares)}")
-    write_json(RESULTS / "int8_footprint.json", rows)
+    publish("int8_footprint", Report("Files and memory while running", COLUMNS, rows))
 
 
-def measure(name: str, model: nn.Module, batches: list[int], side: int) -> Footprint:
+def measure(name: str, model: nn.Module, batches: list[int], side: int) -> Row:
     with TemporaryDirectory() as folder:
         if name.endswith("FP32"):
             path = Path(folder, "model.pt")
@@ -98,7 +87,7 @@ def measure(name: str, model: nn.Module, batches: list[int], side: int) -> Footp
             path = Path(folder, "model.repq")
             repq_fx.save(model, path)
         peaks = {batch: peak(path, batch, side) for batch in batches}
-        return Footprint(name, path.stat().st_size, peaks)
+        return Row(name, file_bytes=path.stat().st_size, peak_bytes=peaks)
 
 
 def peak(path: Path, batch: int, side: int) -> int:

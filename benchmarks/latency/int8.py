@@ -20,9 +20,10 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
 from benchmarks.accuracy.mobileone_s0 import mobileone_s0
 from benchmarks.accuracy.repvgg_imagenet import WIDTHS_AND_DEPTHS
+from benchmarks.publish import publish
 from repq_fx import PerChannel, Scheme, analysis, quantize
+from repq_fx.analysis.report import MODEL_COLUMNS, Report
 from repq_fx.cli.model_source import load_weights
-from repq_fx.cli.report import print_table, write_json
 from repq_fx.cli.runtimes import (
     BASELINE,
     CANDIDATES,
@@ -35,7 +36,6 @@ from repq_fx.cli.runtimes import (
 from repq_fx.models import RepVGG
 from repq_fx.passes import merge_graph
 
-RESULTS = Path(__file__).parents[1] / "results"
 _CALIBRATION_IMAGES = 8
 # Off, what only changes numbers: with it, MobileOne-S0 has as many split layers.
 _QUICK = Scheme(gptq=False, output_search=False, sequential_ranges=False, bias_correction=False)
@@ -189,11 +189,11 @@ def measure(name: str, quantized: _Quantized, threads: int, batch: int, repeats:
     protocol = (
         f"{name}, {side}x{side}, batch {batch}, {threads} thread(s), {repeats} rounds in turns"
     )
-    print_table(protocol, rows)
-    write_json(
-        RESULTS / f"int8_latency_{name}_{threads}t_b{batch}.json", rows,
-        protocol=protocol, threads=threads, batch=batch, layers=quantized.layers,
-    )  # fmt: skip
+    context = {
+        "protocol": protocol, "threads": threads, "batch": batch, "layers": quantized.layers,
+    }  # fmt: skip
+    report = Report(protocol, MODEL_COLUMNS, rows, context)
+    publish(f"int8_latency_{name}_{threads}t_b{batch}", report)
 
 
 if __name__ == "__main__":

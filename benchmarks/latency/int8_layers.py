@@ -17,35 +17,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from rich.table import Table
 from torch import Tensor
 from torch.fx import Graph, GraphModule
 
 import repq_fx
-from benchmarks.latency.int8 import NETWORKS, OURS, RESULTS
-from repq_fx.cli.report import wide_console, write_json
+from benchmarks.latency.int8 import NETWORKS, OURS
+from benchmarks.publish import publish
+from repq_fx.analysis.report import Column, Columns, Report, Row, decimals, percent
 from repq_fx.lowering.int8.instructions import ChannelSlice, Instruction, Int8Layer, Int8Program
 
-
-@dataclass(frozen=True)
-class Layer:
-    """Instructions of one kind and shape.
-
-    Attributes:
-        kind: Of the instruction.
-        input: Shape.
-        output: Shape.
-        count: How many there are.
-        microseconds: Of all of them.
-        peak_share: Of the products per second; None for what multiplies no weights.
-    """
-
-    kind: str
-    input: list[int]
-    output: list[int]
-    count: int
-    microseconds: float
-    peak_share: float | None
+# Of instructions of one kind and shape.
+COLUMNS: Columns = (
+    Column("kind", "instruction"),
+    Column("input", "input"),
+    Column("output", "output"),
+    Column("count", "calls"),
+    Column("microseconds", "us in all", decimals(0)),
+    Column("peak_share", "of peak", percent),  # Of the products per second.
+)
 
 
 def main() -> None:
@@ -65,10 +54,12 @@ def main() -> None:
         int8 = repq_fx.quantize(model, images, scheme=scheme, progress=False)
         with torch.inference_mode():
             layers = summarize(list(timed_steps(int8.program, images[:1])), peak)
-        show(f"{name}, {network.side}x{network.side}, batch 1, one thread", layers, peak)
-        write_json(
-            RESULTS / f"int8_layers_{name}.json", layers, products_per_second=peak, threads=1
-        )
+        report = Report(
+            f"{name}, {network.side}x{network.side}, batch 1, one thread; "
+            f"peak {peak / 1e9:.0f} G products/s",
+            COLUMNS, layers, {"products_per_second": peak, "threads": 1},
+        )  # fmt: skip
+        publish(f"int8_layers_{name}", report)
 
 
 def products_per_second() -> float:
@@ -146,7 +137,7 @@ def seconds_of(call: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def summarize(steps: list[Step], peak: float) -> list[Layer]:
+def summarize(steps: list[Step], peak: float) -> list[Row]:
     groups: dict[object, list[Step]] = {}
     for step in steps:
         groups.setdefault(step.key, []).append(step)
@@ -156,21 +147,13 @@ def summarize(steps: list[Step], peak: float) -> list[Layer]:
         seconds = sum(step.seconds for step in members)
         products = sum(step.products for step in members)
         layers.append(
-            Layer(kind, list(input_shape), list(output_shape), len(members), seconds * 1e6,
-                  products / seconds / peak if products else None)
+            Row(
+                kind, input=list(input_shape), output=list(output_shape), count=len(members),
+                microseconds=seconds * 1e6,
+                peak_share=products / seconds / peak if products else None,
+            )
         )  # fmt: skip
-    return sorted(layers, key=lambda layer: -layer.microseconds)
-
-
-def show(title: str, layers: list[Layer], peak: float) -> None:
-    table = Table(title=f"{title}; peak {peak / 1e9:.0f} G products/s", title_justify="left")
-    for heading in ("instruction", "input", "output", "calls", "us in all", "of peak"):
-        table.add_column(heading)
-    for layer in layers:
-        share = "-" if layer.peak_share is None else f"{layer.peak_share:.0%}"
-        table.add_row(layer.kind, str(layer.input), str(layer.output), str(layer.count),
-                      f"{layer.microseconds:.0f}", share)  # fmt: skip
-    wide_console().print(table)
+    return sorted(layers, key=lambda layer: -layer.get("microseconds"))
 
 
 if __name__ == "__main__":

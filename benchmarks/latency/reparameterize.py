@@ -8,39 +8,39 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import timm
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
+from benchmarks.publish import publish
 from repq_fx import RepqError, reparameterize
-from repq_fx.cli.report import write_json
+from repq_fx.analysis.peak_memory import PeakMemory
+from repq_fx.analysis.report import Column, Columns, Remark, Report, Row, decimals
 from repq_fx.passes.graph.agreement import relative_error
 from tests.real_models import conv_count, parameter_count, randomize, tensors
-from tests.test_timm_models import CASES
+from tests.whole_models.test_timm import CASES
 
-RESULTS = Path(__file__).parents[1] / "results"
 TARGETS = {"seconds": "3 forwards + 2 s", "peak_extra_memory": "2.5 x parameters"}
 
 
-@dataclass(frozen=True)
-class Family:
-    """What became of one model; None where it failed, for the reason in `failure`."""
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f}"
 
-    name: str
-    convs_before: int
-    convs_by_timm: int
-    convs_after: int | None = None
-    parameters_before: int = 0
-    parameters_by_timm: int = 0
-    parameters_after: int | None = None
-    error: float | None = None
-    seconds: float | None = None
-    failure: str | None = None
+
+# Before, by timm's own converter, and after.
+COLUMNS: Columns = (
+    Column("name", "model"),
+    Column("convs_before", "convs"),
+    Column("convs_by_timm", "timm"),
+    Column("convs_after", "after"),
+    Column("parameters_before", "M params", _millions),
+    Column("parameters_by_timm", "timm", _millions),
+    Column("parameters_after", "after", _millions),
+    Column("error", "error", "{:.1e}".format),
+    Column("seconds", "s", decimals(1)),
+    Remark("failure"),
+)
 
 
 def main() -> None:
@@ -56,8 +56,11 @@ def main() -> None:
     for case in CASES:
         rows.append(measure_family(case.name, case.side))
         print(rows[-1])
-    print_table(rows)
-    write_json(RESULTS / "reparameterize.json", rows, large=cost, targets=TARGETS)
+    report = Report(
+        "Convolutions and parameters: before, by timm's own converter, and after", COLUMNS, rows,
+        {"large": cost, "targets": TARGETS},
+    )  # fmt: skip
+    publish("reparameterize", report)
 
 
 def measure_cost(name: str) -> dict[str, float | str | bool]:
@@ -69,10 +72,9 @@ def measure_cost(name: str) -> dict[str, float | str | bool]:
     with torch.no_grad():
         forward = statistics.median(seconds_of(lambda: model(image)) for _ in range(5))
     parameter_bytes = 4 * parameter_count(model)
-    Path("/proc/self/clear_refs").write_text("5")  # Resets the peak to the present.
-    before = resident_bytes("VmRSS")
+    memory = PeakMemory()
     seconds = seconds_of(lambda: reparameterize(model, image))
-    extra = resident_bytes("VmHWM") - before
+    extra = memory.bytes_above_start()
     return {
         "model": name,
         "side": side,
@@ -92,12 +94,7 @@ def seconds_of(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def resident_bytes(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
-
-
-def measure_family(name: str, side: int) -> Family:
+def measure_family(name: str, side: int) -> Row:
     torch.manual_seed(0)
     model = randomize(timm.create_model(name).eval(), (8, 3, side, side))
     by_timm = timm.utils.reparameterize_model(model)
@@ -112,8 +109,8 @@ def measure_family(name: str, side: int) -> Family:
     try:
         merged = reparameterize(model, image)
     except RepqError as error:
-        return Family(name, **counts, failure=str(error))
-    return Family(
+        return Row(name, **counts, failure=str(error))
+    return Row(
         name,
         **counts,
         convs_after=conv_count(merged),
@@ -127,25 +124,6 @@ def measure_family(name: str, side: int) -> Family:
 def error_on(model: nn.Module, merged: nn.Module, image: torch.Tensor) -> float:
     expected, actual = (tensors(m(image)) for m in (copy.deepcopy(model), merged))
     return max(relative_error(e, a) for e, a in zip(expected, actual, strict=True))
-
-
-def print_table(rows: list[Family]) -> None:
-    table = Table(title="Convolutions and parameters before, after and by timm's own converter")
-    for heading in ("model", "convs", "after", "timm", "M params", "after", "timm", "error", "s"):
-        justify = "left" if heading == "model" else "right"
-        table.add_column(heading, justify=justify, no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.name,
-            *(str(n) for n in (row.convs_before, row.convs_after or "-", row.convs_by_timm)),
-            *(
-                "-" if n is None else f"{n / 1e6:.2f}"
-                for n in (row.parameters_before, row.parameters_after, row.parameters_by_timm)
-            ),
-            "failed" if row.error is None else f"{row.error:.1e}",
-            "-" if row.seconds is None else f"{row.seconds:.1f}",
-        )
-    Console().print(table)
 
 
 if __name__ == "__main__":

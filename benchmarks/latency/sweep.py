@@ -12,17 +12,26 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 import repq_fx
-from benchmarks.accuracy.comparison import RESULTS
 from benchmarks.latency.sweep_networks import Network, networks
+from benchmarks.publish import RESULTS, protocol_report
 from repq_fx import Scheme, analysis
-from repq_fx.cli.report import write_json
+from repq_fx.analysis.report import (
+    Column,
+    Columns,
+    Remark,
+    Report,
+    Row,
+    Unshown,
+    print_table,
+    write,
+)
 from tests.real_models import randomize
 
 _BATCHES = 1, 8
@@ -57,30 +66,20 @@ class Latency:
     speedup_merged: float
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Of one network; `problem` says why it has no numbers.
+def _gains(latencies: Sequence[Latency]) -> str:
+    return ", ".join(
+        f"{each.batch}: {each.speedup:.2f} ({each.speedup_merged:.2f})" for each in latencies
+    )
 
-    Attributes:
-        name: The network.
-        shape: Of one image.
-        latencies: For each batch size.
-        float_operations: What of the quantized network runs in float, and how often.
-        quantize_seconds: How long it took to quantize.
-        problem: Why there are no numbers.
-    """
 
-    name: str
-    shape: Sequence[int]
-    latencies: Sequence[Latency] = ()
-    float_operations: Mapping[str, int] = field(default_factory=dict)
-    quantize_seconds: float | None = None
-    problem: str | None = None
-
-    @property
-    def speedup(self) -> float:
-        """The least at any batch size."""
-        return min((each.speedup for each in self.latencies), default=0.0)
+COLUMNS: Columns = (
+    Column("name", "network"),
+    Unshown("shape"),
+    Column("latencies", "by batch size, over FP32\nas built (and merged)", _gains),
+    Unshown("float_operations"),
+    Unshown("quantize_seconds"),
+    Remark("problem"),
+)
 
 
 def main() -> None:
@@ -96,31 +95,29 @@ def main() -> None:
         if is_named or (not arguments.names and network.name not in found):
             found[network.name] = measure(network, arguments.data / "weights")
             print(found[network.name], flush=True)
-            write_json(_FILE, list(found.values()), protocol="one thread, in turns")
-    print_slowest(list(found.values()))
+            write(protocol_report("one thread, in turns", COLUMNS, list(found.values())), _FILE)
+    slowest_first = sorted(found.values(), key=_least_gain)
+    print_table(Report("How many times as fast INT8 is", COLUMNS, slowest_first))
 
 
-def print_slowest(outcomes: Sequence[Outcome]) -> None:
-    """One line for each network, the least gain first."""
-    for outcome in sorted(outcomes, key=lambda each: each.speedup):
-        gains = ", ".join(
-            f"batch {each.batch}: {each.speedup:.2f} ({each.speedup_merged:.2f} of merged)"
-            for each in outcome.latencies
-        )
-        print(f"{outcome.name}: {outcome.problem or gains}")
+def _least_gain(row: Row) -> float:
+    """At any batch size; 0 for what failed."""
+    return min((each.speedup for each in row.get("latencies")), default=0.0)
 
 
-def measure(network: Network, weights: Path) -> Outcome:
+def measure(network: Network, weights: Path) -> Row:
     """Quantize and time one network."""
     torch.manual_seed(0)
     try:
         return _measure(network, weights)
     except Exception as error:  # The others can still be timed.
         problem = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        return Outcome(network.name, network.shape, problem=problem)
+        return Row(
+            network.name, shape=network.shape, latencies=(), float_operations={}, problem=problem
+        )
 
 
-def _measure(network: Network, weights: Path) -> Outcome:
+def _measure(network: Network, weights: Path) -> Row:
     images = torch.randn(max(_BATCHES), *network.shape)
     model = network.build(weights).eval()
     if network.is_random:
@@ -134,12 +131,12 @@ def _measure(network: Network, weights: Path) -> Outcome:
         _MERGED: _with_channels_last(merged),
         _INT8: int8,
     }
-    return Outcome(
+    return Row(
         network.name,
-        network.shape,
-        tuple(_latency(models, images[:batch]) for batch in _BATCHES),
-        analysis.float_operations(int8),
-        seconds,
+        shape=network.shape,
+        latencies=tuple(_latency(models, images[:batch]) for batch in _BATCHES),
+        float_operations=analysis.float_operations(int8),
+        quantize_seconds=seconds,
     )
 
 
@@ -183,15 +180,15 @@ def _timed(model: Callable[[Tensor], object], images: Tensor) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
-def _known() -> dict[str, Outcome]:
-    """The outcomes of earlier runs, by name."""
-    if not _FILE.is_file():
-        return {}
-    rows = json.loads(_FILE.read_text())["rows"]
-    return {
-        row["name"]: Outcome(**row | {"latencies": [Latency(**each) for each in row["latencies"]]})
-        for row in rows
-    }
+def _known() -> dict[str, Row]:
+    """The rows of earlier runs, by name."""
+    entries = json.loads(_FILE.read_text())["rows"] if _FILE.is_file() else []
+    rows = {}
+    for entry in entries:
+        name = entry.pop("name")
+        latencies = tuple(Latency(**each) for each in entry.pop("latencies"))
+        rows[name] = Row(name, latencies=latencies, **entry)
+    return rows
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ widths that are not asked for stay in the results; another number of steps start
 import argparse
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,13 +15,15 @@ from torch import Tensor
 
 import repq_fx
 from benchmarks.peers.report import add_options, update, workshop
-from benchmarks.peers.rows import Row, Workshop, label, measure, reference_outputs
+from benchmarks.peers.rows import Workshop, failed, label, measure, measured, reference_outputs
 from benchmarks.peers.steps import count_steps, milliseconds
 from benchmarks.peers.tasks import RECONSTRUCTION_TASKS, Task
 from benchmarks.peers.tools import RECONSTRUCTION_TOOLS, RECONSTRUCTION_WIDTHS, Width
+from benchmarks.publish import RESULTS
 from repq_fx import PerChannel, Scheme
+from repq_fx.analysis.report import Row
 
-RESULTS = Path(__file__).parents[1] / "results" / "peers_reconstruction.json"
+OUTPUT = RESULTS / "peers_reconstruction.json"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ OURS: dict[str, Ours] = {
 def compare(task: Task, tools: Workshop, iterations: int, *, ours: bool) -> list[Row]:
     """Every tool's rows and, if asked for, ours."""
     reference = reference_outputs(task)
-    rows = [Row("FP32", "merged", "", task.quality(reference))]
+    rows = [measured("FP32", "merged", "", task.quality(reference))]
     if ours:
         pairs = [(width, name) for width in tools.widths for name in OURS]
         rows += [_ours(task, reference, name, width, iterations) for width, name in pairs]
@@ -68,7 +69,7 @@ def _ours(task: Task, reference: list[Tensor], name: str, width: Width, iteratio
         # By name, because the classes are younger than this benchmark.
         method = getattr(repq_fx, ours.method, None)
         if method is None:
-            return Row("repq_fx", name, label(width), problem=f"no repq_fx.{ours.method}")
+            return failed("repq_fx", name, label(width), f"no repq_fx.{ours.method}")
         options["reconstruction"] = method(iterations=iterations)
     start = time.perf_counter()
     with count_steps() as steps:  # Calibration counts in ms_per_step, not in that of the loop.
@@ -84,13 +85,13 @@ def _ours(task: Task, reference: list[Tensor], name: str, width: Width, iteratio
         settings |= steps
     record = {"settings": settings, "engine": "reference"}
     fields = measure(task, reference, outputs) | {"seconds": seconds} | milliseconds(steps)
-    return Row("repq_fx", name, label(width), fields, record)
+    return measured("repq_fx", name, label(width), fields, record)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     names = ["repq_fx", *(tool.name for tool in RECONSTRUCTION_TOOLS)]
-    add_options(parser, RECONSTRUCTION_TASKS, names, RESULTS)
+    add_options(parser, RECONSTRUCTION_TASKS, names, OUTPUT)
     parser.add_argument("--iterations", type=int, default=500, help="gradient steps per block")
     widths = {label(width): width for width in RECONSTRUCTION_WIDTHS}
     parser.add_argument("--widths", nargs="+", choices=widths, default=list(widths))

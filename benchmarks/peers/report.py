@@ -5,22 +5,40 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from benchmarks.peers.environments import DEFAULT_FOLDER
-from benchmarks.peers.rows import Row, Workshop, label
+from benchmarks.peers.rows import COLUMNS, Workshop, label
 from benchmarks.peers.tasks import Task
 from benchmarks.peers.tools import Tool, Width
-from repq_fx.cli.report import environment, wide_console
-from repq_fx.export import write_atomically
+from repq_fx.analysis.report import (
+    Column,
+    Columns,
+    Report,
+    Row,
+    environment,
+    print_table,
+    write_json,
+)
 
-NUMBERS = (("top1_percent", "top-1 %"), ("psnr_db", "Set5 dB"), ("psnr_set14_db", "Set14 dB"),
-           ("agreement_percent", "agrees %"), ("sqnr_db", "SQNR dB"), ("seconds", "seconds"),
-           ("ms_per_step", "ms/step"), ("loop_ms_per_step", "in the loop"))  # fmt: skip
+NUMBERS = (
+    Column("top1_percent", "top-1\n%"),
+    Column("psnr_db", "Set5\ndB"),
+    Column("psnr_set14_db", "Set14\ndB"),
+    Column("agreement_percent", "agrees\n%"),
+    Column("sqnr_db", "SQNR\ndB"),
+    Column("seconds", "seconds"),
+    Column("ms_per_step", "ms a\nstep"),
+    Column("loop_ms_per_step", "in the\nloop"),
+)
+_TABLE_COLUMNS: Columns = (
+    Column("width", "width"),
+    Column("tool", "tool"),
+    Column("configuration", "configuration"),
+    *NUMBERS,
+    Column("problem", "problem"),
+)
 
 
 def add_options(
@@ -56,35 +74,31 @@ def update(
     networks = json.loads(output.read_text())["networks"] if output.exists() else {}
     for task in tasks:
         rows = compare(task)
-        new = {(row.tool, row.width) for row in rows}
+        new = {(row.name, row.get("width")) for row in rows}
         old = _rows_of(networks.get(task.name), task)
-        rows += [row for row in old if (row.tool, row.width) not in new]
-        print_rows(f"{task.name} ({task.protocol})", rows, widths)
-        networks[task.name] = {"protocol": task.protocol, "rows": [asdict(row) for row in rows]}
-        content = {"environment": environment(), "networks": networks}
-        write_atomically(output, (json.dumps(content, indent=2) + "\n").encode())
+        rows += [row for row in old if (row.name, row.get("width")) not in new]
+        title = f"{task.name} ({task.protocol})"
+        print_table(table_of(title, rows, widths))
+        entries = Report(title, COLUMNS, rows).entries()
+        networks[task.name] = {"protocol": task.protocol, "rows": entries}
+        write_json({"environment": environment(), "networks": networks}, output)
 
 
 def _rows_of(network: dict[str, Any] | None, task: Task) -> list[Row]:
     """What was measured before on the same images."""
     if network is None or network["protocol"] != task.protocol:
         return []
-    return [Row(**row) for row in network["rows"]]
+    return [Row(entry.pop("tool"), **entry) for entry in network["rows"]]
 
 
-def print_rows(title: str, rows: list[Row], widths: tuple[Width, ...]) -> None:
-    """One line for each row, with the columns that something was measured for."""
-    columns = [entry for entry in NUMBERS if any(entry[0] in row.fields for row in rows)]
-    table = Table(title=title, title_justify="left")
-    for heading in ("width", "tool", "configuration"):
-        table.add_column(heading, no_wrap=True)
-    for _, heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    if any(row.problem for row in rows):
-        table.add_column("problem")
+def table_of(title: str, rows: Iterable[Row], widths: tuple[Width, ...]) -> Report:
+    """One line for each row, with a column for each number that was measured."""
     order = ["", *map(label, widths)]
-    for row in sorted(rows, key=lambda row: order.index(row.width)):
-        numbers = (f"{row.fields[key]:.2f}" if key in row.fields else "-" for key, _ in columns)
-        problem = [row.problem] if row.problem else []
-        table.add_row(row.width, row.tool, row.configuration, *numbers, *problem)
-    wide_console().print(table)
+    shown = [
+        Row(
+            row.get("width"), tool=row.name, configuration=row.get("configuration"),
+            **row.get("fields"), problem=row.get("problem"),
+        )
+        for row in sorted(rows, key=lambda row: order.index(row.get("width")))
+    ]  # fmt: skip
+    return Report(title, _TABLE_COLUMNS, shown)

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,36 @@ from benchmarks.peers.job import Job
 from benchmarks.peers.steps import milliseconds
 from benchmarks.peers.tasks import Task, similarity
 from benchmarks.peers.tools import Tool, Width
+from repq_fx.analysis.report import Column, Columns, Row, Unshown
 
 _ROOT = Path(__file__).parents[2]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One configuration at one width.
+# One configuration at one width.
+COLUMNS: Columns = (
+    Column("tool", "tool"),
+    Column("configuration", "configuration"),
+    Column("width", "width"),
+    Unshown("fields"),  # What was measured, by the names of `report.NUMBERS`.
+    Unshown("record"),  # Version, settings and engine, as the adapter reports them.
+    Column("problem", "problem"),
+)
 
-    Attributes:
-        fields: What was measured, by the names of `report.NUMBERS`; empty where `problem` says why.
-        record: Version, settings and engine, as the adapter reports them.
-    """
 
-    tool: str
-    configuration: str
-    width: str
-    fields: dict[str, float] = field(default_factory=dict)
-    record: dict[str, Any] = field(default_factory=dict)
-    problem: str | None = None
+def measured(
+    tool: str, configuration: str, width: str, fields: dict[str, float],
+    record: dict[str, Any] | None = None,
+) -> Row:  # fmt: skip
+    return Row(
+        tool, configuration=configuration, width=width, fields=fields, record=record or {},
+        problem=None,
+    )  # fmt: skip
+
+
+def failed(tool: str, configuration: str, width: str, problem: str) -> Row:
+    return Row(
+        tool, configuration=configuration, width=width, fields={}, record={}, problem=problem
+    )
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Workshop:
         """Every tool's rows; a tool that is absent or fails is a row with the reason."""
         data = self.scratch / task.name
         task.write(data)
-        rows = [Row(tool.name, "", label(width), problem=reason)
+        rows = [failed(tool.name, "", label(width), reason)
                 for tool in self.tools for width, reason in tool.not_offered.items()
                 if width in self.widths]  # fmt: skip
         jobs = [(tool, name, width) for width in self.widths
@@ -60,12 +71,12 @@ class Workshop:
             job = Job(folder, str(data), task.name, name, *width, iterations)
             problem = self._run(job, tool)
             if problem:
-                rows.append(Row(tool.name, name, label(width), problem=problem))
+                rows.append(failed(tool.name, name, label(width), problem))
                 continue
             record = job.result()
             fields = measure(task, reference, job.outputs()) | {"seconds": record.pop("seconds")}
             fields |= milliseconds(record["settings"])
-            rows.append(Row(tool.name, name, label(width), fields, record))
+            rows.append(measured(tool.name, name, label(width), fields, record))
         return rows
 
     def _run(self, job: Job, tool: Tool) -> str | None:

@@ -7,7 +7,6 @@ Rows of networks and tools that are not asked for stay in the results as they ar
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +14,14 @@ from torch import Tensor
 
 import repq_fx
 from benchmarks.peers.report import add_options, update, workshop
-from benchmarks.peers.rows import Row, Workshop, label, measure, reference_outputs
+from benchmarks.peers.rows import Workshop, label, measure, measured, reference_outputs
 from benchmarks.peers.tasks import TASKS, Task
 from benchmarks.peers.tools import TOOLS, WIDTHS, Width
+from benchmarks.publish import RESULTS
 from repq_fx import PerChannel, Scheme
+from repq_fx.analysis.report import Row
 
-RESULTS = Path(__file__).parents[1] / "results" / "peers.json"
+OUTPUT = RESULTS / "peers.json"
 # A split layer holds two convolutions, so coarse + fine spends more bits than the other tools do.
 # Brevitas rounds only what layers read.
 _OURS: dict[str, dict[str, Any]] = {
@@ -33,7 +34,7 @@ _OURS: dict[str, dict[str, Any]] = {
 def compare(task: Task, tools: Workshop) -> list[Row]:
     """Ours and every tool's rows."""
     reference = reference_outputs(task)
-    rows = [Row("FP32", "merged", "", task.quality(reference))]
+    rows = [measured("FP32", "merged", "", task.quality(reference))]
     rows += [_ours(task, reference, name, width) for width in WIDTHS for name in _OURS]
     return rows + tools.rows(task, reference)
 
@@ -49,12 +50,12 @@ def _ours(task: Task, reference: list[Tensor], name: str, width: Width) -> Row:
         outputs = [quantized(images) for images in task.images]
     record = {"settings": {"scheme": str(scheme)}, "engine": "reference"}
     fields = measure(task, reference, outputs) | {"seconds": seconds}
-    return Row("repq_fx", name, label(width), fields, record)
+    return measured("repq_fx", name, label(width), fields, record)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    add_options(parser, TASKS, [tool.name for tool in TOOLS], RESULTS)
+    add_options(parser, TASKS, [tool.name for tool in TOOLS], OUTPUT)
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         parser.error(f"there is no folder {str(arguments.data)!r}; see benchmarks/README.md")

@@ -12,8 +12,8 @@ from benchmarks.accuracy.cifar10 import WEIGHTS as CIFAR_WEIGHTS
 from benchmarks.accuracy.rvsr import calibration_crops, image_sets, psnr_of_luma
 from benchmarks.peers.networks import MergedRepVGG, MergedRVSR, MobileOneS0
 from repq_fx import analysis, reparameterize
+from repq_fx.analysis.report import accuracy_fields
 from repq_fx.cli.image_data import ImageData, Preprocessing, open_images
-from repq_fx.cli.measurements import accuracy_fields
 from repq_fx.cli.model_source import load_weights
 from repq_fx.models import cifar_repvgg
 

@@ -20,7 +20,6 @@ except in the rows that say bfloat16, in which it runs them by default where the
 import argparse
 import json
 import warnings
-from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +27,6 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy.comparison import RESULTS, report
 from benchmarks.peers.environments import DEFAULT_FOLDER
 from benchmarks.peers.text_networks_data import (
     CALIBRATION_IMAGES,
@@ -38,9 +36,20 @@ from benchmarks.peers.text_networks_data import (
     UnavailableError,
 )
 from benchmarks.peers.text_networks_forms import Task
+from benchmarks.publish import RESULTS, protocol_report
 from repq_fx import analysis
 from repq_fx.analysis import LatencyStatistics
-from repq_fx.cli.report import write_json
+from repq_fx.analysis.report import (
+    Column,
+    Columns,
+    Remark,
+    Row,
+    Unshown,
+    decimals,
+    milliseconds,
+    print_table,
+    write,
+)
 
 RESULT = RESULTS / "text_networks.json"
 # Of a detector's map, where PaddleOCR begins to see text.
@@ -48,27 +57,22 @@ _TEXT = 0.3
 _INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
 
 
-@dataclass(frozen=True)
-class Row:
-    """One network in one form; None for what was not measured, and in JSON for infinity."""
-
-    network: str
-    form: str
-    sqnr_db: float | None = field(default=None, metadata={"heading": "SQNR dB", "digits": 1})
-    map_iou: float | None = field(default=None, metadata={"heading": "map IoU", "digits": 4})
-    agreement_percent: float | None = field(
-        default=None, metadata={"heading": "agrees %", "digits": 1}
-    )
-    latency_ms: LatencyStatistics | None = field(default=None, metadata={"heading": "latency"})
-    quantize_seconds: float | None = field(
-        default=None, metadata={"heading": "quantize s", "digits": 1}
-    )
-    float_operations: str | None = field(default=None, metadata={"heading": "in float"})
-    problem: str | None = None
+# Of one network in one form; what was not measured is null in the file, and so is infinity.
+COLUMNS: Columns = (
+    Column("network", "network"),
+    Column("form", "form"),
+    Column("sqnr_db", "SQNR\ndB", decimals(1)),
+    Column("map_iou", "map\nIoU", decimals(4)),
+    Column("agreement_percent", "agrees\n%", decimals(1)),
+    Column("latency_ms", "latency ms\n(quartiles)", milliseconds),
+    Column("quantize_seconds", "quantize\ns", decimals(1)),
+    Unshown("float_operations"),
+    Remark("problem"),
+)
 
 
 def quality(judge: str, reference: Tensor, outputs: Tensor) -> dict[str, float]:
-    """How well outputs are kept, by the names of `Row`.
+    """How well outputs are kept, by the names of `COLUMNS`.
 
     Args:
         judge: "map" for maps of where text is, "classes" for scores with the classes last; "" where
@@ -96,25 +100,25 @@ def compare(name: str, task: Task, repeats: int) -> list[Row]:
             made = make()
             fields = quality(task.network.judge, reference, made.outputs(task.judges))
         except Exception as error:  # Whatever a tool raises at a network that it cannot take.
-            rows.append(Row(name, form, problem=f"{type(error).__name__}: {error}"))
+            rows.append(Row(name, form=form, problem=f"{type(error).__name__}: {error}"))
         else:
             calls[form] = made.call(task.judges[:1])
             rows.append(Row(
-                name, form, **fields, quantize_seconds=made.quantize_seconds,
+                name, form=form, **fields, quantize_seconds=made.quantize_seconds,
                 float_operations=made.float_operations,
             ))  # fmt: skip
         print(rows[-1], flush=True)
     latency = analysis.measure_latency(calls, repeats=repeats)
-    return [replace(row, latency_ms=latency.get(row.form)) for row in rows]
+    return [row.with_values(latency_ms=latency.get(row.get("form"))) for row in rows]
 
 
 def measured_before() -> list[Row]:
     """The rows of the file of results, if there is one."""
-    rows = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
-    for row in rows:
-        if row["latency_ms"] is not None:
-            row["latency_ms"] = LatencyStatistics(**row["latency_ms"])
-    return [Row(**row) for row in rows]
+    entries = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
+    for entry in entries:
+        if entry["latency_ms"] is not None:
+            entry["latency_ms"] = LatencyStatistics(**entry["latency_ms"])
+    return [Row(entry.pop("network"), **entry) for entry in entries]
 
 
 def _instructions() -> list[str]:
@@ -146,14 +150,15 @@ def main() -> None:
                 print(f"{name} is left out: {error}")
                 continue
             new = compare(name, task, arguments.repeats)
-        title = f"{CALIBRATION_IMAGES} rendered pictures calibrate, {JUDGES} others judge"
-        report(None, title, [replace(row, float_operations=None) for row in new])
-        rows = [row for row in measured_before() if row.network != name] + new
-        rows.sort(key=lambda row: list(NETWORKS).index(row.network))
-        write_json(
-            RESULT, rows, protocol=title, rounds=arguments.repeats, instructions=_instructions(),
+        protocol = f"{CALIBRATION_IMAGES} rendered pictures calibrate, {JUDGES} others judge"
+        print_table(protocol_report(protocol, COLUMNS, new))
+        rows = [row for row in measured_before() if row.name != name] + new
+        rows.sort(key=lambda row: list(NETWORKS).index(row.name))
+        report = protocol_report(
+            protocol, COLUMNS, rows, rounds=arguments.repeats, instructions=_instructions(),
             onnx2torch=version("onnx2torch"),
         )  # fmt: skip
+        write(report, RESULT)
 
 
 if __name__ == "__main__":

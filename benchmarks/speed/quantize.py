@@ -20,33 +20,33 @@ from tqdm import tqdm
 
 import repq_fx
 from benchmarks.accuracy import cifar10, mobileone
+from benchmarks.publish import protocol_report, publish
 from repq_fx import analysis
+from repq_fx.analysis.peak_memory import PeakMemory
+from repq_fx.analysis.report import Column, Columns, Row, decimals
 from repq_fx.cli.image_data import Preprocessing, open_images
-from repq_fx.cli.report import write_json
 
-RESULTS = Path(__file__).parents[1] / "results"
 _SETS = 3
 
 
-@dataclass(frozen=True)
-class Result:
-    """Of one network, width and way.
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.0f}"
 
-    Attributes:
-        name: Network, width, and how it was quantized.
-        passes: Time to quantize, in forward passes.
-        seconds: The same in seconds of one core.
-        peak_bytes: Most memory that was held above what the process held before.
-        sqnr_db: For each set of calibration images.
-        agreement: The same, in percent.
-    """
 
-    name: str
-    passes: float
-    seconds: float
-    peak_bytes: int
-    sqnr_db: list[float]
-    agreement: list[float]
+def _mean(values: list[float]) -> str:
+    """Of all sets of calibration images."""
+    return f"{statistics.mean(values):.2f}"
+
+
+COLUMNS: Columns = (
+    Column("name", "network, width, how"),
+    Column("passes", "forward\npasses", decimals(1)),
+    Column("seconds", "seconds of\none core", decimals(1)),
+    # The most that was held above what the process held before.
+    Column("peak_bytes", "memory\nMiB", _mebibytes),
+    Column("sqnr_db", "SQNR\ndB", _mean),
+    Column("agreement", "agrees\n%", _mean),
+)
 
 
 @dataclass(frozen=True)
@@ -77,20 +77,12 @@ def main() -> None:
         # A process for each, or one would hold what another has left.
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             rows.append(pool.submit(measure, arguments.data, *job).result())
-        row = rows[-1]
-        tqdm.write(
-            f"{row.name}: {row.passes:.1f} passes, {row.seconds:.1f} s, "
-            f"{row.peak_bytes / 2**20:.0f} MiB, {statistics.mean(row.sqnr_db):.2f} dB, "
-            f"{statistics.mean(row.agreement):.2f} %"
-        )
-    write_json(
-        RESULTS / "quantize_1t.json",
-        rows,
-        protocol="32 images of 224 x 224 (CIFAR: 256 of 32 x 32) calibrate",
-    )
+        tqdm.write(str(rows[-1]))
+    protocol = "32 images of 224 x 224 (CIFAR: 256 of 32 x 32) calibrate"
+    publish("quantize_1t", protocol_report(protocol, COLUMNS, rows))
 
 
-def measure(data: Path, network: str, name: str, fast: bool) -> Result:  # noqa: FBT001
+def measure(data: Path, network: str, name: str, fast: bool) -> Row:  # noqa: FBT001
     """Quantize one network with every set of images."""
     torch.set_num_threads(1)
     workload, scheme = WORKLOADS[network](data), repq_fx.Scheme.from_name(name)
@@ -99,24 +91,23 @@ def measure(data: Path, network: str, name: str, fast: bool) -> Result:  # noqa:
     repq_fx.quantize(model, first[:2], scheme=scheme, fast=fast, progress=False)
     merged = repq_fx.reparameterize(model, first[:2])
     outputs = _outputs(merged, workload.judged)
-    held = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # Resets the high-water mark.
+    memory = PeakMemory()
     seconds, quantized = [], []
     for images in workload.calibration:
         start = time.process_time()
         int8 = repq_fx.quantize(model, images, scheme=scheme, fast=fast, progress=False)
         seconds.append(time.process_time() - start)
         quantized.append(int8)
-    peak = _resident("VmHWM") - held
+    peak = memory.bytes_above_start()
     scores = [_outputs(int8, workload.judged) for int8 in quantized]
     duration = statistics.median(seconds)
-    return Result(
+    return Row(
         f"{network} {name}{' fast' if fast else ''}",
-        duration / _forward_seconds(merged, first),
-        duration,
-        peak,
-        [analysis.sqnr_db(outputs, each) for each in scores],
-        [analysis.agreement(outputs, each) for each in scores],
+        passes=duration / _forward_seconds(merged, first),
+        seconds=duration,
+        peak_bytes=peak,
+        sqnr_db=[analysis.sqnr_db(outputs, each) for each in scores],
+        agreement=[analysis.agreement(outputs, each) for each in scores],
     )
 
 
@@ -132,11 +123,6 @@ def _forward_seconds(model: nn.Module, images: Tensor) -> float:
 
 def _outputs(model: nn.Module, images: Tensor) -> Tensor:
     return analysis.predict(model, images.split(50), progress=False)
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def _mobileone_s0(data: Path) -> Workload:

@@ -20,11 +20,25 @@ from tqdm import tqdm
 from .. import analysis, api, integrations, ops, passes
 from .._torch_ao import quantize_with_torch_defaults
 from ..analysis import LatencyStatistics
+from ..analysis.report import (
+    MODEL_COLUMNS,
+    ImageFormat,
+    Protocol,
+    Report,
+    Row,
+    Session,
+    Timing,
+    accuracy_fields,
+    float_size,
+    print_table,
+    scores_of,
+    similarity_fields,
+    write,
+)
 from ..models import fashion_repvgg
 from ..quant import Scheme
-from .measurements import accuracy_fields, float_size, scores_of, similarity_fields
+from .options import LatencyThreads
 from .outputs import require_writable
-from .report import ImageFormat, Protocol, Report, Row, Timing, print_table
 from .stages import Stages, shows_bars
 
 _BATCH_SIZE = 100
@@ -57,7 +71,7 @@ def demo(
     report: Annotated[
         Path, typer.Option("--report", "--json", help="Where the JSON report goes")
     ] = Path("demo.json"),
-    threads: Annotated[int, typer.Option(help="Threads for the latency measurement")] = 1,
+    threads: LatencyThreads = 1,
 ) -> None:
     """Merge and quantize a small RepVGG trained on Fashion-MNIST, and compare.
 
@@ -85,18 +99,22 @@ def demo(
         )
     with stages.stage("evaluate", f"evaluate each on {len(test_images)} images"):
         rows = _measure(candidates, test_images, test_labels, latency)
-    print_table(f"RepVGG on Fashion-MNIST; latency of one image, {threads} thread(s)", rows)
-    typer.echo(f"\n{_conclusion(rows)}\n")
     protocol = Protocol(
         data="Fashion-MNIST, training images", eval_data="Fashion-MNIST, test images",
         calibration_images=len(calibration_images), evaluation_images=len(test_images),
         batch_size=_BATCH_SIZE, image=ImageFormat(1, 28, 28, mean=(0.5,), std=(0.5,)),
         latency=Timing(batch_size=1, threads=threads),
     )  # fmt: skip
-    Report(
-        "demo", "repq_fx.models:fashion_repvgg", protocol, rows,
-        stage_seconds=stages.seconds,
-    ).write(report)  # fmt: skip
+    session = Session(
+        "demo", "repq_fx.models:fashion_repvgg", protocol, stage_seconds=stages.seconds
+    )
+    found = Report(
+        f"RepVGG on Fashion-MNIST; latency of one image, {threads} thread(s)",
+        MODEL_COLUMNS, rows, session.context(),
+    )  # fmt: skip
+    print_table(found)
+    typer.echo(f"\n{_conclusion(rows)}\n")
+    write(found, report)
     stages.end(report)
     typer.echo(f"\n{_NEXT_STEPS}")
 
@@ -112,7 +130,7 @@ def _measure(
     reference: Tensor | None = None
     for candidate in candidates:
         batches = images.split(_BATCH_SIZE)
-        scores = scores_of(candidate.model, batches, label=candidate.name)
+        scores = scores_of(candidate.model, batches, label=candidate.name, progress=shows_bars())
         reference = scores if reference is None else reference
         rows.append(
             Row(
@@ -129,7 +147,7 @@ def _measure(
 
 def _conclusion(rows: Sequence[Row]) -> str:
     """What the table shows, at the width where the two part most."""
-    top1 = {row.name: row.top1_percent or 0.0 for row in rows}
+    top1 = {row.name: row.get("top1_percent") or 0.0 for row in rows}
     widths = [_name(bits) for bits in _WIDTHS]
     width = max(widths, key=lambda width: top1[f"{_OURS} {width}"] - top1[f"{_BASELINE} {width}"])
     return (

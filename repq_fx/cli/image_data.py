@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..analysis.report import ImageFormat
 from ..errors import RepqError
 
 _IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
@@ -53,6 +54,13 @@ class Preprocessing:
         pixels = pixels.reshape(self.size, self.size, len(self.mean)).permute(2, 0, 1)
         mean, std = (torch.tensor(value).reshape(-1, 1, 1) for value in (self.mean, self.std))
         return (pixels - mean) / std
+
+
+def image_format(shape: Sequence[int], preprocessing: Preprocessing | None) -> ImageFormat:
+    """What a report says of images ``[channels, height, width]`` that were preprocessed so."""
+    if preprocessing is None:
+        return ImageFormat.of(shape)
+    return ImageFormat.of(shape, preprocessing.mean, preprocessing.std)
 
 
 @dataclass(frozen=True)

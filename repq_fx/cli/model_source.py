@@ -11,7 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .. import integrations
 from ..errors import FileFormatError, RepqError
+from ..integrations import ultralytics
 from .image_data import Preprocessing
 
 FORMS = "package.module:factory, timm:NAME, ultralytics:FILE.pt (quantize) or FILE.repq (bench)"
@@ -52,6 +54,23 @@ def build_model(source: str) -> tuple[nn.Module, Preprocessing]:
     if not isinstance(model, nn.Module):
         raise RepqError(f"MODEL {source!r} returned a {type(model).__name__}, not an nn.Module.")
     return model.eval(), Preprocessing()
+
+
+def open_detector(file: Path) -> Any:
+    """What `repq quantize` wrote, or one of ultralytics' own files.
+
+    Raises:
+        RepqError: The file is missing, unreadable, or holds something else.
+    """
+    if file.suffix in ultralytics.SUFFIXES:
+        return ultralytics.open_model(file)
+    model = integrations.load(file)
+    if not ultralytics.is_quantized(model):
+        raise RepqError(
+            f"{str(file)!r} holds a network without a detector around it; "
+            "only detectors predict boxes (repq bench times any network)."
+        )
+    return model
 
 
 def _hint(source: str) -> str:

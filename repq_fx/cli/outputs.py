@@ -1,6 +1,8 @@
-"""Files that a command will write, refused before the work if it could not."""
+"""Files that a command will write, refused before the work if it could not write them."""
 
 from pathlib import Path
+
+from torch.fx import GraphModule
 
 from .. import export
 from ..errors import RepqError
@@ -31,3 +33,15 @@ def require_writable_with_report(out: Path, option: str, suffix: str) -> None:
     """Check the file that `option` gives and the report beside it; see `require_writable`."""
     require_writable(out, option, suffix)
     require_writable(report_path(out), option, ".json")
+
+
+def require_storable(merged: GraphModule) -> None:
+    """Refuse a network that no file could hold when it is quantized.
+
+    Raises:
+        RepqError: A layer or function of it, which the message names, is none that files hold.
+    """
+    reasons = export.unstorable(merged)
+    if reasons:
+        others = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        raise RepqError(f"what --out would hold cannot be saved: {reasons[0]}{others}.")

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from .. import analysis, api
 from ..analysis import LatencyStatistics
+from ..analysis.report import Row
 from ..integrations import onnxruntime, openvino
-from .report import Row
 from .stages import shows_bars
 
 _LOGGER = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from .peak_memory import PeakMemory
+from ..analysis.peak_memory import PeakMemory
 
 
 def shows_bars() -> bool:

@@ -5,21 +5,27 @@ from typing import Annotated
 
 import typer
 
+from ..analysis.report import (
+    MODEL_COLUMNS,
+    ImageFormat,
+    Protocol,
+    Report,
+    Row,
+    Session,
+    print_table,
+    write,
+)
 from ..integrations import ultralytics
-from .detector import image_format, open_detector
+from .model_source import open_detector
+from .options import DetectorFile, LongerSide
 from .outputs import require_writable
-from .report import Protocol, Report, Row, print_table
 from .stages import Stages
 
 
 def val(
-    model: Annotated[Path, typer.Argument(help="FILE.repq of repq quantize, or a .pt file")],
+    model: DetectorFile,
     data: Annotated[Path, typer.Option(help="The data set's YAML file")],
-    image_size: Annotated[
-        int | None,
-        typer.Option("--image-size", "--size", help="Longer side in pixels",
-                     show_default="the model's own"),
-    ] = None,
+    image_size: LongerSide = None,
     batch_size: Annotated[
         int, typer.Option("--batch-size", "--batch", help="Images per forward pass")
     ] = 16,
@@ -41,10 +47,16 @@ def val(
         )
     row = Row(model.name, map50_95_percent=map50_95, map50_percent=map50,
               size_bytes=model.stat().st_size)  # fmt: skip
-    print_table(f"val split of {data.name} at {side} px", [row])
+    protocol = Protocol(
+        eval_data=f"val split of {data}",
+        batch_size=batch_size,
+        image=ImageFormat.of_detector(side),
+    )
+    session = Session("val", str(model), protocol, stage_seconds=stages.seconds)
+    report = Report(
+        f"val split of {data.name} at {side} px", MODEL_COLUMNS, [row], session.context()
+    )
+    print_table(report)
     if json is not None:
-        protocol = Protocol(
-            eval_data=f"val split of {data}", batch_size=batch_size, image=image_format(side)
-        )
-        Report("val", str(model), protocol, [row], stage_seconds=stages.seconds).write(json)
+        write(report, json)
         stages.end(json)

@@ -176,7 +176,7 @@ def test_images_that_calibrate_and_are_evaluated_are_a_warning(
 def test_a_bad_result_names_the_layers_that_hurt_most(
     repq, weights, image_pack, other_images, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("repq_fx.cli.measurements.LEAST_SQNR_DB", 1000)
+    monkeypatch.setattr("repq_fx.cli.caveats.LEAST_SQNR_DB", 1000)
     out = tmp_path / "m.repq"
     code, _, _ = repq(
         *fashion_arguments(weights, image_pack, out, "--eval-data", other_images,

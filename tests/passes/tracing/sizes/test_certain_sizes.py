@@ -6,7 +6,7 @@ from torch.nn import functional as F
 import repq_fx
 from repq_fx.passes import trace
 from repq_fx.passes.tracing.sizes.guards import is_size_guard
-from tests.zoo_mobile import RepMixer, TextRepMixer
+from tests.zoo.mobile import RepMixer, TextRepMixer
 
 
 class OwnForward(nn.Conv2d):
