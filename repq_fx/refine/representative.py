@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..quant.weights.spread import point_in_square
+from ..quant.weights.input_positions import point_in_square
 
 # So many positions of all images, or tokens: a 32 x 32 tile of each of 32 images.
 _POSITIONS = 2**15
