@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Node
 from ...reparam import MapError, identity
 from ..graph.constants import Constants
 from ..graph.example import Inputs, run
-from ..graph.recorders import LikeRecorder, is_feature_map
+from ..graph.run import LikeRecorder, is_feature_map
 from .rules import apply_rule
 from .value import AffineValue, Call, Source, View
 

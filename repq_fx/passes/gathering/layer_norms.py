@@ -12,7 +12,7 @@ from ..graph.constants import Constants
 from ..graph.example import Inputs, run
 from ..graph.free_names import free_name
 from ..graph.mutation import mutated_operand, operator_name
-from ..graph.recorders import LikeRecorder
+from ..graph.run import LikeRecorder
 from .function_body import function_body
 
 _STEPS = frozenset(

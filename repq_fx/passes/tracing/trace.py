@@ -17,7 +17,7 @@ from ..graph.aliases import overwritten_alias
 from ..graph.canonical_calls import canonicalize_calls
 from ..graph.example import ExampleInputs, Inputs, as_inputs, random_like, run
 from ..graph.mutation import read_results_of_mutations
-from ..graph.recorders import LikeRecorder
+from ..graph.run import LikeRecorder
 from .computed_weights import computed_tensors, store_computed_weights
 from .lost_hooks import require_no_hooks
 from .plain_layers import use_plain_layers

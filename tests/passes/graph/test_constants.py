@@ -8,7 +8,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from repq_fx.passes.graph.constants import Constants
-from repq_fx.passes.graph.recorders import LikeRecorder
+from repq_fx.passes.graph.run import LikeRecorder
 
 
 class Weights(nn.Module):
