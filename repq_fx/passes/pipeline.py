@@ -10,10 +10,9 @@ from ..errors import RepqError, TraceError
 from .affine.views import features_with
 from .gathering.batch_norms import call_norm_layers
 from .graph.agreement import difference
-from .graph.erase_assertions import erase_assertions
 from .graph.example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
 from .graph.mutation import read_results_of_mutations
-from .graph.remove_unused import remove_unused
+from .graph.remove_unused import erase_assertions, remove_unused
 from .graph.unshare_modules import unshare_modules
 from .merging.append_affines import append_affines
 from .merging.merge_parts import merge_parts

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ...errors import TraceError
-from ..graph.erase_assertions import erase_assertions
 from ..graph.example import Inputs, run
+from ..graph.remove_unused import erase_assertions
 from ..tracing.plain_attributes import copy_plain_attributes
 from ..tracing.symbolic import Leaves
 from ..tracing.trace import copy_of, trace
