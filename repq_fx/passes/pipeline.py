@@ -11,9 +11,9 @@ from .affine.views import features_with
 from .gathering.batch_norms import call_norm_layers
 from .graph.agreement import difference
 from .graph.example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
+from .graph.module_names import unshare_modules
 from .graph.mutation import read_results_of_mutations
 from .graph.remove_unused import erase_assertions, remove_unused
-from .graph.unshare_modules import unshare_modules
 from .merging.append_affines import append_affines
 from .merging.merge_parts import merge_parts
 from .merging.merge_regions import merge_regions

@@ -3,7 +3,7 @@
 from torch.fx import Node
 
 from ..backend.prepared_view import PreparedView
-from ..passes.graph.free_names import free_name
+from ..passes.graph.module_names import free_name
 
 _QUESTIONS = ("dtype", "device")
 _CONVERSIONS = ("to", "type_as")

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from ...passes.graph.free_names import free_name
+from ...passes.graph.module_names import free_name
 
 
 def call_batch_statistics(graph_module: GraphModule) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from ..._torch_ao import is_without_tensors
-from ...passes.graph.free_names import free_name
+from ...passes.graph.module_names import free_name
 from ..patterns import RANGE_PRESERVING_OPS
 
 _NAME = "made_operand"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from ..graph.constants import Constants
-from ..graph.free_names import free_name
+from ..graph.module_names import free_name
 
 _PARAMETERS = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum",
                "eps")  # fmt: skip

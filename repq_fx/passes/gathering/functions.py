@@ -9,7 +9,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.constants import Constants
 from ..graph.example import Inputs, run
-from ..graph.free_names import free_name
+from ..graph.module_names import free_name
 from ..graph.run import LikeRecorder
 from .elementwise_function import ElementwiseFunction
 from .function_body import function_body

@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.constants import Constants
 from ..graph.example import Inputs, run
-from ..graph.free_names import free_name
+from ..graph.module_names import free_name
 from ..graph.mutation import mutated_operand, operator_name
 from ..graph.run import LikeRecorder
 from .function_body import function_body

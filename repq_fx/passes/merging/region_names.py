@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from ..graph.free_names import ReadNames, is_free
+from ..graph.module_names import ReadNames, is_free
 from .region import Candidate
 
 

@@ -1,4 +1,4 @@
-"""Which names of a graph module a new module may take, and what shared layers keep."""
+"""Which names a new module may take, what shared layers keep, and one activation for all blocks."""
 
 import copy
 
@@ -10,9 +10,11 @@ from torch.fx import symbolic_trace
 from torch.nn import functional as F
 
 import repq_fx
-from repq_fx.passes.graph.free_names import ReadNames, free_name, is_free
+from repq_fx import Override, Scheme
+from repq_fx.passes.graph.module_names import ReadNames, free_name, is_free
 
 CHANNELS = 3
+QUICK = Scheme(gptq=False, output_search=False, sequential_ranges=False, equalization=False)
 
 
 class Twice(nn.Module):
@@ -157,3 +159,64 @@ def test_a_name_is_free_where_nothing_is():
     # The graph calls `first.0`, and whatever is added to a called module may run in it.
     assert free_name(graph_module, "first.0.act", "first.act") == "first.act"
     assert free_name(graph_module, "first.0.act") == "act"
+
+
+class Block(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.act = act
+
+    def forward(self, image):
+        return self.act(self.conv(image))
+
+
+class Net(nn.Module):
+    """Three blocks and a sum that all call one SiLU."""
+
+    def __init__(self):
+        super().__init__()
+        act = nn.SiLU()
+        self.blocks = nn.Sequential(*(Block(act) for _ in range(3)))
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, image):
+        features = self.blocks(image)
+        return self.head(self.blocks[0].act(features + image))
+
+
+def test_each_call_has_a_name_of_its_own():
+    model, image = Net().eval(), torch.randn(2, 4, 8, 8)
+    merged = repq_fx.reparameterize(model, image)
+    targets = [
+        node.target
+        for node in merged.graph.nodes
+        if node.op == "call_module" and isinstance(merged.get_submodule(node.target), nn.SiLU)
+    ]
+    assert targets == ["blocks.0.act", "blocks.1.act", "blocks.2.act", "blocks.0.act_1"]
+    with torch.no_grad():
+        torch.testing.assert_close(merged(image), model(image))
+
+
+def test_one_block_in_float_leaves_the_others_quantized():
+    model, image = Net().eval(), torch.randn(4, 4, 8, 8)
+    scheme = QUICK.with_overrides(Override("blocks.0", None))
+    reference = repq_fx.quantize(model, image, scheme=scheme, backend="reference", progress=False)
+    floats = [n for n, m in reference.named_modules() if isinstance(m, nn.Conv2d)]
+    assert floats == ["blocks.0.conv"]
+
+
+def test_an_activation_in_float_leaves_a_plain_layer(tmp_path):
+    """torch quantizes no layer whose activation is left in float; nothing of ours stays on it."""
+    model, image = Net().eval(), torch.randn(4, 4, 8, 8)
+    scheme = QUICK.with_overrides(Override(nn.SiLU, None))
+    int8 = repq_fx.quantize(model, image, scheme=scheme, progress=False)
+    repq_fx.save(int8, tmp_path / "model.repq")
+    assert torch.equal(repq_fx.load(tmp_path / "model.repq")(image), int8(image))
+
+
+def test_layers_with_weights_stay_shared():
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    model = nn.Sequential(conv, nn.ReLU(), conv).eval()
+    merged = repq_fx.reparameterize(model, torch.randn(1, 4, 8, 8))
+    assert sum(isinstance(module, nn.Conv2d) for module in merged.modules()) == 1
