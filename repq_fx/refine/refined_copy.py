@@ -8,9 +8,8 @@ from ..backend.prepared_view import PreparedView
 from ..backend.preparing.other_values import drop_observers_of_others_met
 from ..backend.preparing.unread_observers import drop_unread_observers
 from ..errors import CalibrationError, ConversionError
-from ..passes.graph.aliases import overwritten_alias
 from ..passes.graph.canonical_calls import canonicalize_calls
-from ..passes.graph.mutation import read_results_of_mutations
+from ..passes.graph.mutation import overwritten_alias, read_results_of_mutations
 from ..quant.kept_inputs import inputs_left
 from .edge_layers import plan_edges
 from .float_reads import separate_float_reads

@@ -13,10 +13,9 @@ from ..._torch_ao import ObserverBase, WeightedQuantizedModule
 from ...errors import TraceError
 from ...quant import QuantizedModule
 from ..graph.agreement import difference
-from ..graph.aliases import overwritten_alias
 from ..graph.canonical_calls import canonicalize_calls
 from ..graph.example import ExampleInputs, Inputs, as_inputs, random_like, run
-from ..graph.mutation import read_results_of_mutations
+from ..graph.mutation import overwritten_alias, read_results_of_mutations
 from ..graph.run import LikeRecorder
 from .computed_weights import computed_tensors, store_computed_weights
 from .lost_hooks import require_no_hooks

@@ -8,8 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import repq_fx
-from repq_fx.passes.graph.aliases import overwritten_alias
-from repq_fx.passes.graph.mutation import read_results_of_mutations
+from repq_fx.passes.graph.mutation import overwritten_alias, read_results_of_mutations
 from repq_fx.passes.tracing.symbolic import symbolic_trace
 
 IMAGE = torch.randn(4, 8, 7, 6, generator=torch.Generator().manual_seed(0))
