@@ -15,8 +15,7 @@ from ..graph.remove_unused import remove_unused
 from .fold_constants import fold_constants
 from .gather_sums import gather_sums
 from .plan_regions import plan_regions
-from .region import Candidate, Region
-from .region_names import RegionNames, preferred_name
+from .region import Candidate, Region, RegionNames, preferred_name
 from .replacement import Replacement
 from .split_sums import split_sums
 from .verify_regions import verify_regions
