@@ -16,9 +16,8 @@ from .fold_constants import fold_constants
 from .gather_sums import gather_sums
 from .plan_regions import plan_regions
 from .region import Candidate, Region, RegionNames, preferred_name
-from .replacement import Replacement
+from .replacement import Replacement, verify_regions
 from .split_sums import split_sums
-from .verify_regions import verify_regions
 
 _LOGGER = logging.getLogger(__name__)
 
