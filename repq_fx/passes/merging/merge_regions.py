@@ -13,11 +13,10 @@ from ..affine.views import Features, affine_values, features_of
 from ..graph.example import Inputs
 from ..graph.remove_unused import remove_unused
 from .fold_constants import fold_constants
-from .gather_sums import gather_sums
 from .plan_regions import plan_regions
 from .region import Candidate, Region, RegionNames, preferred_name
 from .replacement import Replacement, verify_regions
-from .split_sums import split_sums
+from .sums import gather_sums, split_sums
 
 _LOGGER = logging.getLogger(__name__)
 
