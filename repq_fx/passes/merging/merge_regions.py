@@ -10,9 +10,9 @@ from torch.fx import GraphModule, Node
 
 from ..affine.value import AffineValue, Source
 from ..affine.views import Features, affine_values, features_of
+from ..graph.constants import fold_constants
 from ..graph.example import Inputs
 from ..graph.remove_unused import remove_unused
-from .fold_constants import fold_constants
 from .plan_regions import plan_regions
 from .region import Candidate, Region, RegionNames, preferred_name
 from .replacement import Replacement, verify_regions
