@@ -22,6 +22,7 @@ from . import (
 )
 from .value import OPAQUE, AffineValue, Call, Rule, Source, View, called_module
 
+# From operators to transfer functions, which say what they do to affine values.
 _TABLES = (
     layer_rules, arithmetic_rules, border_rules, layout_rules, concat_rules, conversion_rules,
 )  # fmt: skip
@@ -119,7 +120,7 @@ def evaluate(features: Features, source: Source, interior: Iterable[Node]) -> Vi
 def _value(
     features: Features, node: Node, values: Mapping[Node, AffineValue], device: torch.device
 ) -> AffineValue:
-    return apply_rule(
+    return _apply_rule(
         Call(node, features.graph_module, features.shapes, values, features.constants, device)
     )
 
@@ -130,7 +131,7 @@ def _identity(features: Features, source: Source, device: torch.device) -> View:
     return View(identity(channels, len(shape) - 2, device), source.channel_axis)
 
 
-def apply_rule(call: Call) -> AffineValue:
+def _apply_rule(call: Call) -> AffineValue:
     """The value of a node from the values of its operands, without its view of itself."""
     node = call.node
     rule: Rule | None = None
