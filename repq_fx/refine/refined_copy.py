@@ -5,8 +5,7 @@ import copy
 from torch.fx import GraphModule
 
 from ..backend.prepared_view import PreparedView
-from ..backend.preparing.other_values import drop_observers_of_others_met
-from ..backend.preparing.unread_observers import drop_unread_observers
+from ..backend.preparing.observers import drop_observers_of_others_met, drop_unread_observers
 from ..errors import CalibrationError, ConversionError
 from ..passes.graph.canonical_calls import canonicalize_calls
 from ..passes.graph.mutation import overwritten_alias, read_results_of_mutations

@@ -14,14 +14,16 @@ from ...quant import Scheme
 from ..configuration import get_backend_config, get_qconfig_mapping
 from ..prepared_view import PreparedView
 from .batch_statistics import call_batch_statistics
-from .constant_operands import keep_whole_ranges
 from .float_layers import report_float_layers
 from .made_operands import MadeOperands
-from .other_values import drop_observers_of_other_values
+from .observers import (
+    drop_observers_of_other_values,
+    drop_unread_observers,
+    keep_whole_ranges,
+    observe_inside_padding,
+)
 from .output_shell import OutputShell
 from .override_targets import modules_of
-from .pool_padding import observe_inside_padding
-from .unread_observers import drop_unread_observers
 
 
 def write_as_layers(graph: GraphModule, inputs: tuple[Tensor, ...], scheme: Scheme) -> None:
