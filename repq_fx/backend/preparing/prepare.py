@@ -13,17 +13,15 @@ from ...passes.graph.example import ExampleInputs
 from ...quant import Scheme
 from ..configuration import get_backend_config, get_qconfig_mapping
 from ..prepared_view import PreparedView
-from .batch_statistics import call_batch_statistics
 from .float_layers import report_float_layers
-from .made_operands import MadeOperands
 from .observers import (
     drop_observers_of_other_values,
     drop_unread_observers,
     keep_whole_ranges,
     observe_inside_padding,
 )
-from .output_shell import OutputShell
 from .override_targets import modules_of
+from .torch_limits import MadeOperands, OutputShell, call_batch_statistics
 
 
 def write_as_layers(graph: GraphModule, inputs: tuple[Tensor, ...], scheme: Scheme) -> None:
