@@ -1,3 +1,5 @@
+"""What is made of a prepared graph before it is refined: float reads of layers, and its edges."""
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import repq_fx
+from repq_fx import api
 from repq_fx.analysis import sqnr_db
+from repq_fx.backend.reference import ReferenceLayer
+from repq_fx.lowering.reference_grids import QUANTIZE
+from repq_fx.refine.refined_copy import first_and_last_layers
 
 
 class _Net(nn.Module):
@@ -68,3 +74,37 @@ def test_a_question_for_the_type_keeps_no_weight() -> None:
     model = _Net(nn.Conv2d(8, 8, 3), lambda c, x: c(x.to(c.weight.dtype))).eval()
     quantized = repq_fx.quantize(model, [torch.randn(_IMAGES)], progress=False)
     assert sum(t.numel() for t in quantized.buffers() if t.is_floating_point()) < 8 * 8
+
+
+class TwoStemsAndHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        for name in ("left", "right", "body", "head", "shortcut"):
+            setattr(self, name, nn.Conv2d(3, 3, 1))
+
+    def forward(self, image):
+        body = self.body(self.left(image).relu() + self.right(image))
+        return self.head(body.relu()), torch.sigmoid(self.shortcut(body) + body)
+
+
+def test_every_layer_that_reads_the_input_or_gives_an_output():
+    graph = torch.fx.symbolic_trace(TwoStemsAndHeads())
+    assert first_and_last_layers(graph) == {"left", "right", "head", "shortcut"}
+
+
+def test_first_and_last_bits(small_net, images):
+    merged = repq_fx.reparameterize(small_net, images)
+    prepared = api.prepare(merged, images, repq_fx.Scheme(4, 4, first_last_bits=8))
+    repq_fx.calibrate(prepared, images, progress=False)
+    reference = repq_fx.convert(prepared, "reference")
+    bits = {n: m.bits for n, m in reference.named_modules() if isinstance(m, ReferenceLayer)}
+    assert bits == {"stem": 8, "body": 4, "depthwise": 4, "point": 4, "classifier": 8}
+    tensors = [node for node in reference.graph.nodes if node.target is QUANTIZE]
+    largest = {str(node.args[0]): node.args[4] for node in tensors}
+    assert largest.pop("image") == largest.pop("flatten") == largest.pop("pool") == 255
+    assert set(largest.values()) == {15}
+
+
+def test_an_impossible_width_is_refused():
+    with pytest.raises(ValueError, match=r"first_last_bits must be one of .* got 16"):
+        repq_fx.Scheme(first_last_bits=16)
