@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from ..errors import FileFormatError
+from ..lowering.grids import note_grids
 from ..lowering.int8.instructions import Instruction, Int8Program
-from ..lowering.reference_grids import note_grids
 from ..passes.gathering.elementwise_function import ElementwiseFunction
 from .fields import checked, field
 from .graph_nodes import decode_graph, encode_node

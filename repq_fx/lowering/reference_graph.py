@@ -19,7 +19,7 @@ from ..refine.refined_copy import refined_copy
 from ..refine.refinement import Refinement
 from ..refine.sequential import Pair, SequentialWalk
 from ..refine.survey import Survey, within_memory
-from .reference_grids import DEQUANTIZE, note_grids
+from .grids import DEQUANTIZE, note_grids
 
 
 def to_reference(prepared: GraphModule, progress: Progress) -> GraphModule:

@@ -12,7 +12,7 @@ import repq_fx
 from repq_fx import api
 from repq_fx.analysis import sqnr_db
 from repq_fx.backend.reference import ReferenceLayer
-from repq_fx.lowering.reference_grids import QUANTIZE
+from repq_fx.lowering.grids import QUANTIZE
 from repq_fx.refine.refined_copy import first_and_last_layers
 
 

@@ -13,7 +13,7 @@ import repq_fx
 from repq_fx import api
 from repq_fx.backend.prepared_view import PreparedView
 from repq_fx.errors import CalibrationError
-from repq_fx.lowering.reference_grids import QUANTIZE
+from repq_fx.lowering.grids import QUANTIZE
 from repq_fx.quant import ActivationObserver
 
 

@@ -1,4 +1,4 @@
-"""State dicts of quantized models hold their integers, and a check of what these stand for."""
+"""The grids of a quantized model, which are no tensors, and a check of them in its state dict."""
 
 from abc import abstractmethod
 from hashlib import sha256
@@ -6,8 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from ..quant import QuantizedModule
+
+QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
+DEQUANTIZE = torch.ops.quantized_decomposed.dequantize_per_tensor.default
+
+_NAME = "quantization_grids"
 
 
 class FixedSettings(QuantizedModule):
@@ -37,3 +43,23 @@ class FixedSettings(QuantizedModule):
                 "load_state_dict: the state is that of another quantized model, whose activations "
                 "have other grids, which no state dict holds; use repq_fx.save and repq_fx.load."
             )
+
+
+class ReferenceGrids(FixedSettings):
+    """What the quantize and dequantize nodes of a graph are called with; no node calls this."""
+
+    def __init__(self, graph_module: GraphModule) -> None:
+        super().__init__()
+        nodes = graph_module.graph.nodes
+        self._text = repr([n.args[1:] for n in nodes if n.target in (QUANTIZE, DEQUANTIZE)])
+
+    def settings(self) -> str:
+        """See `FixedSettings`."""
+        return self._text
+
+
+def note_grids(graph_module: GraphModule) -> None:
+    """Let the state dict of a graph with grids tell which they are, in place."""
+    if any(node.target is QUANTIZE for node in graph_module.graph.nodes):
+        # First, so that a state is refused before anything of it is loaded.
+        graph_module._modules = {_NAME: ReferenceGrids(graph_module), **graph_module._modules}
