@@ -18,7 +18,7 @@ from .merging.append_affines import append_affines
 from .merging.merge_parts import merge_parts
 from .merging.merge_regions import merge_regions
 from .merging.region import Region
-from .tracing.lost_hooks import require_no_hooks
+from .tracing.hooks import require_no_hooks
 from .tracing.symbolic import Leaves
 from .tracing.trace import copy_of, require_traceable, trace_and_run
 

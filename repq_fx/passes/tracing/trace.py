@@ -17,8 +17,7 @@ from ..graph.canonical_calls import canonicalize_calls
 from ..graph.example import ExampleInputs, Inputs, as_inputs, random_like, run
 from ..graph.mutation import overwritten_alias, read_results_of_mutations
 from ..graph.run import LikeRecorder
-from .computed_weights import computed_tensors, store_computed_weights
-from .lost_hooks import require_no_hooks
+from .hooks import computed_tensors, require_no_hooks, store_computed_weights
 from .plain_layers import use_plain_layers
 from .symbolic import Leaves, symbolic_trace
 

@@ -1,4 +1,4 @@
-"""Weights that a layer computes anew at every call, as plain parameters."""
+"""Hooks of layers: those that compute a weight leave it as a parameter, others must not be lost."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -6,12 +6,15 @@ from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
+from ...errors import TraceError
 from .plain_layers import layer_type
+from .symbolic import Leaves, is_layer
 
 
 def _remove_pruning(layer: nn.Module, hook: Any) -> None:
@@ -29,7 +32,7 @@ _REMOVERS: Mapping[type, Callable[[nn.Module, Any], object]] = MappingProxyType(
 _CONTAINERS = (tuple, list, dict, deque)
 
 
-def remover_of(hook: object) -> Callable[[nn.Module, Any], object] | None:
+def _remover_of(hook: object) -> Callable[[nn.Module, Any], object] | None:
     """What replaces a hook of torch that computes a weight by that weight; None of other hooks."""
     found = (remover for kind, remover in _REMOVERS.items() if isinstance(hook, kind))
     return next(found, None)
@@ -44,7 +47,7 @@ def store_computed_weights(model: nn.Module) -> None:
     for layer in model.modules():
         # A later hook may compute what an earlier one reads, as pruning of a normalized weight.
         for hook in reversed(list(layer._forward_pre_hooks.values())):
-            remover = remover_of(hook)
+            remover = _remover_of(hook)
             if remover is not None:
                 remover(layer, hook)
         if parametrize.is_parametrized(layer):
@@ -79,3 +82,50 @@ def _kept_leaves(module: nn.Module) -> Iterator[Any]:
             yield value
         elif isinstance(value, _CONTAINERS) and value and name not in ("_modules", "_parameters"):
             yield from tree_leaves(value)
+
+
+def require_no_hooks(model: nn.Module, leaves: Leaves) -> None:
+    """Check that no hook would be lost: of what becomes one node, or of the model itself.
+
+    Those of a container are called while it is traced, and so are part of the graph; those in a
+    leaf that was asked for stay with it. Those that torch calls around every module would see
+    other modules.
+
+    Raises:
+        TraceError: One would be.
+    """
+    for hook in _hooks_of_all_modules():
+        raise TraceError(
+            f"Cannot trace a model while torch calls the hook '{hook}' around every module; "
+            f"remove it, or make it part of a forward."
+        )
+    kept = tuple(f"{leaf}." for leaf in _leaf_names(model, leaves))
+    for name, module in model.named_modules():
+        if f"{name}.".startswith(kept) or not (module is model or is_layer(module)):
+            continue
+        for hook in foreign_hooks(module):
+            place = f"'{name}'" if name else "the model"
+            raise TraceError(
+                f"Cannot trace a model with hooks: {place} ({type(module).__name__}) has the "
+                f"forward hook '{hook}', which would be lost; remove it, or make it part of a "
+                f"forward."
+            )
+
+
+def foreign_hooks(layer: nn.Module) -> Iterator[str]:
+    """The names of the hooks that may change what a layer computes, but for those of its weight."""
+    hooks = (*layer._forward_pre_hooks.values(), *layer._forward_hooks.values())
+    return (_name_of(hook) for hook in hooks if _remover_of(hook) is None)
+
+
+def _hooks_of_all_modules() -> Iterator[str]:
+    before, after = torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks
+    return map(_name_of, (*before.values(), *after.values()))
+
+
+def _name_of(hook: Any) -> str:
+    return getattr(hook, "__qualname__", None) or type(hook).__qualname__
+
+
+def _leaf_names(model: nn.Module, leaves: Leaves) -> list[str]:
+    return [n for n, m in model.named_modules() if n and (n in leaves or type(m) in leaves)]

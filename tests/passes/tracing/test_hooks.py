@@ -1,15 +1,16 @@
-"""Weights that hooks and parametrizations compute."""
+"""Weights that hooks and parametrizations compute, and hooks that would be lost."""
 
 import copy
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 import repq_fx
-from repq_fx import Scheme
-from repq_fx.passes.tracing.computed_weights import computed_tensors, store_computed_weights
+from repq_fx import Scheme, TraceError
+from repq_fx.passes.tracing.hooks import computed_tensors, foreign_hooks, store_computed_weights
 from repq_fx.passes.tracing.trace import copy_of
 
 # Models that were made with it are around for longer.
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:Fut
 
 QUICK = Scheme(gptq=False, output_search=False, sequential_ranges=False, equalization=False)
 IMAGE = torch.randn(4, 3, 6, 6)
+SAME_IMAGE = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 
 
 def pruned_weight_norm(layer):
@@ -108,3 +110,80 @@ def test_tensors_with_a_history_are_found_wherever_a_module_keeps_them():
     model.register_buffer("kept", made[3])
     found = computed_tensors(model)
     assert {id(tensor) for tensor in found} == {id(tensor) for tensor in made}
+
+
+def net_of_layers():
+    layer = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1))
+    return nn.Sequential(layer, nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+
+
+def double(*call):
+    return call[-1] * 2
+
+
+def double_input(_, args):
+    return (args[0] * 2,)
+
+
+STEPS = {
+    "quantize": lambda model, **k: repq_fx.quantize(model, SAME_IMAGE, progress=False, **k),
+    "reparameterize": lambda model, **k: repq_fx.reparameterize(model, SAME_IMAGE, **k),
+    "trace": lambda model, **k: repq_fx.trace(model, SAME_IMAGE, **k),
+    "find_regions": lambda model, **k: repq_fx.find_regions(model, SAME_IMAGE, **k),
+}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
+def test_a_hook_that_would_be_lost_is_refused_by_name(step):
+    model = net_of_layers()
+    handle = model[3].register_forward_hook(double)
+    with pytest.raises(TraceError, match=r"'3' \(Conv2d\) has the forward hook 'double'"):
+        step(model)
+    handle.remove()
+    handle = model[0][0].register_forward_pre_hook(double_input)
+    with pytest.raises(TraceError, match=r"'0.0' \(Conv2d\) has the forward hook 'double_input'"):
+        step(model)
+    handle.remove()
+    model.register_forward_hook(double)
+    with pytest.raises(TraceError, match=r"the model \(Sequential\) has the forward hook 'double'"):
+        step(model)
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
+def test_a_hook_of_all_modules_is_refused_by_name(step):
+    model = net_of_layers()
+    for register in (register_module_forward_hook, register_module_forward_pre_hook):
+        handle = register(double)
+        try:
+            with pytest.raises(TraceError, match="the hook 'double' around every module"):
+                step(model)
+        finally:
+            handle.remove()
+
+
+def test_hooks_of_containers_are_part_of_the_graph():
+    model = net_of_layers()
+    model[0].register_forward_hook(double)
+    model[0].register_forward_pre_hook(double_input)
+    merged = repq_fx.reparameterize(model, SAME_IMAGE)
+    torch.testing.assert_close(merged(SAME_IMAGE), model(SAME_IMAGE), rtol=1e-4, atol=1e-4)
+
+
+def test_hooks_in_a_leaf_stay_with_it():
+    model = net_of_layers()
+    model[3].register_forward_hook(double)
+    merged = repq_fx.reparameterize(model, SAME_IMAGE, leaves=["3"])
+    torch.testing.assert_close(merged(SAME_IMAGE), model(SAME_IMAGE), rtol=1e-4, atol=1e-4)
+
+
+def test_hooks_that_compute_nothing_are_ignored():
+    model = net_of_layers()
+    model[3].register_full_backward_hook(lambda *_: None)
+    model[3].register_state_dict_post_hook(lambda *_: None)
+    repq_fx.reparameterize(model, SAME_IMAGE)
+
+
+def test_a_hook_without_a_name_goes_by_its_class():
+    layer = nn.ReLU()
+    layer.register_forward_hook(nn.Identity())
+    assert list(foreign_hooks(layer)) == ["Identity"]
