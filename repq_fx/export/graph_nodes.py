@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.fx import Graph, Node
 
-from ..passes.tracing.ordered_dict_tracer import OrderedDictTracer
+from ..passes.tracing.symbolic import OrderedDictTracer
 from .fields import checked, field
 from .json_values import decode_argument, encode
 from .names import check_identifier, check_parameter, check_path, shortened

@@ -10,7 +10,7 @@ from .._torch_ao import convert_decomposed
 from ..backend.configuration import get_backend_config
 from ..backend.prepared_view import PreparedView
 from ..backend.reference import ReferenceLayer
-from ..passes.tracing.ordered_dict_tracer import OrderedDictTracer
+from ..passes.tracing.symbolic import OrderedDictTracer
 from ..progress import Progress
 from ..quant import WeightObserver
 from ..quant.kept_inputs import inputs_left

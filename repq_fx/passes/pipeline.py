@@ -19,7 +19,7 @@ from .merging.merge_parts import merge_parts
 from .merging.merge_regions import merge_regions
 from .merging.region import Region
 from .tracing.hooks import require_no_hooks
-from .tracing.symbolic import Leaves
+from .tracing.plain_layers import Leaves
 from .tracing.trace import copy_of, require_traceable, trace_and_run
 
 _LOGGER = logging.getLogger(__name__)

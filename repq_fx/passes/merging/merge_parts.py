@@ -11,7 +11,7 @@ from ...errors import TraceError
 from ..graph.example import Inputs, run
 from ..graph.remove_unused import erase_assertions
 from ..tracing.plain_attributes import copy_plain_attributes
-from ..tracing.symbolic import Leaves
+from ..tracing.plain_layers import Leaves
 from ..tracing.trace import copy_of, trace
 from .merge_regions import merge_regions
 from .region import Region

@@ -13,8 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
 from ...errors import TraceError
-from .plain_layers import layer_type
-from .symbolic import Leaves, is_layer
+from .plain_layers import Leaves, is_layer, layer_type
 
 
 def _remove_pruning(layer: nn.Module, hook: Any) -> None:

@@ -18,8 +18,8 @@ from ..graph.example import ExampleInputs, Inputs, as_inputs, random_like, run
 from ..graph.mutation import overwritten_alias, read_results_of_mutations
 from ..graph.run import LikeRecorder
 from .hooks import computed_tensors, require_no_hooks, store_computed_weights
-from .plain_layers import use_plain_layers
-from .symbolic import Leaves, symbolic_trace
+from .plain_layers import Leaves, use_plain_layers
+from .symbolic import symbolic_trace
 
 _OF_QUANTIZED_MODELS = (QuantizedModule, WeightedQuantizedModule, ObserverBase)
 Tracing = Callable[[nn.Module, Inputs], GraphModule]
