@@ -8,7 +8,7 @@ from torch.fx import GraphModule
 
 from ..errors import RepqError, TraceError
 from .affine.views import features_with
-from .gathering.batch_norms import call_norm_layers
+from .gathering.norms import call_norm_layers
 from .graph.agreement import difference
 from .graph.example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
 from .graph.module_names import unshare_modules

@@ -7,7 +7,7 @@ from torch.fx import GraphModule, symbolic_trace
 from ... import _torch_ao
 from ...passes.equalizing.equalize import equalize_behind_activations
 from ...passes.gathering.functions import gather_functions
-from ...passes.gathering.layer_norms import gather_norms
+from ...passes.gathering.norms import gather_norms
 from ...passes.gathering.pixel_shuffles import shuffle_pixels
 from ...passes.graph.example import ExampleInputs
 from ...quant import Scheme

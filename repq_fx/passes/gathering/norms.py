@@ -1,6 +1,6 @@
-"""Finding layer normalizations that a model writes as several steps."""
+"""Normalizations that a model writes as a function, or as several steps, become layers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,10 @@ _STEPS = frozenset(
 )  # fmt: skip
 _TOLERANCE = 1e-6
 _LARGEST_EPSILON = 0.1
+# Of `torch.nn.functional.batch_norm`.
+_PARAMETERS = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum",
+               "eps")  # fmt: skip
+_TENSORS = ("running_mean", "running_var", "weight", "bias")
 
 
 @torch.no_grad()
@@ -49,7 +53,7 @@ def gather_norms(graph_module: GraphModule, inputs: Inputs) -> None:
         for steps in _candidates(graph_module, source, likes, constants):
             norm = _norm(graph_module, source, steps, likes, constants)
             if norm is not None:
-                call = _replace(graph_module, source, steps[-1], norm)
+                call = _put_in_place(graph_module, source, steps[-1], norm)
                 likes[call] = likes[steps[-1]]
                 found = True
                 break
@@ -129,7 +133,7 @@ def _norm(
         bias = results.mean(0) - weight * normal.mean(0)
         errors = (normal * weight + bias - results).abs().amax(0)
         if (errors <= _TOLERANCE * results.abs().amax(0)).all():  # So that NaN is refused.
-            return _layer(weight, bias, epsilon, likes[source].dtype)
+            return _layer_norm(weight, bias, epsilon, likes[source].dtype)
     return None
 
 
@@ -155,14 +159,14 @@ def _epsilons(steps: tuple[Node, ...], constants: Constants) -> Iterator[float]:
                 yield value
 
 
-def _layer(weight: Tensor, bias: Tensor, epsilon: float, dtype: torch.dtype) -> nn.LayerNorm:
+def _layer_norm(weight: Tensor, bias: Tensor, epsilon: float, dtype: torch.dtype) -> nn.LayerNorm:
     layer = nn.LayerNorm(len(weight), eps=epsilon).to(dtype).eval()
     layer.weight.copy_(weight)
     layer.bias.copy_(bias)
     return layer.requires_grad_(False)
 
 
-def _replace(graph_module: GraphModule, source: Node, end: Node, norm: nn.LayerNorm) -> Node:
+def _put_in_place(graph_module: GraphModule, source: Node, end: Node, norm: nn.LayerNorm) -> Node:
     name = free_name(graph_module, end.name)
     graph_module.add_submodule(name, norm)
     with graph_module.graph.inserting_before(end):
@@ -170,3 +174,44 @@ def _replace(graph_module: GraphModule, source: Node, end: Node, norm: nn.LayerN
     end.replace_all_uses_with(call)
     graph_module.graph.eliminate_dead_code()
     return call
+
+
+def call_norm_layers(graph_module: GraphModule, likes: Mapping[Node, Tensor]) -> None:
+    """Call a layer for each normalization of images by fixed statistics, in place.
+
+    Norms that are traced through, such as timm's with an activation, leave calls of the function
+    behind where nothing is there to merge them with; what comes later knows the layer.
+
+    Args:
+        graph_module: A graph in evaluation mode, with canonical calls, that the caller owns.
+        likes: Tensors of the shapes of its values.
+    """
+    constants = Constants(graph_module)
+    for node in list(graph_module.graph.nodes):
+        if node.target is not F.batch_norm or node not in likes or likes[node].ndim != 4:
+            continue
+        given = {**dict(zip(_PARAMETERS, node.args, strict=False)), **node.kwargs}
+        layer = None if given.get("training") else _batch_norm(given, constants)
+        if layer is not None:
+            owner = str(given["running_mean"].target).rpartition(".")[0]
+            name = free_name(graph_module, owner or node.name)
+            graph_module.add_submodule(name, layer)
+            with graph_module.graph.inserting_before(node):
+                call = graph_module.graph.call_module(name, (given["input"],))
+            node.replace_all_uses_with(call)
+            graph_module.graph.erase_node(node)
+
+
+def _batch_norm(given: Mapping[str, object], constants: Constants) -> nn.BatchNorm2d | None:
+    """The layer of a call with these arguments, or None if they are computed from an input."""
+    tensors = {name: given.get(name) for name in _TENSORS}
+    known = {n: constants.value(t) if isinstance(t, Node) else None for n, t in tensors.items()}
+    eps, mean, variance = given.get("eps", 1e-5), known["running_mean"], known["running_var"]
+    is_known = all(known[name] is not None or tensors[name] is None for name in _TENSORS)
+    if not is_known or mean is None or variance is None or not isinstance(eps, float):
+        return None
+    layer = nn.BatchNorm2d(len(mean), eps).to(mean).eval()
+    for name, tensor in known.items():
+        if tensor is not None:
+            getattr(layer, name).data.copy_(tensor)
+    return layer
