@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Size, Tensor, nn
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from ..graph.constants import Constants
@@ -135,15 +135,6 @@ def _norm(
         if (errors <= _TOLERANCE * results.abs().amax(0)).all():  # So that NaN is refused.
             return _layer_norm(weight, bias, epsilon, likes[source].dtype)
     return None
-
-
-def _examples(shape: Size) -> Tensor:
-    """More rows than one has numbers, of all sizes: small ones show what is added to a variance."""
-    others, size = shape[1:-1].numel(), shape[-1]
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(4 * size // others + 2, *shape[1:], generator=generator).double()
-    sizes = torch.logspace(-4, 2, values[..., 0].numel()).double()
-    return values * sizes.view(*values.shape[:-1], 1)
 
 
 def _epsilons(steps: tuple[Node, ...], constants: Constants) -> Iterator[float]:
