@@ -13,7 +13,7 @@ from ..backend.reference import ReferenceLayer
 from ..passes.tracing.symbolic import OrderedDictTracer
 from ..progress import Progress
 from ..quant import WeightObserver
-from ..quant.kept_inputs import inputs_left
+from ..quant.images import inputs_left
 from ..quant.observers import ChosenRange, ChosenWeight
 from ..refine.refined_copy import refined_copy
 from ..refine.refinement import Refinement

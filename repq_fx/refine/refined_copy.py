@@ -13,7 +13,7 @@ from ..errors import CalibrationError, ConversionError
 from ..passes.graph.canonical_calls import canonicalize_calls
 from ..passes.graph.module_names import free_name
 from ..passes.graph.mutation import overwritten_alias, read_results_of_mutations
-from ..quant.kept_inputs import inputs_left
+from ..quant.images import inputs_left
 from .observer_placement import drop_needless_observers
 
 _QUESTIONS = ("dtype", "device")
