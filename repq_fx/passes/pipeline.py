@@ -9,8 +9,15 @@ from torch.fx import GraphModule
 from ..errors import RepqError, TraceError
 from .affine.views import features_with
 from .gathering.norms import call_norm_layers
-from .graph.agreement import difference
-from .graph.example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
+from .graph.example import (
+    ExampleInputs,
+    Inputs,
+    as_inputs,
+    difference,
+    map_tensors,
+    random_like,
+    run,
+)
 from .graph.module_names import unshare_modules
 from .graph.mutation import read_results_of_mutations
 from .graph.remove_unused import erase_assertions, remove_unused

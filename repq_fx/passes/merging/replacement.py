@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from ...reparam import ConvMap, MapError, split_padding, to_conv, to_linear
 from ..affine.value import View
 from ..affine.views import Features, evaluate
-from ..graph.agreement import difference
-from ..graph.example import Inputs, run
+from ..graph.example import Inputs, difference, run
 from ..graph.run import GraphRun
 from .region import Candidate
 

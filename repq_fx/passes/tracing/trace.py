@@ -12,9 +12,8 @@ from torch.nn.parameter import is_lazy
 from ..._torch_ao import ObserverBase, WeightedQuantizedModule
 from ...errors import TraceError
 from ...quant import QuantizedModule
-from ..graph.agreement import difference
 from ..graph.canonical_calls import canonicalize_calls
-from ..graph.example import ExampleInputs, Inputs, as_inputs, random_like, run
+from ..graph.example import ExampleInputs, Inputs, as_inputs, difference, random_like, run
 from ..graph.mutation import overwritten_alias, read_results_of_mutations
 from ..graph.run import LikeRecorder
 from .hooks import computed_tensors, require_no_hooks, store_computed_weights
