@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ._extension import has_extension
+from .registration import has_extension
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class CompiledProgram(Protocol):
     any rank: the third from the end for steps on images ``[N, C, H, W]`` or ``[C, H, W]``, the last
     for linear layers, the second for concatenations and ranges of channels. In memory that axis
     comes last; tensors are rearranged between steps that differ in it. The classes in
-    `repq_fx.backend.int8` define what each step computes.
+    `repq_fx.lowering.int8.instructions` define what each step computes.
     """
 
     def output(self, value: int) -> None:
