@@ -6,9 +6,8 @@ from typing import Any
 from torch.fx import Graph, Node
 
 from ..passes.tracing.symbolic import OrderedDictTracer
-from .fields import checked, field
+from .checks import check_identifier, check_parameter, check_path, checked, field, shortened
 from .json_values import decode_argument, encode
-from .names import check_identifier, check_parameter, check_path, shortened
 from .targets import ATTRIBUTES, check_method, check_operands, function_from_name, function_name
 
 _GETATTR = "getattr"

@@ -10,10 +10,9 @@ from ..errors import FileFormatError
 from ..lowering.grids import note_grids
 from ..lowering.int8.instructions import Instruction, Int8Program
 from ..passes.gathering.elementwise_function import ElementwiseFunction
-from .fields import checked, field
+from .checks import check_path, checked, field
 from .graph_nodes import decode_graph, encode_node
 from .layer_state import MODULE_INTERNALS, layer_from_state, layer_state, layer_tensors, tensor_of
-from .names import check_path
 
 
 def encode_graph(

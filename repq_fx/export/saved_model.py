@@ -23,7 +23,7 @@ from torch.fx import GraphModule
 from .._atomic_file import write_atomically
 from ..errors import FileFormatError, RepqError
 from . import checksum
-from .fields import checked, field
+from .checks import checked, field
 from .layer_state import tensor_of
 from .saved_graph import build_graph, encode_graph
 from .shared_tensors import without_repeats
