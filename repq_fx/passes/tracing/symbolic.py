@@ -18,8 +18,7 @@ from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
 from .plain_attributes import without_proxies
 from .plain_layers import Leaves, is_layer
 from .plain_names import use_plain_names
-from .sizes.certain_sizes import drop_certain_guards
-from .sizes.guards import EXAMPLE_SHAPE
+from .sizes.guards import EXAMPLE_SHAPE, drop_certain_guards
 
 
 def symbolic_trace(model: nn.Module, inputs: Inputs, leaves: Leaves = ()) -> GraphModule:
