@@ -16,6 +16,7 @@ from ..passes.graph.mutation import overwritten_alias, read_results_of_mutations
 from ..quant.images import inputs_left
 from .observer_placement import drop_needless_observers
 
+# What may be asked of a weight, and done with it, for the sake of its type and its device alone.
 _QUESTIONS = ("dtype", "device")
 _CONVERSIONS = ("to", "type_as")
 

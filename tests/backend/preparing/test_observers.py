@@ -75,11 +75,6 @@ def observed(prepared):
     ]
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
 @pytest.mark.parametrize("backend", ["reference", "int8"])
 @pytest.mark.parametrize("masked", [-1e9, -3.4e38, -math.inf], ids=str)
 def test_a_mask_before_a_softmax_costs_nothing(masked, backend):
