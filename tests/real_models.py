@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.fx import GraphModule
 
 from repq_fx import reparameterize
-from repq_fx.passes.graph.agreement import relative_error
+from repq_fx.passes.graph.example import relative_error
 
 TOLERANCE = 1e-4
 """Largest difference to the training form over its largest magnitude, in float32."""

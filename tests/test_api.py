@@ -15,7 +15,7 @@ from repq_fx.lowering.int8.instructions import Int8Program
 from repq_fx.models import fashion_repvgg
 from repq_fx.nn import RepVGGBlock
 from repq_fx.quant import ActivationObserver
-from repq_fx.quant.kept_inputs import inputs_left
+from repq_fx.quant.images import inputs_left
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ STAGES = {
     "passes": ("graph", "tracing/sizes", "tracing", "affine", "merging", "gathering", "equalizing",
                ""),
     "backend": ("", "preparing"),
-    "lowering": ("fixed_settings", "reference_grids", "int8/instructions", "reference_view",
-                 "int8/rule", "int8/rules", "int8", ""),
+    "lowering": ("grids", "int8/instructions", "reference_view", "int8/rule", "int8/rules", "int8",
+                 ""),
     "analysis": ("", "report"),
     "cli": ("", "quantizing", "quantize", "app"),
 }  # fmt: skip

@@ -17,7 +17,7 @@ from benchmarks.publish import publish
 from repq_fx import RepqError, reparameterize
 from repq_fx.analysis.peak_memory import PeakMemory
 from repq_fx.analysis.report import Column, Columns, Remark, Report, Row, decimals
-from repq_fx.passes.graph.agreement import relative_error
+from repq_fx.passes.graph.example import relative_error
 from tests.real_models import conv_count, parameter_count, randomize, tensors
 from tests.whole_models.test_timm import CASES
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from ..backend.reference import ReferenceConv2d, ReferenceLinear
+from ..lowering.grids import DEQUANTIZE
 from ..lowering.int8.instructions import Int8Program
-from ..lowering.reference_grids import DEQUANTIZE
 from ..passes.graph.run import GraphRun
 
 _FLOAT_BITS = 32

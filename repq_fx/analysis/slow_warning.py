@@ -7,7 +7,7 @@ from torch.fx import GraphModule
 from ..backend.prepared_view import PreparedView
 from ..lowering.int8.instructions import Int8Program
 from ..ops import has_extension
-from ..quant.kept_inputs import inputs_left
+from ..quant.images import inputs_left
 from .speed import compare_speed
 
 _LOGGER = logging.getLogger(__name__)

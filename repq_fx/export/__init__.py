@@ -2,8 +2,8 @@
 
 from .._atomic_file import require_writable as require_writable
 from .._atomic_file import write_atomically as write_atomically
+from .saved_graph import unstorable as unstorable
 from .saved_model import Surroundings as Surroundings
 from .saved_model import read_model as read_model
 from .saved_model import refusal_of_damage as refusal_of_damage
 from .saved_model import write_model as write_model
-from .unstorable import unstorable as unstorable

@@ -5,10 +5,9 @@ from typing import Any
 
 from torch.fx import Graph, Node
 
-from ..passes.tracing.ordered_dict_tracer import OrderedDictTracer
-from .fields import checked, field
+from ..passes.tracing.symbolic import OrderedDictTracer
+from .checks import check_identifier, check_parameter, check_path, checked, field, shortened
 from .json_values import decode_argument, encode
-from .names import check_identifier, check_parameter, check_path, shortened
 from .targets import ATTRIBUTES, check_method, check_operands, function_from_name, function_name
 
 _GETATTR = "getattr"

@@ -11,8 +11,7 @@ from torch.fx import Node
 
 from ..errors import FileFormatError
 from ..lowering.int8 import instructions as int8
-from .fields import check_record, checked
-from .names import shortened
+from .checks import check_record, checked, shortened
 from .targets import function_from_name, function_name, is_function
 
 # Types of torch whose instances are named constants of the torch module.

@@ -12,9 +12,8 @@ from ..backend import ReferenceConv2d, ReferenceLinear
 from ..errors import FileFormatError
 from ..lowering.int8 import instructions as int8
 from ..passes.gathering.elementwise_function import ScaledActivation
-from .fields import checked, field
+from .checks import check_word, checked, field, shortened
 from .json_values import decode_attribute, encode_attribute
-from .names import check_word, shortened
 from .recurrent_layers import OWN_ATTRIBUTES, list_parameters
 
 MODULE_INTERNALS = frozenset(nn.Module().__dict__) - {"training"}

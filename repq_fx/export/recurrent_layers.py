@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from torch import nn
 
-from .fields import checked
+from .checks import checked
 
 _MODES: Mapping[type[nn.Module], tuple[str, ...]] = MappingProxyType(
     {nn.LSTM: ("LSTM",), nn.GRU: ("GRU",), nn.RNN: ("RNN_TANH", "RNN_RELU")}

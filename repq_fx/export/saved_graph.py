@@ -1,4 +1,4 @@
-"""A graph and its layers as JSON and tensors, and back."""
+"""A graph and its layers as JSON and tensors, and back, and what of it a model file cannot hold."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,13 +7,12 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from ..errors import FileFormatError
+from ..lowering.grids import note_grids
 from ..lowering.int8.instructions import Instruction, Int8Program
-from ..lowering.reference_grids import note_grids
 from ..passes.gathering.elementwise_function import ElementwiseFunction
-from .fields import checked, field
+from .checks import check_path, checked, field
 from .graph_nodes import decode_graph, encode_node
 from .layer_state import MODULE_INTERNALS, layer_from_state, layer_state, layer_tensors, tensor_of
-from .names import check_path
 
 
 def encode_graph(
@@ -117,3 +116,37 @@ def _checked_program(body: GraphModule, name: str) -> GraphModule:
         ):
             raise ValueError(f"{node.name!r} in the program {name!r} is not an instruction.")
     return body
+
+
+def unstorable(graph_module: GraphModule) -> list[str]:
+    """A phrase for each node that `write_model` would refuse, which names it and its module.
+
+    Quantization keeps functions and layers or makes ones of its own from them, which can be stored:
+    a float graph with nothing unstorable becomes a quantized one with nothing unstorable.
+    """
+    reasons: list[str] = []
+    for node in graph_module.graph.nodes:
+        try:
+            _check(graph_module, node)
+        except (FileFormatError, ValueError) as error:
+            reason = str(error).removeprefix("save: ").removesuffix(".")
+            reasons.append(f"{reason} (node {node.name!r}{_module_of(node)})")
+    return reasons
+
+
+def _check(graph_module: GraphModule, node: Node) -> None:
+    """Encode what `write_model` would of one node, but for tensors."""
+    encode_node(node)
+    if node.op == "call_module":
+        layer = graph_module.get_submodule(str(node.target))
+        if not isinstance(layer, Int8Program):  # Of instructions, all of which can be stored.
+            layer_state(layer, str(node.target))
+    elif node.op == "get_attr":
+        tensor_attribute(graph_module, str(node.target))
+
+
+def _module_of(node: Node) -> str:
+    """The module whose code called, as far as the tracer noted it."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    name = stack[-1][0] if stack else ""
+    return f" of module {name!r}" if name else ""

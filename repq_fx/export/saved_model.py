@@ -23,10 +23,9 @@ from torch.fx import GraphModule
 from .._atomic_file import write_atomically
 from ..errors import FileFormatError, RepqError
 from . import checksum
-from .fields import checked, field
+from .checks import checked, field
 from .layer_state import tensor_of
 from .saved_graph import build_graph, encode_graph
-from .shared_tensors import without_repeats
 
 _LOGGER = logging.getLogger(__name__)
 _METADATA_KEY = "repq_fx"  # The only one: safetensors writes several in random order.
@@ -161,3 +160,24 @@ def _header(content: bytes, path: str) -> dict[str, Any]:
     ):
         raise FileFormatError(f"load: {path!r} is damaged: it does not have its own checksum.")
     return header
+
+
+def without_repeats(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Contiguous CPU tensors with memory of their own, and which names stand for which of them."""
+    stored: dict[str, Tensor] = {}
+    repeats: dict[str, str] = {}
+    names: dict[tuple[object, ...], str] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        identity = (
+            tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride()
+        )  # fmt: skip
+        first = names.setdefault(identity, name) if tensor.numel() else name
+        if first != name:
+            repeats[name] = first
+            continue
+        own = tensor.detach().cpu().contiguous()
+        stored[name] = own.clone() if own.untyped_storage().data_ptr() in taken else own
+        taken.add(memory)
+    return stored, repeats

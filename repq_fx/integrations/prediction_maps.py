@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..errors import RepqError, TraceError
-from ..passes.graph.agreement import difference
+from ..passes.graph.example import difference
 
 
 class PredictionMaps(nn.Module):

@@ -10,16 +10,16 @@ from .._torch_ao import convert_decomposed
 from ..backend.configuration import get_backend_config
 from ..backend.prepared_view import PreparedView
 from ..backend.reference import ReferenceLayer
-from ..passes.tracing.ordered_dict_tracer import OrderedDictTracer
+from ..passes.tracing.symbolic import OrderedDictTracer
 from ..progress import Progress
 from ..quant import WeightObserver
-from ..quant.kept_inputs import inputs_left
+from ..quant.images import inputs_left
 from ..quant.observers import ChosenRange, ChosenWeight
 from ..refine.refined_copy import refined_copy
 from ..refine.refinement import Refinement
 from ..refine.sequential import Pair, SequentialWalk
 from ..refine.survey import Survey, within_memory
-from .reference_grids import DEQUANTIZE, note_grids
+from .grids import DEQUANTIZE, note_grids
 
 
 def to_reference(prepared: GraphModule, progress: Progress) -> GraphModule:

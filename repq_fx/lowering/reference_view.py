@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from .grids import DEQUANTIZE, QUANTIZE
 from .int8.instructions import LevelGrid
-from .reference_grids import DEQUANTIZE, QUANTIZE
 
 
 class ReferenceView:

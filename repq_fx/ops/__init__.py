@@ -1,7 +1,5 @@
 """Custom operators: reference kernel and gradient here, compiled kernels in csrc/."""
 
-from ._extension import compiled_devices as compiled_devices
-from ._extension import has_extension as has_extension
 from .dequantize import dequantize as dequantize
 from .dequantize import dequantize_reference as dequantize_reference
 from .fake_quantize import fake_quantize as fake_quantize
@@ -21,6 +19,8 @@ from .quantize import quantize_reference as quantize_reference
 from .range_losses import range_losses as range_losses
 from .range_losses import range_losses_reference as range_losses_reference
 from .reference.rounding import Rounding as Rounding
+from .registration import compiled_devices as compiled_devices
+from .registration import has_extension as has_extension
 from .require_size import require_size_reference as require_size_reference
 from .search_scale import search_scale as search_scale
 from .search_scale import search_scale_reference as search_scale_reference

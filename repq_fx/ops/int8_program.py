@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ._extension import has_extension
+from .registration import has_extension
 
 _LOGGER = logging.getLogger(__name__)
 

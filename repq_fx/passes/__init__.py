@@ -13,5 +13,5 @@ from .single_precision import in_single_precision as in_single_precision
 from .single_precision import inputs_in_single_precision as inputs_in_single_precision
 from .small_example import required_inputs as required_inputs
 from .small_example import small_example as small_example
-from .tracing.symbolic import Leaves as Leaves
+from .tracing.plain_layers import Leaves as Leaves
 from .tracing.trace import trace as trace

@@ -8,19 +8,25 @@ from torch.fx import GraphModule
 
 from ..errors import RepqError, TraceError
 from .affine.views import features_with
-from .gathering.batch_norms import call_norm_layers
-from .graph.agreement import difference
-from .graph.erase_assertions import erase_assertions
-from .graph.example import ExampleInputs, Inputs, as_inputs, map_tensors, random_like, run
+from .gathering.norms import call_norm_layers
+from .graph.example import (
+    ExampleInputs,
+    Inputs,
+    as_inputs,
+    difference,
+    map_tensors,
+    random_like,
+    run,
+)
+from .graph.module_names import unshare_modules
 from .graph.mutation import read_results_of_mutations
-from .graph.remove_unused import remove_unused
-from .graph.unshare_modules import unshare_modules
+from .graph.remove_unused import erase_assertions, remove_unused
 from .merging.append_affines import append_affines
 from .merging.merge_parts import merge_parts
 from .merging.merge_regions import merge_regions
 from .merging.region import Region
-from .tracing.lost_hooks import require_no_hooks
-from .tracing.symbolic import Leaves
+from .tracing.hooks import require_no_hooks
+from .tracing.plain_layers import Leaves
 from .tracing.trace import copy_of, require_traceable, trace_and_run
 
 _LOGGER = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ from .observers import ActivationObserver as ActivationObserver
 from .observers import WeightObserver as WeightObserver
 from .plan import LayerPlan as LayerPlan
 from .plan import TensorPlan as TensorPlan
-from .quantized_module import QuantizedModule as QuantizedModule
 from .ranges.histogram import TensorHistogram as TensorHistogram
 from .ranges.kl import KL as KL
 from .ranges.rules import MAE as MAE
@@ -20,6 +19,7 @@ from .ranges.rules import RangeRule as RangeRule
 from .scheme import Override as Override
 from .scheme import Scheme as Scheme
 from .weights.gptq import InputMoment as InputMoment
+from .weights.quantized_weight import QuantizedModule as QuantizedModule
 from .weights.quantized_weight import QuantizedWeight as QuantizedWeight
 from .weights.quantizers import CoarseFine as CoarseFine
 from .weights.quantizers import PerChannel as PerChannel

@@ -12,9 +12,8 @@ from .._torch_ao import is_prepared
 from ..errors import CalibrationError
 from ..progress import Progress
 from .data import CalibrationData, device_of, fitting, number_of_inputs
-from .kept_inputs import FirstImages, images_worth_keeping, leave_inputs
+from .images import FirstImages, SingleImages, images_worth_keeping, leave_inputs
 from .observers import ActivationObserver
-from .single_images import SingleImages
 
 _LOGGER = logging.getLogger(__name__)
 CALIBRATE = "calibrate"

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CalibrationError
-from .kept_inputs import KEPT_IMAGES, LABEL, FirstImages
-from .single_images import reads_single_images
+from .images import KEPT_IMAGES, LABEL, FirstImages, reads_single_images
 
 _BATCH_SIZE = 32
 

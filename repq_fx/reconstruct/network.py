@@ -8,7 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..backend.prepared_view import PreparedView
-from ..quant.kept_inputs import images_worth_keeping
+from ..quant.images import images_worth_keeping
 from ..refine.refinement import Refinement
 from ..refine.sequential import Pair, SequentialWalk
 from .activation_store import ActivationStore

@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 from ..backend.prepared_view import PreparedView
 from ..errors import CalibrationError
 from ..quant.data import Batch, CalibrationData, number_of_inputs
-from ..quant.single_images import reads_single_images
+from ..quant.images import reads_single_images
 from ..refine.refined_copy import refined_copy
 from ..refine.refinement import Refinement
 from .activation_store import ActivationStore

@@ -7,7 +7,7 @@ from torch import Size, Tensor
 from torch.fx import GraphModule, Node
 
 from ..errors import CalibrationError
-from ..passes.graph.recorders import ShapeRecorder
+from ..passes.graph.run import ShapeRecorder
 
 
 class StoredTensors:

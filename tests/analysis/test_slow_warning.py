@@ -10,7 +10,7 @@ import repq_fx
 from repq_fx import Scheme, api
 from repq_fx.analysis import Speed, StepTime, slow_warning
 from repq_fx.ops import has_extension
-from repq_fx.quant.kept_inputs import leave_inputs
+from repq_fx.quant.images import leave_inputs
 
 SLOW = Speed(1.0, 2.0, threads=1, steps=(StepTime("soft", "softmax", 1.5, 0.75),))
 FAST = Speed(2.0, 1.0, threads=1)

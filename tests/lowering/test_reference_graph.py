@@ -8,8 +8,8 @@ from torch import nn
 
 import repq_fx
 from repq_fx import api
+from repq_fx.lowering.grids import DEQUANTIZE, QUANTIZE
 from repq_fx.lowering.reference_graph import to_reference
-from repq_fx.lowering.reference_grids import DEQUANTIZE, QUANTIZE
 from repq_fx.progress import Progress
 
 

@@ -10,7 +10,7 @@ from repq_fx.errors import RepqError
 from repq_fx.models import cifar_repvgg, fashion_repvgg, repvgg_a0
 from repq_fx.nn import RepVGGBlock
 from repq_fx.passes import find_regions, reparameterize
-from repq_fx.passes.graph.agreement import difference, relative_error
+from repq_fx.passes.graph.example import difference, relative_error
 
 OURS = {
     "fashion": (fashion_repvgg, (2, 1, 28, 28), 9),

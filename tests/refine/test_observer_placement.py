@@ -6,7 +6,7 @@ from torch import nn
 
 import repq_fx
 from repq_fx import api
-from repq_fx.lowering.reference_grids import QUANTIZE
+from repq_fx.lowering.grids import QUANTIZE
 
 
 class Sums(nn.Module):

@@ -9,7 +9,7 @@ from torch.ao.quantization.quantize_fx import prepare_fx
 
 import repq_fx
 from repq_fx import api
-from repq_fx.lowering.reference_grids import QUANTIZE
+from repq_fx.lowering.grids import QUANTIZE
 
 
 def sqnr_db(model, data, scheme):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from benchmarks.accuracy.rvsr import image_pair, psnr_of_luma
 from benchmarks.accuracy.rvsr_network import RVSR, MergedMixer, Mixer
 from repq_fx import reparameterize
-from repq_fx.passes.graph.agreement import relative_error
+from repq_fx.passes.graph.example import relative_error
 from tests.real_models import conv_count, data_file, parameter_count
 
 

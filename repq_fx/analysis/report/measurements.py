@@ -9,9 +9,8 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from ...lowering.int8.instructions import Int8Program
-from ..evaluation import predict, top1_accuracy
+from ..evaluation import agreement, predict, sqnr_db, top1_accuracy
 from ..latency import thread_count
-from ..similarity import agreement, sqnr_db
 from ..speed import StepTime, compare_speed
 
 

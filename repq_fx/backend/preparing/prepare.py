@@ -7,21 +7,21 @@ from torch.fx import GraphModule, symbolic_trace
 from ... import _torch_ao
 from ...passes.equalizing.equalize import equalize_behind_activations
 from ...passes.gathering.functions import gather_functions
-from ...passes.gathering.layer_norms import gather_norms
+from ...passes.gathering.norms import gather_norms
 from ...passes.gathering.pixel_shuffles import shuffle_pixels
 from ...passes.graph.example import ExampleInputs
 from ...quant import Scheme
 from ..configuration import get_backend_config, get_qconfig_mapping
 from ..prepared_view import PreparedView
-from .batch_statistics import call_batch_statistics
-from .constant_operands import keep_whole_ranges
 from .float_layers import report_float_layers
-from .made_operands import MadeOperands
-from .other_values import drop_observers_of_other_values
-from .output_shell import OutputShell
+from .observers import (
+    drop_observers_of_other_values,
+    drop_unread_observers,
+    keep_whole_ranges,
+    observe_inside_padding,
+)
 from .override_targets import modules_of
-from .pool_padding import observe_inside_padding
-from .unread_observers import drop_unread_observers
+from .torch_limits import MadeOperands, OutputShell, call_batch_statistics
 
 
 def write_as_layers(graph: GraphModule, inputs: tuple[Tensor, ...], scheme: Scheme) -> None:

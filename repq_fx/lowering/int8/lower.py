@@ -8,9 +8,8 @@ from torch.fx import GraphModule, Node
 from ...ops import has_extension
 from ...passes.graph.canonical_calls import canonicalize_calls
 from ..reference_view import ReferenceView, is_dequantize, is_quantize, levels_of
-from .instruction_names import InstructionNames
 from .instructions import Dequantize, Epilogue, Quantize
-from .programs import group_into_programs
+from .programs import InstructionNames, group_into_programs
 from .rule import Match, Moved, Source
 from .rules.images import match_image_operation
 from .rules.layers import match_layer, match_rounded_layer

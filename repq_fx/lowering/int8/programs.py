@@ -1,11 +1,37 @@
-"""Instructions that depend on no float operation in between, as one program each."""
+"""Instructions in a graph: each under a name of its own, then together as one program each."""
 
 import operator
 
 from torch.fx import Graph, GraphModule, Node
 
-from .instruction_names import FOLDER
 from .instructions import Instruction, Int8Program
+from .rule import Match
+
+# Apart from the layers that instructions replace, which a graph may call several times.
+_FOLDER = "int8_instructions"
+
+
+class InstructionNames:
+    """Adds instructions to `graph_module`, in a folder of their own."""
+
+    def __init__(self, graph_module: GraphModule) -> None:
+        self._graph_module = graph_module
+        self._names: set[str] = set()
+
+    def add(self, match: Match) -> str:
+        """Add the instruction under its name, or one like it; returns the qualified name."""
+        name = match.name
+        while any(_collide(name, other) for other in self._names):
+            name += "_"
+        self._names.add(name)
+        qualified = f"{_FOLDER}.{name}"
+        self._graph_module.add_submodule(qualified, match.instruction)
+        return qualified
+
+
+def _collide(name: str, other: str) -> bool:
+    """Whether the names are the same, or one would lie inside the other."""
+    return name == other or name.startswith(f"{other}.") or other.startswith(f"{name}.")
 
 
 def group_into_programs(graph_module: GraphModule) -> GraphModule:
@@ -80,7 +106,7 @@ def _body(
     copies = {node: graph.placeholder(node.name) for node in inputs}
     instructions = {}
     for node in members:
-        name = str(node.target).removeprefix(f"{FOLDER}.")
+        name = str(node.target).removeprefix(f"{_FOLDER}.")
         instructions[name] = graph_module.get_submodule(str(node.target))
         copies[node] = graph.call_module(name, tuple(copies[i] for i in node.args))  # type: ignore[index]
     results = tuple(copies[node] for node in outputs)

@@ -10,9 +10,26 @@ from torch.fx import GraphModule, Node
 from ...reparam import MapError, identity
 from ..graph.constants import Constants
 from ..graph.example import Inputs, run
-from ..graph.recorders import LikeRecorder, is_feature_map
-from .rules import apply_rule
-from .value import AffineValue, Call, Source, View
+from ..graph.run import LikeRecorder, is_feature_map
+from ..tracing.plain_layers import layer_type
+from . import (
+    arithmetic_rules,
+    border_rules,
+    concat_rules,
+    conversion_rules,
+    layer_rules,
+    layout_rules,
+)
+from .value import OPAQUE, AffineValue, Call, Rule, Source, View, called_module
+
+# From operators to transfer functions, which say what they do to affine values.
+_TABLES = (
+    layer_rules, arithmetic_rules, border_rules, layout_rules, concat_rules, conversion_rules,
+)  # fmt: skip
+_MODULE_RULES = {**layer_rules.MODULE_RULES, **border_rules.MODULE_RULES}
+_FUNCTION_RULES = {key: rule for table in _TABLES for key, rule in table.FUNCTION_RULES.items()}
+_METHOD_RULES = {key: rule for table in _TABLES for key, rule in table.METHOD_RULES.items()}
+_TAKES_SIZES = {torch.ops.aten.expand.default, "expand"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +120,7 @@ def evaluate(features: Features, source: Source, interior: Iterable[Node]) -> Vi
 def _value(
     features: Features, node: Node, values: Mapping[Node, AffineValue], device: torch.device
 ) -> AffineValue:
-    return apply_rule(
+    return _apply_rule(
         Call(node, features.graph_module, features.shapes, values, features.constants, device)
     )
 
@@ -112,3 +129,21 @@ def _identity(features: Features, source: Source, device: torch.device) -> View:
     shape = features.shapes[source.node]
     channels = shape[source.channel_axis]
     return View(identity(channels, len(shape) - 2, device), source.channel_axis)
+
+
+def _apply_rule(call: Call) -> AffineValue:
+    """The value of a node from the values of its operands, without its view of itself."""
+    node = call.node
+    rule: Rule | None = None
+    if "out" in node.kwargs:
+        return OPAQUE  # overwrites yet another tensor
+    if node.target not in _TAKES_SIZES and not all(map(call.is_tensor, node.all_input_nodes)):
+        return OPAQUE  # depends on a size or another number that is known only when the graph runs
+    if node.op == "call_module":
+        module = called_module(call.graph_module, node)
+        rule = None if module is None else _MODULE_RULES.get(layer_type(module))
+    elif node.op == "call_function" and callable(node.target):
+        rule = _FUNCTION_RULES.get(node.target)
+    elif node.op == "call_method":
+        rule = _METHOD_RULES.get(str(node.target))
+    return OPAQUE if rule is None else rule(call)

@@ -15,7 +15,7 @@ from torch.fx import GraphModule, Node
 
 from ..gathering.elementwise_function import ScaledActivation
 from ..graph.example import ExampleInputs
-from ..graph.free_names import free_name
+from ..graph.module_names import free_name
 from .bias_absorption import absorb_high_biases
 from .channel_paths import ChannelPath, find_channel_paths
 from .channel_steps import bending_activation

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from ...errors import CalibrationError
 from ..graph.canonical_calls import canonicalize_calls
 from ..graph.example import ExampleInputs, as_inputs, run
-from ..graph.recorders import ShapeRecorder
+from ..graph.run import ShapeRecorder
 from ..tracing.trace import copy_of, require_traceable
 from .layer_channels import WeightedLayer, channel_bounds, channel_rows, is_weighted
 

@@ -9,8 +9,8 @@ from torch.fx import GraphModule, Node
 
 from ..graph.constants import Constants
 from ..graph.example import Inputs, run
-from ..graph.free_names import free_name
-from ..graph.recorders import LikeRecorder
+from ..graph.module_names import free_name
+from ..graph.run import LikeRecorder
 from .elementwise_function import ElementwiseFunction
 from .function_body import function_body
 from .function_finder import Function, FunctionFinder

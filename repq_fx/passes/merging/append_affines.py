@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.fx import GraphModule
 
-from ..graph.free_names import free_name
+from ..graph.module_names import free_name
 
 _NORMS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv1d: nn.BatchNorm1d,

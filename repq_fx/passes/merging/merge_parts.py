@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ...errors import TraceError
-from ..graph.erase_assertions import erase_assertions
 from ..graph.example import Inputs, run
+from ..graph.remove_unused import erase_assertions
 from ..tracing.plain_attributes import copy_plain_attributes
-from ..tracing.symbolic import Leaves
+from ..tracing.plain_layers import Leaves
 from ..tracing.trace import copy_of, trace
 from .merge_regions import merge_regions
 from .region import Region

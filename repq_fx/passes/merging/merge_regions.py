@@ -10,16 +10,13 @@ from torch.fx import GraphModule, Node
 
 from ..affine.value import AffineValue, Source
 from ..affine.views import Features, affine_values, features_of
+from ..graph.constants import fold_constants
 from ..graph.example import Inputs
 from ..graph.remove_unused import remove_unused
-from .fold_constants import fold_constants
-from .gather_sums import gather_sums
 from .plan_regions import plan_regions
-from .region import Candidate, Region
-from .region_names import RegionNames, preferred_name
-from .replacement import Replacement
-from .split_sums import split_sums
-from .verify_regions import verify_regions
+from .region import Candidate, Region, RegionNames, preferred_name
+from .replacement import Replacement, verify_regions
+from .sums import gather_sums, split_sums
 
 _LOGGER = logging.getLogger(__name__)
 

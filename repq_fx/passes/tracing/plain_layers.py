@@ -1,17 +1,29 @@
-"""Subclasses of layers of torch that compute nothing of their own, as the layers that they are."""
+"""Which modules are layers of torch, and which subclasses are but such layers."""
+
+from collections.abc import Collection
 
 from torch import nn
 from torch.fx import GraphModule
 from torch.nn.utils.parametrize import is_parametrized
 
-from .symbolic import Leaves
-
+Leaves = Collection[str | type[nn.Module]]
 _TENSORS = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 _HARMLESS = {
     "__init__", "__module__", "__doc__", "__annotations__", "__annotate_func__", "__dict__",
     "__weakref__", "__static_attributes__", "__firstlineno__", "__qualname__", "__repr__",
     "__parameters__", "__orig_bases__", "__annotations_cache__", "extra_repr", "reset_parameters",
 }  # fmt: skip
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether calling `module` runs the forward of a layer in `torch.nn`.
+
+    A subclass, or an instance, that brings its own forward is traced through.
+    """
+    if isinstance(module, nn.Sequential) or "forward" in vars(module):
+        return False
+    # Generated classes, such as that of a GraphModule, have a forward without a home.
+    return (type(module).forward.__module__ or "").startswith("torch.nn.")
 
 
 def torch_layer(kind: type[nn.Module]) -> type[nn.Module] | None:

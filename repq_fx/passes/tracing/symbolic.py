@@ -1,7 +1,8 @@
 """The first way to trace a model: `torch.fx` symbolic tracing."""
 
 import inspect
-from collections.abc import Callable, Collection
+from collections import OrderedDict
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -14,13 +15,10 @@ from ...errors import TraceError
 from ..graph.example import Inputs, map_tensors, other_batch, run, runs_on
 from .failure_place import failure_place
 from .known_proxy import UNKNOWN, AsksForSizesError, KnownProxy, values_of
-from .ordered_dict_tracer import OrderedDictTracer
 from .plain_attributes import without_proxies
+from .plain_layers import Leaves, is_layer
 from .plain_names import use_plain_names
-from .sizes.certain_sizes import drop_certain_guards
-from .sizes.guards import EXAMPLE_SHAPE
-
-Leaves = Collection[str | type[nn.Module]]
+from .sizes.guards import EXAMPLE_SHAPE, drop_certain_guards
 
 
 def symbolic_trace(model: nn.Module, inputs: Inputs, leaves: Leaves = ()) -> GraphModule:
@@ -71,6 +69,19 @@ def _traced(
     traced = GraphModule(tracer.root, graph, type(model).__name__).eval()
     drop_certain_guards(traced)
     return traced
+
+
+class OrderedDictTracer(fx.Tracer):
+    """torch's tracer, but for an `OrderedDict`, which stays one by a call of its class.
+
+    Graphs name it as theirs, because unpickling a graph module traces its code once more.
+    """
+
+    def create_arg(self, a: Any) -> Argument:
+        """What stands in the graph for an argument."""
+        if type(a) is OrderedDict:
+            return self.create_node("call_function", OrderedDict, (self.create_arg(dict(a)),), {})
+        return super().create_arg(a)
 
 
 class _Tracer(OrderedDictTracer):
@@ -206,17 +217,6 @@ class _Tracer(OrderedDictTracer):
         if self._failure is not None and self._failure[0] is error:
             module = self._failure[1]
         return failure_place(self.root, module, error)
-
-
-def is_layer(module: nn.Module) -> bool:
-    """Whether calling `module` runs the forward of a layer in `torch.nn`.
-
-    A subclass, or an instance, that brings its own forward is traced through.
-    """
-    if isinstance(module, nn.Sequential) or "forward" in vars(module):
-        return False
-    # Generated classes, such as that of a GraphModule, have a forward without a home.
-    return (type(module).forward.__module__ or "").startswith("torch.nn.")
 
 
 def _note_shape(proxy: KnownProxy) -> None:

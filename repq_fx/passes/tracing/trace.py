@@ -12,16 +12,13 @@ from torch.nn.parameter import is_lazy
 from ..._torch_ao import ObserverBase, WeightedQuantizedModule
 from ...errors import TraceError
 from ...quant import QuantizedModule
-from ..graph.agreement import difference
-from ..graph.aliases import overwritten_alias
 from ..graph.canonical_calls import canonicalize_calls
-from ..graph.example import ExampleInputs, Inputs, as_inputs, random_like, run
-from ..graph.mutation import read_results_of_mutations
-from ..graph.recorders import LikeRecorder
-from .computed_weights import computed_tensors, store_computed_weights
-from .lost_hooks import require_no_hooks
-from .plain_layers import use_plain_layers
-from .symbolic import Leaves, symbolic_trace
+from ..graph.example import ExampleInputs, Inputs, as_inputs, difference, random_like, run
+from ..graph.mutation import overwritten_alias, read_results_of_mutations
+from ..graph.run import LikeRecorder
+from .hooks import computed_tensors, require_no_hooks, store_computed_weights
+from .plain_layers import Leaves, use_plain_layers
+from .symbolic import symbolic_trace
 
 _OF_QUANTIZED_MODELS = (QuantizedModule, WeightedQuantizedModule, ObserverBase)
 Tracing = Callable[[nn.Module, Inputs], GraphModule]

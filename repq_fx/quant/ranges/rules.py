@@ -12,8 +12,7 @@ from torch import Tensor
 from ...errors import CalibrationError
 from ..grid import AffineParameters, Grid, affine_parameters
 from .histogram import TensorHistogram
-from .quantization_error import CosineError, PowerError
-from .search import best_range
+from .search import CosineError, PowerError, best_range
 
 # Powers of numbers in [0, 1] beyond this one leave float64.
 _LARGEST_POWER = 16.0

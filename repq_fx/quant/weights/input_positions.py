@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .spread import point_in_square
-
+# Multiples of 1 / p and 1 / p^2, without their integers, fill the unit square evenly.
+_PLASTIC = 1.32471795724474602596  # The real root of p^3 = p + 1.
 # Neighbouring positions of an image tell nearly the same: so many in all, or so many for each
 # entry of a row, give a second moment that more of them do not change (benchmarks/README.md).
 _POSITIONS = 2**13
@@ -16,6 +16,11 @@ _POSITIONS_PER_ENTRY = 8
 # What one product reads of the unfolded images: 32 MiB, and sums in float32 that lose little.
 _VALUES_AT_ONCE = 2**23
 _POSITIONS_AT_ONCE = 2**14
+
+
+def point_in_square(index: int) -> tuple[float, float]:
+    """A point of ``[0, 1) x [0, 1)``; the first of any number are spread over it evenly."""
+    return index / _PLASTIC % 1, index / _PLASTIC**2 % 1
 
 
 def columns_of(layer: nn.Conv2d | nn.Linear, input: Tensor) -> Iterator[Tensor]:

@@ -1,9 +1,9 @@
-"""Integers and scales of one layer's weight, whole or split into a coarse and a fine part."""
+"""A weight as integers, and what the modules that hold such weights have in common."""
 
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...reparam.coarse_fine import add_to_centre
 from ..grid import SMALLEST_SCALE
@@ -69,3 +69,10 @@ def add_coarse(fine: Tensor, coarse: Tensor) -> Tensor:
 def per_row(scale: Tensor, weight: Tensor) -> Tensor:
     """Reshape ``[out]`` or ``[1]`` to broadcast over the rows of `weight`."""
     return scale.reshape(-1, *[1] * (weight.dim() - 1))
+
+
+class QuantizedModule(nn.Module):
+    """Base of modules that hold integers in the place of a float layer's weights.
+
+    Passes, which know no backend, tell by it that a model is quantized already.
+    """

@@ -1,12 +1,18 @@
-"""Files: all of one schema, with the environment."""
+"""Reports as JSON: what a file holds, and how each value is written."""
 
 import json
 import math
+import re
 from pathlib import Path
 
-from repq_fx import MSE
+import pytest
+from torch import nn
+
+from repq_fx import KL, MSE, Override, PerTensor, RepAPQ, Scheme
 from repq_fx.analysis import LatencyStatistics, StepTime
 from repq_fx.analysis.report import MODEL_COLUMNS, Column, Report, Row, Unshown, write
+from repq_fx.analysis.report.json_file import json_value
+from repq_fx.api import Backend
 
 COLUMNS = (Column("layer", "layer"), Column("ms", "ms"), Unshown("shape"))
 
@@ -37,3 +43,41 @@ def test_statistics_are_objects_of_their_numbers(tmp_path):
     assert row["slow_steps"] == [
         {"name": "soft", "kind": "softmax", "milliseconds": 1.5, "share": 0.75, "fallback": None},
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (True, True),
+        (8, 8),
+        (0.5, 0.5),
+        (None, None),
+        (float("inf"), None),
+        (float("nan"), None),
+        (Path("a"), "a"),
+        ((1, (2.0,)), [1, [2.0]]),
+        ({"a": Path("b")}, {"a": "b"}),
+        (MSE(), {"type": "MSE", "power": 2.0}),
+        (Backend.INT8, "int8"),
+        (nn.Linear, "Linear"),
+        (re.compile("a.*"), "a.*"),
+    ],
+    ids=str,
+)
+def test_types_are_kept(value, expected):
+    found = json_value(value)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+def test_schemes_and_methods_are_json():
+    scheme = Scheme(weight=PerTensor(), activation=KL.tensorrt()).with_overrides(
+        Override(nn.Linear, Scheme.w4a8()), Override("stem", None)
+    )
+    found = json.loads(json.dumps(json_value(scheme), allow_nan=False))
+    assert found["weight_bits"] == 8
+    assert found["equalization"] is True
+    assert found["overrides"][0]["target"] == "Linear"
+    assert found["overrides"][0]["scheme"]["weight_bits"] == 4
+    assert found["overrides"][1] == {"type": "Override", "target": "stem", "scheme": None}
+    assert json_value(RepAPQ())["iterations"] == 300

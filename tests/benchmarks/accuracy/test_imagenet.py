@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.accuracy import cfws_paper, imagenet, repvgg_imagenet
 from benchmarks.accuracy.cfws_paper import Histograms, Placement, Variant
 from repq_fx import reparameterize
-from repq_fx.lowering.reference_grids import QUANTIZE
+from repq_fx.lowering.grids import QUANTIZE
 from repq_fx.models import RepVGG, cifar_repvgg
 
 

@@ -21,9 +21,8 @@ from repq_fx.quant import (
     TensorHistogram,
 )
 from repq_fx.quant.grid import SMALLEST_SCALE, AffineParameters, Grid, affine_parameters
-from repq_fx.quant.ranges.quantization_error import PowerError
 from repq_fx.quant.ranges.rules import choose_parameters
-from repq_fx.quant.ranges.search import range_losses
+from repq_fx.quant.ranges.search import PowerError, range_losses
 
 UNSIGNED = Grid.unsigned(8)
 RULES = {

@@ -13,7 +13,7 @@ from torch.fx import GraphModule, Node
 
 from ....errors import SizeError
 from ....ops import CompiledProgram, new_program
-from ...fixed_settings import FixedSettings
+from ...grids import FixedSettings
 
 _LOGGER = logging.getLogger(__name__)
 

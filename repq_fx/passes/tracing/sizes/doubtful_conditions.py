@@ -8,8 +8,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from ....errors import SizeError, TraceError
-from ...graph.agreement import difference
-from ...graph.example import Inputs, random_like, run
+from ...graph.example import Inputs, difference, random_like, run
 from .conditions import InputSizes, answer
 
 
