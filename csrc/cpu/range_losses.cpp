@@ -15,15 +15,16 @@
 #include "cpu/loops/vector_math.h"
 #include "cpu/operators.h"
 
-// For powers 1 and 2 and for the cosine, the arithmetic is that of repq_fx/ops/range_integrals.py
-// step by step: each scale has a lane of its own, which adds the edges in their order.
+// For powers 1 and 2 and for the cosine, the arithmetic is that of
+// repq_fx/ops/reference/range_integrals.py step by step: each scale has a lane of its own, which
+// adds the edges in their order.
 
 namespace repq_fx {
 namespace {
 
 constexpr int lanes = 16;
 constexpr int64_t grain_size = 1 << 17;  // Edges times scales that pay for waking a thread.
-// Those of repq_fx/ops/range_integrals.py.
+// Those of repq_fx/ops/reference/range_integrals.py.
 constexpr int64_t direct_ends = 1024;
 constexpr int64_t lattice = 256;
 

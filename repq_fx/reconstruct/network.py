@@ -224,11 +224,16 @@ class NetworkReconstruction:
         self._data.keep_only(needed)
 
 
-def fingerprint_of_run(networks: Networks, inputs: Sequence[Tensor], run: Run) -> str:
-    """A hash of everything that the result of a reconstruction depends on."""
+def fingerprint_of_run(
+    networks: Networks, inputs: Sequence[Tensor], run: Run, found: Refinement
+) -> str:
+    """A hash of everything that the result of a reconstruction depends on.
+
+    Of what was `found` before, the networks hold the weights and biases.
+    """
     plans, counts = _decisions(networks.view)
     code = networks.view.graph_module.code
-    description = f"{run.method} {run.seed} {run.goes_on} {code} {plans}"
+    description = f"{run.method} {run.seed} {run.goes_on} {code} {plans} {found.ranges}"
     both = (networks.original, networks.view.graph_module)
     weights = [value for network in both for value in network.state_dict().values()]
     return fingerprint_of(description, [*inputs, *weights, *counts])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..backend.prepared_view import PreparedView
+from ..quant.data import device_of
 from .unit import called_values
 
 Values = Mapping[str, nn.Module | Tensor]
@@ -42,5 +43,5 @@ class Networks:
         return Networks(
             view, original, called_values(network, network.graph),
             called_values(original, network.graph),
-            next((p.device for p in network.parameters()), torch.device("cpu")),
+            device_of(network),
         )  # fmt: skip

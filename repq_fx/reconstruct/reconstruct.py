@@ -81,7 +81,7 @@ def reconstruct(
     inputs = _images(networks.original, data, method)
     with ActivationStore(len(inputs[0]), memory) as store:
         path = None if checkpoint is None else Path(checkpoint)
-        finished = Checkpoint(path, fingerprint_of_run(networks, inputs, run))
+        finished = Checkpoint(path, fingerprint_of_run(networks, inputs, run, found))
         network = NetworkReconstruction(networks, inputs, run, store, found)
         reports = network.run(finished, progress=progress)
     found.leave_on(prepared)

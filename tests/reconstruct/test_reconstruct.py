@@ -302,6 +302,24 @@ def test_the_checkpoint_of_another_run_is_refused(ready, tmp_path, changed):
         reconstruct(prepared, data, method, checkpoint=path, seed=seed, progress=False)
 
 
+@pytest.mark.parametrize("changed", ["weights", "ranges"])
+def test_a_checkpoint_knows_what_its_run_went_on_from(ready, tmp_path, changed):
+    path, method = tmp_path / "run.ckpt", quick(iterations=0)
+    prepared, data = ready()
+    reconstruct(prepared, data, method, progress=False)
+    before = Refinement.left_on(prepared)
+    reconstruct(prepared, data, method, checkpoint=path, progress=False)
+    if changed == "weights":
+        head = before.weights["head"]
+        before.weights["head"] = replace(head, scale=2 * head.scale)
+    else:
+        name, parameters = next(iter(before.ranges.items()))
+        before.ranges[name] = parameters.scaled(2.0)
+    before.leave_on(prepared)
+    with pytest.raises(FileFormatError, match="is the checkpoint of another run"):
+        reconstruct(prepared, data, method, checkpoint=path, progress=False)
+
+
 def test_a_file_that_is_no_checkpoint_is_refused_and_kept(ready, tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("precious")
