@@ -32,7 +32,8 @@ CONFINED = {
     "torch.fx": {"_torch_ao", *LAYERS[LAYERS.index("passes") :]},
     "repq_fx._C": {"ops"},
 }
-OPTIONAL = {"torchvision", "ultralytics", "timm", "onnx", "onnxscript", "onnxruntime", "openvino",
+OPTIONAL = {"torchvision", "ultralytics", "timm", "onnx", "onnx_ir", "onnxscript", "onnxruntime",
+            "openvino",
             "nncf", "matplotlib"}  # fmt: skip
 # Folders of `tests/` about the library as a whole.
 WHOLE_LIBRARY = {"random_networks", "whole_models", "zoo"}

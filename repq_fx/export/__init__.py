@@ -2,6 +2,7 @@
 
 from .._atomic_file import require_writable as require_writable
 from .._atomic_file import write_atomically as write_atomically
+from .onnx_graph.write import onnx as onnx
 from .saved_model import Surroundings as Surroundings
 from .saved_model import read_model as read_model
 from .saved_model import refusal_of_damage as refusal_of_damage
