@@ -47,14 +47,25 @@ def _decide_by_guards(graph_module: GraphModule) -> None:
 def _attempts(inputs: Inputs) -> Iterator[tuple[Inputs, tuple[Any, ...] | None]]:
     """As `sizes_to_try`, and after all free sizes those that are multiples."""
     first, *others = sizes_to_try(inputs)
-    yield first
-    example, _ = first
+    example, free = first
+    yield example, _without_ones(example, free)
     if len(example) == 1 and example[0].dim() == 4:
         sides = [side for side in (2, 3) if _is_multiple(example[0].shape[side])]
         names = {2: "height", 3: "width"}
         if sides:
             yield example, ({0: Dim.AUTO} | {side: _STEP * Dim(names[side]) for side in sides},)
-    yield from others
+    for example, free in others:
+        yield example, _without_ones(example, free)
+
+
+def _without_ones(example: Inputs, free: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    """Leave out sizes of 1, which torch takes for fixed, and says so at length."""
+    if free is None:
+        return None
+    return tuple(
+        {axis: dim for axis, dim in axes.items() if entry.shape[axis] != 1}
+        for entry, axes in zip(example, free, strict=True)
+    )
 
 
 def _is_multiple(size: int) -> bool:
