@@ -24,6 +24,7 @@ STAGES = {
     "lowering": ("fixed_settings", "reference_grids", "int8/instructions", "reference_view",
                  "int8/rule", "int8/rules", "int8", ""),
     "analysis": ("", "report"),
+    "export": ("", "onnx_graph", "onnx_check"),
     "cli": ("", "quantizing", "quantize", "app"),
 }  # fmt: skip
 LARGEST_FOLDER = 51
