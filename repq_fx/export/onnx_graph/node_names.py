@@ -5,6 +5,7 @@ from typing import Any
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _NO_MODULE = {"", "_empty_nn_module_stack_from_metadata_hook"}  # The latter of sizes.
+_OF_GRIDS = ("quantize_per_tensor", "dequantize_per_tensor")
 _SYMBOL = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -28,7 +29,7 @@ def _owner(node: Any, owners: dict[str, str]) -> str:
     *modules, own = _scopes(node)
     if modules and modules[-1] not in _NO_MODULE:
         return modules[-1]
-    if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
+    if own.startswith(_OF_GRIDS):
         source: str = node.inputs[0].name
         return owners.get(source, source)
     return own

@@ -8,7 +8,8 @@ class Narrowing(Enum):
     """How a grid of less than 8 bits is kept: QuantizeLinear itself saturates at 8 bits.
 
     Attributes:
-        LEVELS: Integers are clipped behind it, so that it stays next to the layer before it.
+        LEVELS: Integers are clipped behind it, also in the place of a ReLU or the like, so that it
+            is next to the layer before it.
         VALUES: Real numbers are clipped before it.
     """
 

@@ -16,11 +16,12 @@ from ...backend.reference import ReferenceLayer
 from ...errors import ExportError
 from ...lowering.int8.instructions import Int8Program
 from ...passes.graph.example import ExampleInputs, map_tensors
+from .clipping import clip_by_grids
 from .example import example_of
 from .layers import write_layers
 from .node_names import name_nodes, name_sizes
 from .packages import WRITING, require_packages
-from .targets import Target, target_of
+from .targets import Narrowing, Target, target_of
 from .trace import traced
 from .translations import translations_for
 
@@ -66,6 +67,8 @@ def onnx(
     require_writable(path)
     inputs = example_of(quantized, example_inputs)
     written = copy.deepcopy(quantized).cpu()
+    if wanted.narrowing is Narrowing.LEVELS:
+        clip_by_grids(written)
     write_layers(written, int32_biases=wanted.int32_biases)
     program = traced(written, map_tensors(lambda entry: entry.cpu(), inputs))
     write_atomically(path, _content_of(program, wanted, _facts_of(quantized, wanted)))

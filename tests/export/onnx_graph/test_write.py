@@ -167,7 +167,7 @@ def test_nodes_and_sizes_are_called_as_in_the_model(tmp_path):
     graph = read(path).graph
     names = [node.name for node in graph.node]
     assert names[:2] == ["image/QuantizeLinear", "image/DequantizeLinear"]
-    assert {"stem/Conv", "relu/QuantizeLinear", "head/Conv"} <= set(names)
+    assert {"stem/Conv", "stem/QuantizeLinear", "head/Conv"} <= set(names)
     assert len(set(names)) == len(names)
     assert not any(node.metadata_props for node in graph.node)
     for value in (graph.input[0], graph.output[0]):
