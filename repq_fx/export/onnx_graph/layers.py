@@ -49,22 +49,17 @@ class _Rows(nn.Module):
 
     values: Tensor
     scale: Tensor
-    zero_point: Tensor
 
     def __init__(self, values: Tensor, scale: Tensor) -> None:
         super().__init__()
-        rows = len(values)
         self.register_buffer("values", values)
-        self.register_buffer("scale", scale.expand(rows).contiguous())
-        self.register_buffer("zero_point", torch.zeros(rows, dtype=torch.int64))
+        self.register_buffer("scale", scale.expand(len(values)).contiguous())
 
     def forward(self) -> Tensor:
         """What they stand for, in float32."""
         dtype = self.values.dtype
-        limits = torch.iinfo(dtype)
-        real: Tensor = DEQUANTIZE_ROWS(
-            self.values, self.scale, self.zero_point, 0, limits.min, limits.max, dtype
-        )
+        ends = torch.iinfo(dtype)
+        real: Tensor = DEQUANTIZE_ROWS(self.values, self.scale, None, 0, ends.min, ends.max, dtype)
         return real
 
 
