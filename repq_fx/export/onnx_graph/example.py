@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
+from torch.utils._pytree import tree_leaves
 
 from ...backend.reference import ReferenceConv2d, ReferenceLayer, ReferenceLinear
 from ...errors import ExportError
@@ -16,13 +17,14 @@ def example_of(quantized: GraphModule, given: ExampleInputs | None) -> Inputs:
     """What was `given`, on the graph's device; else two images of 224x224, or two vectors.
 
     Raises:
-        ExportError: The graph does not take it, or takes what only its owner knows.
+        ExportError: The graph does not take it, or takes what only its owner knows; or it returns
+            something else than tensors.
     """
     device = next((tensor.device for tensor in quantized.buffers()), torch.device("cpu"))
     inputs = (_usual(quantized),) if given is None else as_inputs(given)
     inputs = tuple(entry.to(device) for entry in inputs)
     try:
-        run(quantized, inputs)
+        outputs = run(quantized, inputs)
     except Exception as error:  # Whatever a step of the graph raises.
         shapes = ", ".join(str(list(entry.shape)) for entry in inputs)
         reason = str(error).partition("\n")[0].rstrip(".")
@@ -30,6 +32,11 @@ def example_of(quantized: GraphModule, given: ExampleInputs | None) -> Inputs:
             f"onnx: the model fails on inputs of {shapes} ({reason}); give example_inputs that it "
             "takes."
         ) from error
+    for leaf in tree_leaves(outputs):
+        if not isinstance(leaf, Tensor):
+            raise ExportError(
+                f"onnx: the model returns {leaf!r}, and ONNX files give tensors only."
+            )
     return inputs
 
 

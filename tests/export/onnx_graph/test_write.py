@@ -153,8 +153,10 @@ def test_a_file_computes_what_the_reference_does(name, tmp_path):
     assert_computes(reference, path, image)
 
 
-@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    ("scheme", "target"),
+    [*((scheme, "onnxruntime") for scheme in SCHEMES), ("w8a6", "openvino"), ("split", "openvino")],
+)
 def test_every_grid_is_kept(scheme, target, tmp_path):
     reference, path = reference_of(made("residual"), SCHEMES[scheme]), tmp_path / "net.onnx"
     export.onnx(reference, path, target=target)
@@ -217,6 +219,35 @@ def test_the_model_stays_as_it_was(tmp_path):
     assert all(torch.equal(tensor, state[name]) for name, tensor in reference.state_dict().items())
 
 
+def test_several_inputs_and_outputs(tmp_path):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(5, 4)
+
+        def forward(self, image, numbers):
+            x = F.relu(self.conv(image))
+            return {"sum": x + self.linear(numbers)[:, :, None, None], "image": x}
+
+    inputs, path = (torch.randn(4, 3, 16, 16), torch.randn(4, 5)), tmp_path / "net.onnx"
+    reference = repq_fx.quantize(
+        Two().eval(), [inputs], scheme=PLAIN, backend="reference", progress=False
+    )
+    with pytest.raises(ExportError, match="the model has 2 inputs; give example_inputs"):
+        export.onnx(reference, path)
+    export.onnx(reference, path, example_inputs=inputs)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    assert names == ["image", "numbers"]
+    found = session.run(None, dict(zip(names, (i.numpy() for i in inputs), strict=True)))
+    with torch.no_grad():
+        expected = reference(*inputs)
+    for known, value in zip(expected.values(), found, strict=True):
+        assert analysis.sqnr_db(known, torch.from_numpy(value)) > 38
+
+
 class TestRefusals:
     def test_an_unknown_target(self, tmp_path):
         with pytest.raises(ValueError, match=r"target must be one of .*, got 'tflite'"):
@@ -244,6 +275,15 @@ class TestRefusals:
                 reference_of(made("plain")), tmp_path / "net.onnx",
                 example_inputs=torch.randn(2, 4, 8, 8),
             )  # fmt: skip
+
+    def test_what_is_no_tensor(self, tmp_path):
+        class Counted(nn.Sequential):
+            def forward(self, image):
+                return super().forward(image), 3
+
+        reference = reference_of(Counted(nn.Conv2d(3, 4, 3)).eval())
+        with pytest.raises(ExportError, match="the model returns 3, and ONNX files give tensors"):
+            export.onnx(reference, tmp_path / "net.onnx")
 
     def test_a_folder_that_is_not_there(self, tmp_path):
         with pytest.raises(OSError, match="cannot write here"):
