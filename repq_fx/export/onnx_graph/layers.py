@@ -1,6 +1,7 @@
 """Reference layers as torch's exporter is shown them: an operator dequantizes their integers."""
 
 from collections import defaultdict
+from dataclasses import astuple
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ...backend.reference import ReferenceConv2d, ReferenceLayer, ReferenceLinear
+from ...lowering.int8.instructions import LevelGrid
+from ...lowering.reference_grids import DEQUANTIZE, QUANTIZE
 from ...lowering.reference_view import ReferenceView, is_dequantize
 from ...quant.weights.quantized_weight import per_row
 from ...reparam.coarse_fine import add_to_centre, centre_index
@@ -16,32 +19,31 @@ DEQUANTIZE_ROWS = torch.ops.quantized_decomposed.dequantize_per_channel.default
 _LARGEST_BIAS = 2**30  # Of an int32 sum, it leaves half to the products.
 
 
-def write_layers(graph_module: GraphModule, *, int32_biases: bool) -> None:
+def write_layers(graph_module: GraphModule, *, dequantizes_all: bool) -> None:
     """Put `WrittenConv2d` and `WrittenLinear` in the place of reference layers.
 
     Args:
         graph_module: A reference graph, which is changed.
-        int32_biases: See `Target`.
+        dequantizes_all: See `Target`.
     """
-    scales = _input_scales(graph_module)
+    grids = _input_grids(graph_module) if dequantizes_all else {}
     for name, module in list(graph_module.named_modules()):
-        scale = scales.get(name) if int32_biases else None
         if isinstance(module, ReferenceConv2d):
-            graph_module.set_submodule(name, WrittenConv2d(module, scale))
+            graph_module.set_submodule(name, WrittenConv2d(module, grids.get(name)))
         elif isinstance(module, ReferenceLinear):
-            graph_module.set_submodule(name, WrittenLinear(module, scale))
+            graph_module.set_submodule(name, WrittenLinear(module, grids.get(name)))
 
 
-def _input_scales(graph_module: GraphModule) -> dict[str, float]:
-    """The step of what each layer reads, by its name, where that is on a grid."""
-    view, found = ReferenceView(graph_module), defaultdict(set)
+def _input_grids(graph_module: GraphModule) -> dict[str, LevelGrid]:
+    """The grid of what each layer reads, by its name, where that is on one."""
+    view = ReferenceView(graph_module)
+    found: dict[str, set[LevelGrid | None]] = defaultdict(set)
     for node in graph_module.graph.nodes:
         if node.op == "call_module" and isinstance(view.module(node), ReferenceLayer):
             source = node.all_input_nodes[0]
-            scale = view.grid(source).scale if is_dequantize(source) else None
-            found[str(node.target)].add(scale)
-    only = {name: scales.pop() for name, scales in found.items() if len(scales) == 1}
-    return {name: scale for name, scale in only.items() if scale is not None}
+            found[str(node.target)].add(view.grid(source) if is_dequantize(source) else None)
+    only = {name: grids.pop() for name, grids in found.items() if len(grids) == 1}
+    return {name: grid for name, grid in only.items() if grid is not None}
 
 
 class _Rows(nn.Module):
@@ -68,12 +70,12 @@ class _WrittenLayer(nn.Module):
 
     bias: Tensor | None
 
-    def __init__(self, layer: ReferenceLayer, input_scale: float | None) -> None:
+    def __init__(self, layer: ReferenceLayer, input_grid: LevelGrid | None) -> None:
         super().__init__()
         self.weight, self.integer_bias = _Rows(layer.values, layer.scale), None
         self.register_buffer("bias", layer.bias)
-        if layer.bias is not None and input_scale is not None:
-            self.weight, self.integer_bias = _integer_parts(layer, layer.bias, input_scale)
+        if layer.bias is not None and input_grid is not None:
+            self.weight, self.integer_bias = _integer_parts(layer, layer.bias, input_grid.scale)
             self.bias = None
 
     def real_bias(self) -> Tensor | None:
@@ -84,8 +86,9 @@ class _WrittenLayer(nn.Module):
 class WrittenConv2d(_WrittenLayer):
     """A convolution; of a weight in two parts, the sum of two, for integers have one scale."""
 
-    def __init__(self, conv: ReferenceConv2d, input_scale: float | None) -> None:
-        super().__init__(conv, input_scale)
+    def __init__(self, conv: ReferenceConv2d, input_grid: LevelGrid | None) -> None:
+        super().__init__(conv, input_grid)
+        self.input_grid = input_grid
         self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
         self.padding_mode, self.padding_per_side = conv.padding_mode, conv._padding_per_side
         self.padding = conv.padding if conv.padding_mode == "zeros" else (0, 0)
@@ -95,7 +98,7 @@ class WrittenConv2d(_WrittenLayer):
         """As `ReferenceConv2d`, up to the rounding of a sum and of the bias."""
         padded = input
         if self.padding_mode != "zeros":
-            padded = F.pad(input, self.padding_per_side, mode=self.padding_mode)
+            padded = self._on_grid(F.pad(input, self.padding_per_side, mode=self.padding_mode))
         stride, dilation, groups, bias = self.stride, self.dilation, self.groups, self.real_bias()
         fine = F.conv2d(padded, self.weight(), bias, stride, self.padding, dilation, groups)
         if self.coarse is None:
@@ -103,12 +106,20 @@ class WrittenConv2d(_WrittenLayer):
         padding = self.coarse_padding
         return fine + F.conv2d(padded, self.coarse(), None, stride, padding, dilation, groups)
 
+    def _on_grid(self, padded: Tensor) -> Tensor:
+        """The same numbers, dequantized again behind the padding."""
+        if self.input_grid is None:
+            return padded
+        grid = (*astuple(self.input_grid), torch.uint8)
+        on_grid: Tensor = DEQUANTIZE(QUANTIZE(padded, *grid), *grid)
+        return on_grid
+
 
 class WrittenLinear(_WrittenLayer):
     """A linear layer; of a weight in two parts, the sum of two."""
 
-    def __init__(self, linear: ReferenceLinear, input_scale: float | None) -> None:
-        super().__init__(linear, input_scale)
+    def __init__(self, linear: ReferenceLinear, input_grid: LevelGrid | None) -> None:
+        super().__init__(linear, input_grid)
         self.coarse: _Rows | None = None
         if linear.coarse_values is not None and linear.coarse_scale is not None:
             self.coarse = _Rows(linear.coarse_values, linear.coarse_scale)

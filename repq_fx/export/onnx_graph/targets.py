@@ -25,21 +25,22 @@ class Target:
         name: What users call it.
         opset: Version of ONNX's operators.
         narrowing: Of grids of less than 8 bits.
-        int32_biases: Whether biases are integers, in steps of what they are added to, without which
-            a matrix product is done in float; else they stay in float, as they are.
+        dequantizes_all: Whether each input of a layer has to come from a DequantizeLinear: the bias
+            as int32, in steps of the products, and what is padded with other numbers than zeros.
+            Else a bias stays in float, as it is.
     """
 
     name: str
     opset: int
     narrowing: Narrowing
-    int32_biases: bool
+    dequantizes_all: bool
 
 
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        Target("onnxruntime", opset=21, narrowing=Narrowing.LEVELS, int32_biases=True),
-        Target("openvino", opset=21, narrowing=Narrowing.VALUES, int32_biases=False),
+        Target("onnxruntime", opset=21, narrowing=Narrowing.LEVELS, dequantizes_all=True),
+        Target("openvino", opset=21, narrowing=Narrowing.VALUES, dequantizes_all=False),
     )
 }
 

@@ -69,7 +69,7 @@ def onnx(
     written = copy.deepcopy(quantized).cpu()
     if wanted.narrowing is Narrowing.LEVELS:
         clip_by_grids(written)
-    write_layers(written, int32_biases=wanted.int32_biases)
+    write_layers(written, dequantizes_all=wanted.dequantizes_all)
     program = traced(written, map_tensors(lambda entry: entry.cpu(), inputs))
     write_atomically(path, _content_of(program, wanted, _facts_of(quantized, wanted)))
 

@@ -8,6 +8,7 @@ from torch.fx import symbolic_trace
 from repq_fx import CoarseFine
 from repq_fx.backend.reference import ReferenceConv2d, ReferenceLinear
 from repq_fx.export.onnx_graph.layers import WrittenConv2d, WrittenLinear, write_layers
+from repq_fx.lowering.int8.instructions import LevelGrid
 from repq_fx.quant import PerChannel
 
 SPLIT = CoarseFine(threshold=0.0)
@@ -58,7 +59,7 @@ def test_a_split_linear_layer():
 
 def test_a_bias_in_the_steps_of_the_products():
     conv, step = conv_of(PerChannel(), padding=1), 0.02
-    written = WrittenConv2d(conv, step)
+    written = WrittenConv2d(conv, LevelGrid(step, 3))
     assert written.bias is None
     assert written.integer_bias is not None
     assert written.integer_bias.values.dtype == torch.int32
@@ -74,14 +75,20 @@ def test_a_dead_channel_has_room_for_its_bias():
         conv.bias[2] = 3.0
     dead = ReferenceConv2d(PerChannel().quantize(conv.weight, 8), conv)
     image = torch.randint(0, 256, (2, 4, 9, 9)) * 0.02
-    written = WrittenConv2d(dead, 0.02)
+    written = WrittenConv2d(dead, LevelGrid(0.02, 0))
     torch.testing.assert_close(written(image), dead(image), rtol=1e-4, atol=1e-4)
 
 
 def test_a_layer_that_reads_no_grid_keeps_its_float_bias():
     graph_module = symbolic_trace(nn.Sequential(nn.ReLU(), nn.Conv2d(4, 6, 3)))
     graph_module.set_submodule("1", conv_of(PerChannel()))
-    write_layers(graph_module, int32_biases=True)
+    write_layers(graph_module, dequantizes_all=True)
     (written,) = (m for m in graph_module.modules() if isinstance(m, WrittenConv2d))
     assert written.integer_bias is None
     assert written.bias is not None
+
+
+def test_what_is_padded_is_dequantized_again():
+    conv, grid = conv_of(PerChannel(), padding=1, padding_mode="reflect", bias=False), (0.02, 100)
+    image = LevelGrid(*grid).dequantize(torch.randint(0, 256, (2, 4, 9, 9), dtype=torch.uint8))
+    assert torch.equal(WrittenConv2d(conv, LevelGrid(*grid))(image), conv(image))
