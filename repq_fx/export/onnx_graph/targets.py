@@ -28,21 +28,27 @@ class Target:
         dequantizes_all: Whether each input of a layer has to come from a DequantizeLinear: the bias
             as int32, in steps of the products, and what is padded with other numbers than zeros.
             Else a bias stays in float, as it is.
+        sums_in_float: Whether two layers that are added, as of a weight in two parts, run in float.
     """
 
     name: str
     opset: int
     narrowing: Narrowing
     dequantizes_all: bool
+    sums_in_float: bool
 
 
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        Target("onnxruntime", opset=21, narrowing=Narrowing.LEVELS, dequantizes_all=True),
-        Target("openvino", opset=21, narrowing=Narrowing.VALUES, dequantizes_all=False),
+        Target(
+            "onnxruntime", 21, Narrowing.LEVELS, dequantizes_all=True, sums_in_float=True
+        ),
+        Target(
+            "openvino", 21, Narrowing.VALUES, dequantizes_all=False, sums_in_float=False
+        ),
     )
-}
+}  # fmt: skip
 
 
 def target_of(name: str) -> Target:

@@ -72,6 +72,8 @@ def onnx(
     write_layers(written, dequantizes_all=wanted.dequantizes_all)
     program = traced(written, map_tensors(lambda entry: entry.cpu(), inputs))
     write_atomically(path, _content_of(program, wanted, _facts_of(quantized, wanted)))
+    if wanted.sums_in_float:
+        _tell_split_layers(quantized, wanted)
 
 
 def _content_of(program: ExportedProgram, target: Target, facts: dict[str, str]) -> bytes:
@@ -120,6 +122,18 @@ def _facts_of(quantized: GraphModule, target: Target) -> dict[str, str]:
         "repq_fx.split_layers": str(sum(layer.is_split for layer in layers)),
         "repq_fx.weight_bits": ",".join(map(str, sorted({layer.bits for layer in layers}))),
     }
+
+
+def _tell_split_layers(quantized: GraphModule, target: Target) -> None:
+    """Log how many layers will run in float for the sake of their weights."""
+    layers = [module for module in quantized.modules() if isinstance(module, ReferenceLayer)]
+    count = sum(layer.is_split for layer in layers)
+    if count:
+        _LOGGER.warning(
+            "onnx: %d of %d layers have a weight in two parts, which %s computes in float; "
+            "Scheme(weight=PerChannel()) leaves all in one.",
+            count, len(layers), target.name,
+        )  # fmt: skip
 
 
 def _tell_fixed_sizes(model: Any) -> None:

@@ -211,6 +211,14 @@ def test_a_size_that_is_settled_is_logged(tmp_path, caplog):
     assert "onnx: input 'image' has to be of ['batch', 3, 32, 32]" in caplog.text
 
 
+def test_weights_in_two_parts_are_logged_where_they_run_in_float(tmp_path, caplog):
+    reference, path = reference_of(made("split"), SCHEMES["split"]), tmp_path / "net.onnx"
+    export.onnx(reference, path, target="openvino")
+    assert "two parts" not in caplog.text
+    export.onnx(reference, path)
+    assert "1 of 3 layers have a weight in two parts, which onnxruntime computes" in caplog.text
+
+
 def test_the_model_stays_as_it_was(tmp_path):
     reference = reference_of(made("residual"))
     code, state = reference.code, {n: t.clone() for n, t in reference.state_dict().items()}
