@@ -28,7 +28,7 @@ $(INSTALLED): pyproject.toml setup.py $(KERNEL_FILES)
 	@$(PIP) --upgrade pip "setuptools>=77" wheel ninja
 	@echo "2/4 $(TORCH): some GB to download"
 	@$(PIP) $(TORCH)
-	@echo "3/4 this package: 3 minutes of one core to compile the kernels, divided by the cores"
+	@echo "3/4 this package: 1.5 minutes of one core to compile the kernels, divided by the cores"
 	@PATH="$(abspath $(BIN)):$$PATH" PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --editable ".[dev,timm,ultralytics]"
 	@echo "4/4 detectors for the tests"
 	@$(PIP) --no-deps $(DETECTORS)

@@ -12,6 +12,7 @@ from .backend import get_backend_config as get_backend_config
 from .backend import get_qconfig_mapping as get_qconfig_mapping
 from .errors import CalibrationError as CalibrationError
 from .errors import ConversionError as ConversionError
+from .errors import ExportError as ExportError
 from .errors import FileFormatError as FileFormatError
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import RepqError as RepqError

@@ -25,6 +25,10 @@ class ConversionError(RepqError):
     """A prepared model that cannot be converted."""
 
 
+class ExportError(RepqError):
+    """A quantized model that cannot be written for a target, or a package that this takes."""
+
+
 class FileFormatError(RepqError):
     """A file that is missing, truncated, of another format, or does not fit the model."""
 

@@ -25,6 +25,7 @@ STAGES = {
     "lowering": ("grids", "int8/instructions", "reference_view", "int8/rule", "int8/rules", "int8",
                  ""),
     "analysis": ("", "report"),
+    "export": ("", "onnx_graph", "onnx_check"),
     "cli": ("", "quantizing", "quantize", "app"),
 }  # fmt: skip
 LARGEST_FOLDER = 16
@@ -33,7 +34,8 @@ CONFINED = {
     "torch.fx": {"_torch_ao", *LAYERS[LAYERS.index("passes") :]},
     "repq_fx._C": {"ops"},
 }
-OPTIONAL = {"torchvision", "ultralytics", "timm", "onnx", "onnxscript", "onnxruntime", "openvino",
+OPTIONAL = {"torchvision", "ultralytics", "timm", "onnx", "onnx_ir", "onnxscript", "onnxruntime",
+            "openvino",
             "nncf", "matplotlib"}  # fmt: skip
 # Folders of `tests/` about the library as a whole.
 WHOLE_LIBRARY = {"random_networks", "whole_models", "zoo"}

@@ -10,7 +10,7 @@ from rich.console import Console
 from .. import ops
 from .._version import __version__
 from ..errors import RepqError
-from . import bench, demo, fuse, predict, quantize, val
+from . import bench, demo, export, fuse, predict, quantize, val
 
 # In Markdown, paragraphs of a docstring are filled to the width of the terminal.
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("quantize")(quantize.quantize)
+app.command("export")(export.export)
 app.command("fuse")(fuse.fuse)
 app.command("predict")(predict.predict)
 app.command("val")(val.val)

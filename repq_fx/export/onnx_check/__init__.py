@@ -1,0 +1,1 @@
+"""What runtimes make of ONNX files: which operators they compute with integers."""

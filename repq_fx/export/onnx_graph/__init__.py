@@ -1,0 +1,1 @@
+"""Quantized models as ONNX files, with QuantizeLinear and DequantizeLinear where grids are."""
