@@ -179,6 +179,22 @@ def test_instruction_sets_stay_in_their_folders():
             assert instruction_words(file.read_text()) == [], file
 
 
+def macros_defined(file: Path) -> set[str]:
+    """By a C++ file and the headers of ours that it includes."""
+    text = file.read_text()
+    found = set(re.findall(r"#\s*define (REPQ_FX_\w+)", text))
+    for header in re.findall(r'#include "(.+)"', text):
+        found |= macros_defined(ROOT / "csrc" / header)
+    return found
+
+
+def test_no_condition_asks_for_a_macro_that_is_never_defined():
+    """Without an include the code behind it would be left out, and nobody would be told."""
+    for file in (path for path in (ROOT / "csrc").rglob("*.*") if path.suffix in SOURCES):
+        asked = re.findall(r"#\s*(?:if|ifdef|ifndef|elif)\b.*?(REPQ_FX_\w+)", file.read_text())
+        assert set(asked) <= macros_defined(file), file
+
+
 def test_tests_mirror_the_package():
     """Or the benchmarks; what is of no file stands at the top or in a folder of `WHOLE_LIBRARY`."""
     for test in (ROOT / "tests").rglob("test_*.py"):

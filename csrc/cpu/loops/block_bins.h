@@ -9,6 +9,7 @@
 #include <limits>
 #include <utility>
 
+#include "cpu/loops/avx512.h"
 #include "cpu/loops/simd_clones.h"
 
 namespace repq_fx {

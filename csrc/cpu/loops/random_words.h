@@ -3,12 +3,8 @@
 #include <cstdint>
 
 #include "common/rounding.h"
+#include "cpu/loops/avx512.h"
 #include "cpu/loops/simd_clones.h"
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define REPQ_FX_AVX512
-#include <immintrin.h>
-#endif
 
 namespace repq_fx {
 
