@@ -233,6 +233,7 @@ class TestProgram:
     def test_the_environment_chooses_the_kernels(self):
         program = ["-c", "from repq_fx import ops; print(ops.instruction_set())"]
         assert run_python(program, "portable").stdout.strip() == "portable"
+        assert run_python(program, "").returncode == 0  # As where it is not set.
         *_, error = run_python(program, "sse9").stderr.splitlines()
         assert error.startswith(
             "ValueError: REPQ_FX_ISA: expected an instruction set of this machine"

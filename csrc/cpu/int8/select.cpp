@@ -72,7 +72,7 @@ const Kernels& selected_kernels() {
   static const Kernels& selected = []() -> const Kernels& {
     constexpr const char* variable = "REPQ_FX_ISA";
     const char* const name = std::getenv(variable);
-    if (name != nullptr) return set_named(name, variable);
+    if (name != nullptr && *name != '\0') return set_named(name, variable);
     return *std::ranges::find_if(sets(), [](const Kernels& set) { return set.runs_here(); });
   }();
   return selected;
